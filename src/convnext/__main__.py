@@ -1,0 +1,43 @@
+"""`python -m convnext`, and the command `convnext`: runs a subcommand and turns errors into exit codes.
+
+0: done. 2: something the user can put right. 1: a fault of this program. 130: stopped by Ctrl-C, state saved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    from convnext.cli import app
+    from convnext.errors import UserError
+
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return int(code) if isinstance(code, int) else 0
+    except UserError as error:
+        print(f"convnext: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("convnext: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
+            print(f"convnext: {error.format_message()}; `convnext --help` lists the commands", file=sys.stderr)
+            return 2
+        import traceback
+
+        traceback.print_exc()
+        print(
+            f"convnext: a fault of this program, not yours ({type(error).__name__}); please report it", file=sys.stderr
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

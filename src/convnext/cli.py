@@ -1,0 +1,193 @@
+"""The command line: each subcommand parses, calls one function and prints what it gives. No logic lives here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="convnext",
+    help="ConvNeXt: from a folder of pictures to a trained, honestly judged, reported model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from convnext import __version__
+
+        print(f"convnext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(help="Image folder or CSV table; not needed with --resume.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe.toml, and single settings.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to write; by default runs/NAME-OF-DATA.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+) -> int:
+    """Train a model on a folder of pictures or a CSV table, judge it, and write a report.
+
+    Everything left open is chosen for the data and this machine, and said with the reason.
+    Examples: `convnext train photos --out runs/photos`, `convnext train photos train.minutes=10 weights=none`.
+    """
+    from convnext.config import load_recipe, split_settings
+    from convnext.errors import UserError
+    from convnext.evaluate.evaluate import judge_run
+    from convnext.report.page import write_report
+    from convnext.report.text import describe_result
+    from convnext.train.train import resume as resume_run
+    from convnext.train.train import train as train_run
+
+    if resume:
+        given = out or data
+        if given is None or settings or overwrite:
+            raise UserError("--resume takes the run folder alone: convnext train --resume --out RUN")
+        call = lambda: resume_run(given)  # noqa: E731
+    else:
+        if data is None:
+            raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
+        recipe, overrides = split_settings(settings or [])
+        given = out or Path("runs") / (data.resolve().stem or "run")
+        full = load_recipe(recipe, overrides)
+        call = lambda: train_run(data, full, given, overwrite=overwrite)  # noqa: E731
+    try:
+        run = call()
+    except KeyboardInterrupt:
+        if (given / "last.state.pt").exists():
+            print(
+                f"stopped and saved; go on with: convnext train --resume --out {shlex.quote(str(given))}",
+                file=sys.stderr,
+            )
+        raise
+    print(describe_result(judge_run(run.path)))
+    print(f"report: {write_report(run.path)}")
+    return 0
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a weight file together with --model.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Other data with the same classes; default: the run's own.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The network of a bare weight file.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test.")] = None,
+    weights: Annotated[str, typer.Option(help="best, last, or auto: what the run's result judged.")] = "auto",
+    size: Annotated[int, typer.Option(help="Picture size for a bare weight file, pixels.")] = 224,
+    normalization: Annotated[
+        str, typer.Option(help="imagenet, unit or symmetric, for a bare weight file.")
+    ] = "imagenet",
+    as_json: Json = False,
+) -> int:
+    """Judge a run or a weight file: accuracy, F1, confusion, calibration, each with a 95 % interval."""
+    from convnext.errors import UserError
+    from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
+    from convnext.report.text import describe_result
+
+    if run.is_file():
+        if model is None or data is None:
+            raise UserError(f"{run} is a weight file: say whose weights by --model NAME, and give DATA to judge it on")
+        judged = evaluate_weights(run, model, data, size=size, normalization=normalization, split=split)
+    else:
+        judged = evaluate_run(run, data, split=split, which=weights)
+    print(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
+    return 0
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder or a model file of a run.")],
+    files: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
+    top: Annotated[int, typer.Option(help="How many names for each picture.", min=1)] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> int:
+    """Name pictures: CSV (or JSON) with the most probable classes; files that cannot be read are listed."""
+    from convnext.errors import DataError
+    from convnext.evaluate.predict import predict as predict_files
+    from convnext.evaluate.predict import to_csv, to_json
+    from convnext.run.folder import write_text
+
+    found = predict_files(run, files, top=top, device=device)
+    text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
+    if out is None:
+        print(text.rstrip("\n"))
+    else:
+        write_text(out, text)
+    for p in found:
+        if p.error:
+            print(f"not read: {p.error}", file=sys.stderr)
+    if all(p.error for p in found):
+        raise DataError("none of the files can be read as a picture")
+    return 0
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> int:
+    """Write RUN/report.html: one file that opens anywhere, offline."""
+    from convnext.report.page import write_report
+
+    print(write_report(run))
+    return 0
+
+
+@app.command()
+def doctor(
+    data: Annotated[Path, typer.Argument(help="Image folder or CSV table.")],
+    path_column: Annotated[str, typer.Option(help="CSV column of the files.")] = "path",
+    label_column: Annotated[str, typer.Option(help="CSV column of the classes.")] = "label",
+    split_column: Annotated[str, typer.Option(help="CSV column of the splits.")] = "split",
+    as_json: Json = False,
+) -> int:
+    """Check a data set before anyone trains on it; exit code 2 when something must be mended first."""
+    from convnext.data.doctor import diagnose
+    from convnext.run.record import progress
+
+    with progress("checking pictures", 1) as bar:
+        found = diagnose(
+            data, path_column=path_column, label_column=label_column, split_column=split_column, progress=bar.update
+        )
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
+    return 0 if found.ok else 2
+
+
+samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
+app.add_typer(samples, name="sample")
+
+
+@samples.command("elpv")
+def sample_elpv(out: Annotated[Path, typer.Argument(help="Folder to write.")]) -> int:
+    """2,624 photographs of solar cells, functional or defective (CC BY-NC-SA 4.0), from the package elpv-dataset."""
+    from convnext.data.elpv import write_elpv
+    from convnext.run.record import progress
+
+    with progress("writing pictures", 1) as bar:
+        print(write_elpv(out, progress=bar.update))
+    return 0

@@ -1,0 +1,214 @@
+"""From a TOML file and `key=value` overrides to a `Recipe`, and back to a complete, commented TOML file.
+
+All mistakes are reported in one go, each with its key, its value, the rule and the nearest name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import RecipeError
+from convnext.recipe import NORMALIZATIONS, Recipe
+
+_ALIASES = {"[0,1]": "unit", "[-1,1]": "symmetric", "0..1": "unit", "-1..1": "symmetric"}
+
+
+def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe, applies overrides of the form `train.epochs=5`, and checks the whole.
+
+    Raises:
+        RecipeError: the file is missing or not TOML, a key is unknown, a value breaks its rule. The message lists all.
+    """
+    raw = _read_toml(path) if path is not None else {}
+    keys = [_apply(raw, text) for text in overrides]
+    if "train.minutes" in keys and "train.epochs" not in keys:
+        _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
+    return check_recipe(raw, source=str(path) if path is not None else "")
+
+
+def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:
+    """Sorts the words after DATA into a recipe file, if one is given, and `key=value` settings."""
+    files = [word for word in words if "=" not in word]
+    if len(files) > 1:
+        raise RecipeError(f"one recipe at most can be given, not {len(files)}: {', '.join(files)}")
+    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
+
+
+def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:
+    """Turns nested dictionaries into a `Recipe`, or raises a RecipeError that lists every mistake."""
+    from pydantic import TypeAdapter, ValidationError
+
+    mistakes = _unknown_keys(raw)
+    known = {
+        k: ({n: v for n, v in t.items() if n in _keys(k)} if isinstance(t, Mapping) else t)
+        for k, t in raw.items()
+        if k in _keys("")
+    }
+    normalization = known.get("data", {}).get("normalization") if isinstance(known.get("data"), Mapping) else None
+    if normalization is not None:
+        text = str(normalization).replace(" ", "").lower()
+        known["data"]["normalization"] = _ALIASES.get(text, text)
+    recipe = None
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(known)
+    except ValidationError as error:
+        mistakes += _explain(error)
+    if mistakes or recipe is None:
+        head = f"the recipe {source} has" if source else "the recipe has"
+        lines = "\n".join(f"  - {m}" for m in mistakes)
+        raise RecipeError(f"{head} {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}:\n{lines}")
+    return recipe
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """A copy of `recipe` with some keys (`"train.epochs"`) set to other values."""
+    raw = as_dict(recipe)
+    for key, value in values.items():
+        _set(raw, key, value)
+    return check_recipe(raw)
+
+
+def as_dict(recipe: Recipe) -> dict[str, Any]:
+    """Nested dictionaries of plain values, in the order of the schema."""
+    return dataclasses.asdict(recipe)
+
+
+def get(recipe: Recipe, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def to_toml(recipe: Recipe, header: str = "") -> str:
+    """The complete recipe as TOML, each key with its meaning, below a header comment."""
+    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    if lines:
+        lines.append("")
+    tables = []
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if dataclasses.is_dataclass(value):
+            tables.append(f"\n[{field.name}]")
+            tables += [_line(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        else:
+            lines.append(_line(field, value))
+    return "\n".join(lines + tables) + "\n"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean "x"?` for the closest choice, or nothing."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _line(field: dataclasses.Field[Any], value: Any) -> str:
+    return f"{field.name + ' = ' + _toml_value(value):<34} # {field.metadata['doc']}"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"there is no recipe {path}; give a TOML file, or leave it out for the defaults") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read ({error}); give a TOML file in UTF-8") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe {path} is not valid TOML: {error}") from None
+
+
+def _apply(raw: dict[str, Any], text: str) -> str:
+    """Sets one `key=value` in the raw recipe; returns the key."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f'"{text}" is not a setting; write key=value, as train.epochs=5')
+    value = value.strip()
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        lower = value.lower()
+        parsed = lower == "true" if lower in ("true", "false") else value
+    _set(raw, key.strip(), parsed)
+    return key.strip()
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *tables, name = key.split(".")
+    for table in tables:
+        inner = raw.get(table)
+        raw[table] = dict(inner) if isinstance(inner, Mapping) else {}
+        raw = raw[table]
+    raw[name] = value
+
+
+def _keys(table: str) -> list[str]:
+    """Names that may stand in a table of the recipe; "" is the top level."""
+    for field in dataclasses.fields(Recipe):
+        if field.name == table and isinstance(field.default_factory, type):
+            return [f.name for f in dataclasses.fields(field.default_factory)]
+    return [f.name for f in dataclasses.fields(Recipe)] if table == "" else []
+
+
+def all_keys() -> list[str]:
+    """Every key of a recipe, dotted."""
+    top = _keys("")
+    return [k for name in top for k in ([f"{name}.{inner}" for inner in _keys(name)] or [name])]
+
+
+def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
+    unknown = []
+    for name, value in raw.items():
+        if name not in _keys(""):
+            unknown.append(name)
+        elif _keys(name) and isinstance(value, Mapping):
+            unknown += [f"{name}.{inner}" for inner in value if inner not in _keys(name)]
+    return [f"{key}: there is no such key{_nearest_key(key)}" for key in unknown]
+
+
+def _nearest_key(key: str) -> str:
+    last = key.rpartition(".")[2]
+    same_name = [k for k in all_keys() if k.rpartition(".")[2] == last]
+    return f'; did you mean "{same_name[0]}"?' if same_name else nearest(key, all_keys())
+
+
+def _explain(error: Any) -> list[str]:
+    """One sentence a key from pydantic's errors, the branches of a union joined by "or"."""
+    rules: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for e in error.errors():
+        key = ".".join(str(part) for part in e["loc"][:2] if isinstance(part, str) and part.isidentifier())
+        values[key] = e["input"]
+        rule = e["msg"][0].lower() + e["msg"][1:]
+        rules.setdefault(key, []).append(rule.removeprefix("input should be ").replace("'", '"'))
+    mistakes = []
+    for key, parts in rules.items():
+        hint = _choice_hint(key, values[key])
+        mistakes.append(f"{key} = {_toml_value(values[key])}: must be {' or '.join(dict.fromkeys(parts))}{hint}")
+    return mistakes
+
+
+def _choice_hint(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    if key == "data.normalization":
+        return nearest(value, NORMALIZATIONS)
+    return nearest(value, ["auto", "bicubic", "bilinear", "fp32", "bf16", "true", "false"])

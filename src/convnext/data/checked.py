@@ -1,0 +1,197 @@
+"""Opening every picture once: which can be read, what they contain, and remembering the answer.
+
+Every file is read from beginning to end and decoded (a JPEG at 1/8 of its size where that leaves enough, which is quick
+and still finds a cut-off file). What was found is kept in `$CONVNEXT_CACHE/checked/` (default `~/.cache/convnext`), one
+small file a data set, and holds for a picture as long as its path, size and time of change stay the same. A cache that
+cannot be read or written is no error: the pictures are simply checked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from convnext.data.decode import decode, has_heif, open_regular, reason_of
+from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
+from convnext.errors import PictureError
+
+Progress = Callable[[int, int], None]
+"""Called now and then with (files done, files in all)."""
+
+_RULES = 1  # raise when a check finds something else in the same file
+_GRAY_TOLERANCE = 3  # largest difference between colours, of 255, in a picture that counts as gray
+_BATCH = 32  # files between two calls of a progress function
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one file holds: its content's hash and the upright picture's size and look, or the reason it is broken.
+
+    Attributes:
+        sha256: of the file's bytes, in hexadecimal; empty when the file could not be read at all.
+        width: pixels.
+        height: pixels.
+        gray: no colour in it, whatever its format.
+        contrast: standard deviation of the gray values of the 32 x 32 thumbnail, 0..128; 0 is a blank picture.
+        fingerprint: perceptual hash, 64 bits (`phash.fingerprint`).
+        gradients: more of the same, 242 bits (`phash.gradients`).
+        reason: why it cannot be used; empty when it can.
+    """
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    gray: bool = False
+    contrast: float = 0.0
+    fingerprint: int = 0
+    gradients: int = 0
+    reason: str = ""
+
+
+_KINDS = [type(value) for value in astuple(Facts())]
+
+
+def check_file(path: Path) -> Facts:
+    """Reads and decodes one file. Never raises for what is wrong with it: see `Facts.reason`."""
+    sha256 = ""
+    try:
+        with open_regular(path) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            picture, (width, height) = decode(file, path, at_least=SIDE)
+    except (PictureError, OSError) as error:
+        return Facts(sha256=sha256, reason=reason_of(error, path))
+    small = thumbnail(picture)
+    gray = np.asarray(small.convert("L"))
+    contrast = round(float(gray.std(dtype=np.float64)), 2)
+    look = (fingerprint(gray), gradients(picture.convert("L")))
+    return Facts(sha256, width, height, _is_gray(small), contrast, *look)
+
+
+def _is_gray(small: Image.Image) -> bool:
+    """Whether red, green and blue are (nearly) the same everywhere."""
+    red, green, blue = (np.asarray(channel, dtype=np.int16) for channel in small.split())
+    return max(int(np.abs(red - green).max()), int(np.abs(green - blue).max())) <= _GRAY_TOLERANCE
+
+
+def check_files(
+    paths: Sequence[Path], *, root: Path, progress: Progress | None = None, workers: int | None = None
+) -> dict[Path, Facts]:
+    """What each file holds, from the cache where it still applies.
+
+    Args:
+        paths: absolute paths.
+        root: the data set, which names the cache file.
+        progress: called with (done, total) at the beginning, now and then, and at the end.
+        workers: threads; None means one for each core that this process may use.
+    """
+    cache = _Cache(root)
+    stamps = {path: _stamp(path) for path in paths}
+    known = {path: facts for path in paths if (facts := cache.find(path, stamps[path])) is not None}
+    unknown = [path for path in paths if path not in known]
+    done = len(paths) - len(unknown)
+    found: dict[Path, Facts] = {}
+    if progress:
+        progress(done, len(paths))
+    try:
+        for path, facts in _check_all(unknown, workers or _cores()):
+            found[path] = facts
+            if progress and (len(found) % _BATCH == 0 or len(found) == len(unknown)):
+                progress(done + len(found), len(paths))
+    finally:  # an interrupted check is not lost
+        if found:
+            cache.write({path: (stamps[path], facts) for path, facts in (known | found).items()})
+    return {path: known[path] if path in known else found[path] for path in paths}
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_all(paths: list[Path], workers: int) -> Iterator[tuple[Path, Facts]]:
+    """(path, facts) in the order of `paths`. Threads suffice: decoding and hashing run outside Python's lock."""
+    if workers <= 1 or len(paths) <= 1:
+        for path in paths:
+            yield path, check_file(path)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from zip(paths, pool.map(check_file, paths), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+Stamp = tuple[int, int]  # size in bytes, time of change in nanoseconds
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def cache_folder() -> Path:
+    """`$CONVNEXT_CACHE`, or `~/.cache/convnext`."""
+    named = os.environ.get("CONVNEXT_CACHE", "")
+    return Path(named) if named else Path("~/.cache/convnext").expanduser()
+
+
+class _Cache:
+    """The remembered facts of one data set."""
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+        with contextlib.suppress(RuntimeError):  # no home folder
+            self.file: Path | None = cache_folder() / "checked" / f"{name}.json"
+        self.rules = [_RULES, [item.name for item in fields(Facts)], PIL.__version__, has_heif()]
+        self.entries = self._read()
+
+    def _read(self) -> dict[str, list[object]]:
+        try:
+            found = json.loads(self.file.read_bytes()) if self.file else {}
+            return dict(found["files"]) if found["rules"] == self.rules else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def find(self, path: Path, stamp: Stamp | None) -> Facts | None:
+        """The facts about `path`, when they were found on the same `stamp`."""
+        entry = self.entries.get(os.fspath(path))
+        if stamp is None or entry is None or entry[:2] != list(stamp):
+            return None
+        if [type(value) for value in entry[2:]] != _KINDS:
+            return None
+        return Facts(*entry[2:])  # type: ignore[arg-type]
+
+    def write(self, found: dict[Path, tuple[Stamp | None, Facts]]) -> None:
+        """Replaces the file in one go. Files that could not even be read are left out: that may pass."""
+        if self.file is None:
+            return
+        entries = {
+            os.fspath(path): [*stamp, *astuple(facts)]
+            for path, (stamp, facts) in found.items()
+            if stamp and facts.sha256
+        }
+        with contextlib.suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile("w", dir=self.file.parent, suffix=".tmp", delete=False) as file:
+                try:
+                    json.dump({"rules": self.rules, "files": entries}, file)
+                    file.close()
+                    Path(file.name).replace(self.file)
+                except OSError:
+                    Path(file.name).unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""Checking a data set before anyone trains on it: `diagnose` finds what is wrong and says what to do about it.
+
+Errors spoil training or its judgement: the data set cannot be used, one picture lies under two labels, equal pictures
+are in two splits. Warnings may do so: unreadable files, copies, look-alikes across splits or labels, small and uneven
+classes, blank and tiny pictures, giveaways. Notes are good to know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convnext.data.checked import Progress
+from convnext.data.copies import copies, near_copies
+from convnext.data.doctor_text import text
+from convnext.data.findings import LEVELS, Case, Finding, Picture
+from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable
+from convnext.data.names import printable
+from convnext.data.sources import Dataset, survey
+from convnext.errors import DataError
+
+__all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        root: the data set.
+        findings: the gravest first.
+        layout: "class folders", "split folders" or "csv"; empty, like all below, when the data set cannot be used.
+        classes: names.
+        multi_label: a picture may have several classes.
+        counts: pictures of each class, by split.
+        pictures: readable ones.
+        broken: files that cannot be read.
+        short_sides: smallest, median and largest short side in pixels.
+        notes: remarks of the reader, such as how the data were split.
+    """
+
+    root: Path
+    findings: tuple[Finding, ...]
+    layout: str = ""
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    counts: Mapping[str, list[int]] = field(default_factory=dict)
+    pictures: int = 0
+    broken: int = 0
+    short_sides: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors (there may be warnings)."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for `json.dumps`; all cases included."""
+        return {
+            "root": printable(self.root),
+            "ok": self.ok,
+            "layout": self.layout,
+            "classes": list(self.classes),
+            "multi_label": self.multi_label,
+            "counts": {split: list(numbers) for split, numbers in self.counts.items()},
+            "pictures": self.pictures,
+            "broken": self.broken,
+            "short_sides": dict(self.short_sides),
+            "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def to_text(self) -> str:
+        """For people: a summary, the findings with their first cases and advice, and a last line with the verdict."""
+        return text(self)
+
+
+def diagnose(
+    root: Path,
+    *,
+    val: float = 0.15,
+    test: float = 0.15,
+    classes: tuple[str, ...] = (),
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str = "split",
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Diagnosis:
+    """Checks a data set; the arguments are those of `read_dataset`. A data set that cannot be used is a finding too."""
+    try:
+        data, facts = survey(
+            root,
+            val=val,
+            test=test,
+            classes=classes,
+            path_column=path_column,
+            label_column=label_column,
+            split_column=split_column,
+            progress=progress,
+            workers=workers,
+        )
+    except DataError as error:
+        finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
+        return Diagnosis(Path(root), (finding,))
+    base = _base(data)
+    pictures = [
+        Picture(_name(sample.path, base), sample.labels, split, facts[sample.path])
+        for split, samples in data.splits.items()
+        for sample in samples
+    ]
+    own_split = any(note.startswith("split by us") for note in data.notes)
+    findings = [
+        *copies(pictures),
+        *unreadable(data.broken, len(pictures), lambda item: _name(item.path, base)),
+        *near_copies(pictures, own_split),
+        *giveaways(pictures, data.classes),
+        *balance(data),
+        *similar_names(data.classes),
+        *looks(pictures),
+    ]
+    return Diagnosis(
+        root=data.root,
+        findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),
+        layout=data.layout,
+        classes=data.classes,
+        multi_label=data.multi_label,
+        counts={split: data.counts(split) for split in data.splits},
+        pictures=len(pictures),
+        broken=len(data.broken),
+        short_sides=sizes(pictures),
+        notes=data.notes if base in (data.root, data.root.parent) else (*data.notes, f"files are in {printable(base)}"),
+    )
+
+
+def _base(data: Dataset) -> Path:
+    """Where names of files begin: at the data set, or, when a table's pictures lie elsewhere, at their common folder."""
+    base = data.root if data.root.is_dir() else data.root.parent
+    paths = [sample.path for samples in data.splits.values() for sample in samples]
+    if all(path.is_relative_to(base) for path in paths):
+        return base
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # on several drives
+        return base
+
+
+def _name(path: Path, base: Path) -> str:
+    """A path as shown: relative to `base` where it lies in it."""
+    return printable(path.relative_to(base) if path.is_relative_to(base) else path)

@@ -1,0 +1,103 @@
+"""A diagnosis as text: plain ASCII but for names, at most 100 columns where names allow, the gravest first."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from convnext.data.findings import LEVELS, Case, Finding
+from convnext.data.names import count, printable
+
+if TYPE_CHECKING:
+    from convnext.data.doctor import Diagnosis
+
+WIDTH = 100
+CASES = {"error": 10, "warning": 5, "note": 3}  # shown of each finding
+FILES = 5  # shown of each case
+CLASSES = 12  # shown in the table
+
+
+def text(diagnosis: Diagnosis) -> str:
+    """Summary, table of classes, findings, verdict."""
+    blocks: list[list[str]] = []
+    if diagnosis.layout:
+        remarks = [line for note in (_summary(diagnosis), *diagnosis.notes) for line in _wrapped(note, "  ")]
+        blocks += [[printable(diagnosis.root), *remarks], _table(diagnosis)]
+    told: list[tuple[Case, ...]] = []
+    for finding in diagnosis.findings:
+        blocks.append(_finding(finding, repeated=bool(finding.cases) and finding.cases in told))
+        told.append(finding.cases)
+    blocks.append(_wrapped(_verdict(diagnosis)))
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _summary(diagnosis: Diagnosis) -> str:
+    several = ", several labels a picture" if diagnosis.multi_label else ""
+    low, middle, high = (diagnosis.short_sides[key] for key in ("smallest", "median", "largest"))
+    sides = f"{low:,} px" if low == high else f"{low:,} to {high:,} px, half of them {middle:,} or more"
+    return (
+        f"{count(diagnosis.pictures, 'picture')} in {count(len(diagnosis.classes), 'class', 'classes')}{several} "
+        f"({diagnosis.layout}); short side {sides}"
+    )
+
+
+def _table(diagnosis: Diagnosis) -> list[str]:
+    """Pictures of each class and split; of many classes the largest and the smallest."""
+    splits = list(diagnosis.counts)
+    rows = list(zip(map(printable, diagnosis.classes), *diagnosis.counts.values(), strict=True))
+    if len(rows) > CLASSES:
+        rows.sort(key=lambda row: -sum(row[1:]))
+        half = CLASSES // 2
+        left_out = f"... {len(rows) - 2 * half:,} more"
+        rows = [*rows[:half], (left_out, *[""] * len(splits)), *rows[-half:]]
+    if not diagnosis.multi_label:
+        rows.append(("all", *[sum(numbers) for numbers in diagnosis.counts.values()]))
+    wide = min(max(len(row[0]) for row in rows), 40)
+    return [
+        f"  {name[:wide]:{wide}}" + "".join(f"{cell:>9,}" if isinstance(cell, int) else f"{cell:>9}" for cell in cells)
+        for name, *cells in [("", *splits), *rows]
+    ]
+
+
+def _finding(finding: Finding, repeated: bool) -> list[str]:
+    """What, where, what to do. `repeated`: another finding showed the same cases before."""
+    lines = _wrapped(f"{finding.level.upper()}: {finding.message} [{finding.kind}]", "", "    ")
+    shown = CASES[finding.level]
+    if repeated:
+        lines.append("    (the same as above)")
+    else:
+        sign = "~" if finding.kind.startswith("near_") else "="
+        for case in finding.cases[:shown]:
+            lines += _case(case, sign)
+        if len(finding.cases) > shown:
+            lines.append(f"    ... and {len(finding.cases) - shown:,} more")
+    return lines + _wrapped(f"Do: {finding.advice}", "  ", "      ")
+
+
+def _case(case: Case, sign: str) -> list[str]:
+    """One line when it fits, else one a file; `sign` stands between files that belong together."""
+    names = [*case.files[:FILES], *([f"{len(case.files) - FILES:,} more"] if len(case.files) > FILES else [])]
+    remark = f"  ({case.remark})" if case.remark else ""
+    line = f"    {f'  {sign}  '.join(names)}{remark}"
+    if len(line) <= WIDTH or len(names) == 1:
+        return [line]
+    first, *rest = names
+    rest[-1] += remark
+    return [f"    {first}", *(f"      {sign} {name}" for name in rest)]
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    levels = [finding.level for finding in diagnosis.findings]
+    tally = ", ".join(count(levels.count(level), level) for level in LEVELS if level in levels)
+    cut = any(len(finding.cases) > CASES[finding.level] for finding in diagnosis.findings)
+    more = " --json lists every case." if cut else ""
+    if not diagnosis.ok:
+        return f"{tally}: put the errors right before you train.{more}"
+    return f"{tally}: nothing that forbids training.{more}" if levels else "Nothing to complain about."
+
+
+def _wrapped(line: str, indent: str = "", hanging: str | None = None) -> list[str]:
+    rest = indent if hanging is None else hanging
+    return wrap(
+        line, WIDTH, initial_indent=indent, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )

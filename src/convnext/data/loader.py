@@ -1,0 +1,234 @@
+"""Batches of pictures: a memory cache of decoded pictures, worker processes, and a word about files that break."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from convnext.data.decode import MODES, read_picture
+from convnext.data.sources import Sample
+from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, seeded, shrink, to_tensor
+from convnext.errors import DataError, PictureError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything that decides what the network sees in evaluation; saved inside the model file."""
+
+    size: int
+    crop_ratio: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    in_chans: int
+
+    def view(self, path: Path) -> Tensor:
+        """A file as the network sees it in evaluation, before normalisation: uint8 (C, size, size)."""
+        side = eval_resize(self.size, self.crop_ratio)
+        picture = to_tensor(read_picture(path, mode=MODES[self.in_chans], at_least=side))
+        return eval_view(picture, self.size, self.crop_ratio, self.interpolation)
+
+
+@dataclass
+class Batch:
+    """Pictures (N, C, S, S), uint8 or already normalised; labels (N,) int64 or (N, K) float; positions (N,)."""
+
+    pictures: Tensor
+    labels: Tensor
+    indices: Tensor
+    failed: list[str]
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's loader when the batch goes to a GPU."""
+        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.indices, self.failed)
+
+
+class PictureCache:
+    """Decoded pictures in one block of shared memory, so that worker processes read the same pages.
+
+    Args:
+        pictures: how many there will be.
+        budget: bytes at most; pictures that do not fit are decoded anew each time.
+    """
+
+    def __init__(self, pictures: int, budget: int) -> None:
+        self.budget = budget
+        self.block = torch.empty(0, dtype=torch.uint8)
+        self.place = np.full((pictures, 4), -1, dtype=np.int64)  # start, channels, height, width
+
+    def fill(
+        self, read: Callable[[int], Tensor | None], workers: int, progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Decodes pictures in order until the budget is used up; `read` gives None for a file that cannot be read."""
+        total, start, kept = len(self.place), 0, []
+        with ThreadPoolExecutor(workers) as pool:
+            for first in range(0, total, 256):
+                chunk = range(first, min(first + 256, total))
+                for index, picture in zip(chunk, pool.map(read, chunk), strict=True):
+                    if picture is None or start + picture.numel() > self.budget:
+                        continue
+                    self.place[index] = (start, *picture.shape)
+                    start += picture.numel()
+                    kept.append(picture.reshape(-1))
+                if progress is not None:
+                    progress(chunk[-1] + 1, total)
+                if start >= self.budget * 0.98:
+                    break
+        if kept:
+            self.block = torch.cat(kept).share_memory_()
+
+    def get(self, index: int) -> Tensor | None:
+        """The picture (C, H, W), or None when it is not held."""
+        start, c, h, w = self.place[index].tolist()
+        return None if start < 0 else self.block[start : start + c * h * w].view(c, h, w)
+
+
+class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):
+    """Training pictures: item (index, seed) -> (augmented picture, labels, index, path that failed or "")."""
+
+    def __init__(self, samples: Sequence[Sample], transform: TrainTransform, short_side: int, filter_: str) -> None:
+        self.samples, self.transform, self.short_side, self.filter = samples, transform, short_side, filter_
+        self.cache: PictureCache | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def decode(self, index: int) -> Tensor:
+        """The picture as it is cached: upright, 8 bits, short side at most `short_side`."""
+        mode = MODES[self.transform.in_chans]
+        picture = read_picture(self.samples[index].path, mode=mode, at_least=self.short_side)
+        return shrink(to_tensor(picture), self.short_side, self.filter)
+
+    def fill_cache(self, budget: int, workers: int, progress: Callable[[int, int], None] | None = None) -> None:
+        """Decodes as many pictures as fit into `budget` bytes."""
+        cache = PictureCache(len(self), budget)
+        cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
+        self.cache = cache
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, tuple[int, ...], int, str]:
+        index, seed = item
+        failed = ""
+        for attempt in range(100):
+            at = (index + attempt) % len(self)
+            try:
+                held = self.cache.get(at) if self.cache is not None else None
+                picture = self.decode(at) if held is None else held
+            except PictureError as error:
+                failed = failed or str(error)
+                continue
+            with seeded(seed):
+                return self.transform(picture), self.samples[at].labels, at, failed
+        raise DataError(f"100 pictures in a row cannot be read any more, the first: {failed}; is the disk still there?")
+
+
+class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
+    """Pictures in evaluation: item index -> (picture or None, labels, index, path that failed or "")."""
+
+    def __init__(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> None:
+        self.samples, self.preprocessing = samples, preprocessing
+        self.cache: PictureCache | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def fill_cache(self, budget: int, workers: int) -> None:
+        """Keeps finished views, as many as fit into `budget` bytes."""
+        cache = PictureCache(len(self), budget)
+        cache.fill(
+            lambda index: _or_none(lambda i: self.preprocessing.view(self.samples[i].path), index), workers, None
+        )
+        self.cache = cache
+
+    def __getitem__(self, index: int) -> tuple[Tensor | None, tuple[int, ...], int, str]:
+        sample = self.samples[index]
+        held = self.cache.get(index) if self.cache is not None else None
+        try:
+            picture = self.preprocessing.view(sample.path) if held is None else held
+        except PictureError as error:
+            return None, sample.labels, index, str(error)
+        return picture, sample.labels, index, ""
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (index, seed): a new order every epoch, from (seed, epoch) alone; the last part batch is left out.
+
+    Set `epoch` and `first` (batches to skip, when an epoch goes on after a stop) before iterating.
+    """
+
+    def __init__(self, pictures: int, batch: int, seed: int) -> None:
+        self.pictures, self.batch, self.seed = pictures, batch, seed
+        self.epoch, self.first = 0, 0
+
+    def __len__(self) -> int:
+        return self.pictures // self.batch - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng(mix_seed(self.seed, self.epoch)).permutation(self.pictures)
+        for step in range(self.first, self.pictures // self.batch):
+            indices = order[step * self.batch : (step + 1) * self.batch].tolist()
+            yield [(i, mix_seed(self.seed, self.epoch, i)) for i in indices]
+
+
+class Collate:
+    """Stacks items into a `Batch`; labels become indices, or a 0/1 row per picture when there may be several."""
+
+    def __init__(self, classes: int, multi_label: bool) -> None:
+        self.classes, self.multi_label = classes, multi_label
+
+    def __call__(self, items: list[tuple[Tensor | None, tuple[int, ...], int, str]]) -> Batch:
+        failed = [text for *_, text in items if text]
+        good = [(picture, labels, index) for picture, labels, index, _ in items if picture is not None]
+        pictures = torch.stack([p for p, _, _ in good]) if good else torch.empty(0, dtype=torch.uint8)
+        if self.multi_label:
+            labels = torch.zeros(len(good), self.classes)
+            for row, (_, present, _) in enumerate(good):
+                labels[row, list(present)] = 1.0
+        else:
+            labels = torch.tensor([present[0] if present else -1 for _, present, _ in good], dtype=torch.int64)
+        return Batch(pictures, labels, torch.tensor([i for *_, i in good], dtype=torch.int64), failed)
+
+
+def train_loader(
+    dataset: TrainPictures, sampler: EpochSampler, collate: Collate, workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """A loader that keeps its worker processes from epoch to epoch."""
+    return DataLoader(
+        cast("Dataset[Batch]", dataset),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=leave_signals_to_parent,
+        prefetch_factor=4 if workers > 0 else None,
+        pin_memory=pin,
+    )
+
+
+def eval_loader(dataset: EvalPictures, collate: Collate, batch: int, workers: int) -> DataLoader[Batch]:
+    """A loader in file order that leaves nothing out."""
+    return DataLoader(
+        cast("Dataset[Batch]", dataset), batch_size=batch, shuffle=False, collate_fn=collate, num_workers=workers,
+        worker_init_fn=leave_signals_to_parent,
+    )  # fmt: skip
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group; only the training process must answer, and end its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _or_none(read: Callable[[int], Tensor], index: int) -> Tensor | None:
+    try:
+        return read(index)
+    except PictureError:
+        return None

@@ -1,0 +1,36 @@
+"""Names in messages: showing any file name safely, and guessing what a misspelt one meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def printable(path: Path | str) -> str:
+    """A path that can be printed anywhere: bytes that are not UTF-8 and control characters appear as escapes."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """` (did you mean "x"?)`, or nothing when no option resembles the name."""
+    options = list(options)
+    by_fold = {option.casefold(): option for option in options}
+    close = get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.6)
+    return f' (did you mean "{by_fold[close[0]]}"?)' if close else ""
+
+
+def listed(names: Iterable[str], limit: int = 10) -> str:
+    """`a, b, c`, and how many more there are when there are more than `limit`."""
+    names = [printable(name) for name in names]
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 file`, `1,200 files`: a number with the right form of its noun."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

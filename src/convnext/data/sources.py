@@ -1,0 +1,304 @@
+"""Where pictures and labels come from: a folder or a CSV file becomes a `Dataset` that training can trust.
+
+    DATA/<class>/...                    split by us, by the rule in `split`
+    DATA/{train,val,test}/<class>/...   split by the folders; val is taken from train when it is missing
+    DATA.csv                            columns path, label and, if wanted, split; see `table`
+
+Every file is opened once, by `checked`; those that cannot be read are listed in `Dataset.broken` and left out of the
+splits, so that training never meets them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnext.data.checked import Facts, Progress, check_files
+from convnext.data.decode import PICTURE_SUFFIXES
+from convnext.data.folders import EXPECTED, list_folder
+from convnext.data.listing import SPLITS, Entry, Listing
+from convnext.data.names import count, did_you_mean, listed, printable
+from convnext.data.split import stable_split
+from convnext.data.table import TABLE_SUFFIXES, list_table
+from convnext.errors import DataError
+
+__all__ = ["SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture and the indices of its classes: exactly one, unless the data set is multi-label."""
+
+    path: Path
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file that was listed as a picture and cannot be read, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Readable pictures with their labels, in splits.
+
+    Attributes:
+        root: the folder or CSV file, absolute.
+        layout: "class folders", "split folders" or "csv".
+        classes: names; a label is an index into them.
+        multi_label: a picture may have several classes, or none.
+        splits: samples by split, in the order of `SPLITS` and only those that have any.
+        broken: what was left out.
+        notes: one-line remarks for the user.
+    """
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    multi_label: bool
+    splits: dict[str, tuple[Sample, ...]]
+    broken: tuple[Broken, ...]
+    notes: tuple[str, ...]
+
+    def counts(self, split: str) -> list[int]:
+        """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
+        found = Counter(label for sample in self.splits.get(split, ()) for label in sample.labels)
+        return [found[index] for index in range(len(self.classes))]
+
+
+def read_dataset(
+    root: Path,
+    *,
+    val: float = 0.15,
+    test: float = 0.15,
+    classes: tuple[str, ...] = (),
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str = "split",
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Dataset:
+    """Lists, opens and splits the pictures of a data set.
+
+    Args:
+        root: a folder of class folders, a folder of split folders, or a CSV file.
+        val: share of pictures for val where the split is ours to make (0 for none).
+        test: likewise for test; not used when the data set has splits of its own.
+        classes: the classes in the order wanted, as of a trained model; () takes those found, sorted.
+        path_column: CSV only, likewise the next two.
+        label_column: class names, several joined by `|`.
+        split_column: may be absent from the table.
+        progress: called with (files done, files in all).
+        workers: threads; None means one a core.
+
+    Raises:
+        DataError: the data set cannot be used; the message says what to do.
+    """
+    return survey(
+        root,
+        val=val,
+        test=test,
+        classes=classes,
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+        progress=progress,
+        workers=workers,
+    )[0]
+
+
+def survey(
+    root: Path,
+    *,
+    val: float,
+    test: float,
+    classes: tuple[str, ...],
+    path_column: str,
+    label_column: str,
+    split_column: str,
+    progress: Progress | None,
+    workers: int | None,
+) -> tuple[Dataset, dict[Path, Facts]]:
+    """`read_dataset`, and with it what the check found in every file."""
+    _check_shares(val, test)
+    root = _existing(root)
+    if root.is_dir():
+        listing = list_folder(root)
+    else:
+        listing = list_table(root, path_column=path_column, label_column=label_column, split_column=split_column)
+    facts = check_files([entry.path for entry in listing.entries], root=root, progress=progress, workers=workers)
+    readable = [entry for entry in listing.entries if not facts[entry.path].reason]
+    broken = [Broken(entry.path, facts[entry.path].reason) for entry in listing.entries if facts[entry.path].reason]
+    broken.extend(Broken(path, reason) for path, reason in listing.unreadable)
+    if not readable:
+        raise DataError(_nothing_readable(root, broken))
+    names = _classes(root, listing, classes)
+    _refuse_lost_classes(listing, facts)
+    splits, notes = _split(listing, readable, facts, val, test)
+    dataset = Dataset(
+        root=root,
+        layout=listing.layout,
+        classes=names,
+        multi_label=listing.multi_label,
+        splits=_samples(readable, splits, names),
+        broken=tuple(sorted(broken, key=lambda item: item.path.as_posix())),
+        notes=(*listing.notes, *notes),
+    )
+    return dataset, facts
+
+
+def _check_shares(val: float, test: float) -> None:
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise DataError(
+            f"val={val:g} and test={test:g}: shares of the pictures must be at least 0 and leave some for training: "
+            f"their sum must be below 1, as in val=0.15 and test=0.15"
+        )
+
+
+def _existing(root: Path) -> Path:
+    """The data set's absolute path; a DataError when it is neither a folder nor a table."""
+    root = Path(root).expanduser().absolute()
+    if root.is_dir():
+        return root
+    shown = printable(root)
+    if not root.exists():
+        parent, siblings = root.parent, list[str]()
+        if parent.is_dir():
+            siblings = [item.name for item in parent.iterdir() if item.is_dir() or item.suffix in TABLE_SUFFIXES]
+        raise DataError(f"{shown}: no such folder or file{did_you_mean(root.name, siblings)}: expected {EXPECTED}")
+    suffix = root.suffix.lower()
+    if suffix in TABLE_SUFFIXES:
+        return root
+    if suffix in PICTURE_SUFFIXES:
+        raise DataError(f"{shown}: a single picture, not a data set: expected {EXPECTED}")
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        raise DataError(f"{shown}: a packed archive: unpack it and give the folder")
+    raise DataError(f"{shown}: neither a folder nor a CSV file: expected {EXPECTED}")
+
+
+def _nothing_readable(root: Path, broken: list[Broken]) -> str:
+    if not broken:
+        return f"{printable(root)}: no pictures in it: expected {EXPECTED}"
+    first = broken[0]
+    return (
+        f"{printable(root)}: none of its {count(len(broken), 'picture')} can be read; the first, "
+        f"{printable(first.path)}: {first.reason}"
+    )
+
+
+def _classes(root: Path, listing: Listing, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes in their order: those wanted, or those found."""
+    found = sorted({name for entry in listing.entries for name in entry.labels})
+    if wanted:
+        for name in found:
+            if name not in wanted:
+                raise DataError(
+                    f'{printable(root)}: class "{printable(name)}" is not one of the classes asked for'
+                    f"{did_you_mean(name, wanted)}: {listed(wanted)}; rename it or leave it out"
+                )
+        return wanted
+    if len(found) < 2 and not (listing.multi_label and found):
+        hint = _deeper(root, found) if listing.layout == "class folders" else ""
+        raise DataError(
+            f'{printable(root)}: a single class ("{printable(found[0]) if found else ""}"): '
+            f"a classifier needs two or more to tell apart{hint}"
+        )
+    _refuse_unseen(root, listing)
+    return tuple(found)
+
+
+def _deeper(root: Path, found: list[str]) -> str:
+    """A hint when the only class folder itself holds folders, as after unpacking an archive into a folder."""
+    inner = root / found[0]
+    folders = [item.name for item in inner.iterdir() if item.is_dir()] if inner.is_dir() else []
+    return f"; did you mean {printable(inner)}, which holds {listed(sorted(folders), 5)}?" if len(folders) > 1 else ""
+
+
+def _refuse_unseen(root: Path, listing: Listing) -> None:
+    """A class of a given val or test split must be in train as well."""
+    if all(entry.split is None for entry in listing.entries):
+        return
+    known = {name for entry in listing.entries if entry.split == "train" for name in entry.labels}
+    for entry in listing.entries:
+        for name in entry.labels:
+            if name not in known:
+                raise DataError(
+                    f'{printable(root)}: class "{printable(name)}" is in {entry.split} but not in train'
+                    f"{did_you_mean(name, known)}: every class needs pictures to learn from"
+                )
+
+
+def _refuse_lost_classes(listing: Listing, facts: Mapping[Path, Facts]) -> None:
+    """A class whose pictures (in train, when the data set has splits) are all broken cannot be learnt."""
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    for entry in listing.entries:
+        if entry.split in (None, "train"):
+            for name in entry.labels:
+                entries[name].append(entry)
+    for name, members in sorted(entries.items()):
+        if all(facts[entry.path].reason for entry in members):
+            first = members[0].path
+            raise DataError(
+                f'class "{printable(name)}": {_all_of(len(members))} broken; the first, {printable(first)}: '
+                f"{facts[first].reason}: replace the files or take the class out of the data set"
+            )
+
+
+def _all_of(number: int) -> str:
+    return "its only picture is" if number == 1 else f"all {number:,} pictures are"
+
+
+def _split(
+    listing: Listing, readable: list[Entry], facts: Mapping[Path, Facts], val: float, test: float
+) -> tuple[dict[Path, str], list[str]]:
+    """The split of every readable picture, and the remarks about how it was decided."""
+    given = {entry.path: entry.split for entry in readable if entry.split is not None}
+    if not given:
+        splits = _by_content(readable, facts, val, test)
+        wanted = [f"{share:.0%} {split}" for split, share in (("val", val), ("test", test)) if share > 0]
+        notes = [f"split by us: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
+        return splits, notes + _lacking(readable, splits, wanted)
+    splits = dict(given)
+    if "val" in given.values() or val == 0:
+        return splits, []
+    train = [entry for entry in readable if entry.split == "train"]
+    splits.update(_by_content(train, facts, val, 0.0))
+    return splits, [f"no val split given: {val:.0%} of train were taken for it, decided by each file's content"]
+
+
+def _by_content(entries: list[Entry], facts: Mapping[Path, Facts], val: float, test: float) -> dict[Path, str]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        labels[facts[entry.path].sha256].update(entry.labels)
+    by_content = stable_split(labels, val=val, test=test)
+    return {entry.path: by_content[facts[entry.path].sha256] for entry in entries}
+
+
+def _lacking(readable: list[Entry], splits: Mapping[Path, str], wanted: list[str]) -> list[str]:
+    """A remark about the classes that are too small to be split."""
+    if not wanted:
+        return []
+    names = {name for entry in readable for name in entry.labels}
+    outside = {name for entry in readable if splits[entry.path] != "train" for name in entry.labels}
+    small = sorted(names - outside)
+    return [f"all train, because fewer than 3 different pictures: {listed(small)}"] if small else []
+
+
+def _samples(
+    readable: list[Entry], splits: Mapping[Path, str], classes: tuple[str, ...]
+) -> dict[str, tuple[Sample, ...]]:
+    index = {name: number for number, name in enumerate(classes)}
+    samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    for entry in readable:
+        labels = tuple(sorted(index[name] for name in entry.labels))
+        samples[splits[entry.path]].append(Sample(entry.path, labels))
+    return {
+        split: tuple(sorted(members, key=lambda sample: sample.path.as_posix()))
+        for split, members in samples.items()
+        if members
+    }

@@ -1,0 +1,82 @@
+"""The split rule: which pictures are learnt from, which choose the model (val), which judge it (test).
+
+Every picture draws a number in [0, 1) from the SHA-256 of its *content*. Below `test` it goes to test, below
+`test + val` to val, otherwise to train. So:
+
+- equal files are always in the same split, also when they lie in different classes;
+- renaming, moving or copying files changes nothing, and adding files moves no other one.
+
+Small classes need one exception. A class with three or more distinct pictures has at least one in every split that is
+wanted: where the draw gave none, the picture with the smallest number among those that can be spared moves to test,
+the next to val (and the largest back to train). A class with fewer than three stays in train altogether. Only such
+moves can change when files are added.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+_ENOUGH = 3  # distinct pictures that a class needs to be in every split
+
+
+def draw(sha256: str) -> float:
+    """The number in [0, 1) that belongs to a content: its SHA-256 (hexadecimal) as a binary fraction, to 53 bits."""
+    return float((int(sha256[:16], 16) >> 11) / 2**53)
+
+
+def stable_split(labels: Mapping[str, Iterable[str]], *, val: float, test: float) -> dict[str, str]:
+    """The split of every content.
+
+    Args:
+        labels: for each SHA-256, all the classes under which that content occurs.
+        val: share for val, 0 for none.
+        test: share for test, 0 for none.
+
+    Returns:
+        for each SHA-256, "train", "val" or "test".
+    """
+    classes = {sha256: frozenset(names) for sha256, names in labels.items()}
+    members: dict[str, list[str]] = defaultdict(list)
+    for sha256 in sorted(classes):
+        for name in classes[sha256]:
+            members[name].append(sha256)
+    splits = {sha256: _by_draw(draw(sha256), val, test) for sha256 in classes}
+    pinned = {sha256 for contents in members.values() if len(contents) < _ENOUGH for sha256 in contents}
+    splits.update(dict.fromkeys(pinned, "train"))
+    wanted = [split for split, share in (("test", test), ("val", val), ("train", 1.0)) if share > 0]
+    held = {name: Counter(splits[sha256] for sha256 in contents) for name, contents in members.items()}
+    for name in sorted(members, key=lambda name: (len(members[name]), name)):
+        if len(members[name]) < _ENOUGH:
+            continue
+        for split in wanted:
+            if held[name][split] == 0:
+                _move_one([item for item in members[name] if item not in pinned], split, classes, splits, held)
+    return splits
+
+
+def _by_draw(number: float, val: float, test: float) -> str:
+    if number < test:
+        return "test"
+    return "val" if number < test + val else "train"
+
+
+def _move_one(
+    contents: list[str],
+    split: str,
+    classes: Mapping[str, frozenset[str]],
+    splits: dict[str, str],
+    held: dict[str, Counter[str]],
+) -> None:
+    """Moves one of the contents to `split`, the first that leaves no class of its own without a picture where it was.
+
+    The contents come with the smallest number first; for train the largest is taken.
+    """
+    for sha256 in reversed(contents) if split == "train" else contents:
+        before = splits[sha256]
+        if all(held[name][before] >= 2 for name in classes[sha256]):
+            for name in classes[sha256]:
+                held[name][before] -= 1
+                held[name][split] += 1
+            splits[sha256] = split
+            return

@@ -1,0 +1,31 @@
+"""The exceptions a user can meet. Each message gives the value found, the rule it breaks and the remedy."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right. The command prints the message without a traceback and exits with 2."""
+
+
+class DataError(UserError):
+    """The data cannot be used as it is: a missing folder, a single class, a table without the column."""
+
+
+class PictureError(UserError):
+    """One picture cannot be read. Commands that go over many pictures collect these instead of stopping."""
+
+
+class RecipeError(UserError):
+    """The recipe has mistakes; the message lists all of them, each with its key."""
+
+
+class WeightsError(UserError):
+    """A weight file cannot be used: damaged, of another architecture, or not reachable."""
+
+
+class RunError(UserError):
+    """A run folder cannot be used: it holds another run, it is incomplete, or it cannot be written."""
+
+
+class NonFiniteLoss(UserError):
+    """Training met a loss that is not a number; the last good state is kept."""

@@ -1,0 +1,192 @@
+"""`convnext evaluate`: judges a run on its own test pictures, or on others, with exact counts and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from convnext.config import load_recipe
+from convnext.data.decode import read_picture
+from convnext.data.loader import Collate, EvalPictures, eval_loader
+from convnext.data.sources import Dataset, Sample, read_dataset
+from convnext.errors import DataError, PictureError
+from convnext.run.environment import usable_cores
+from convnext.run.folder import RunFolder, open_run, write_bytes
+from convnext.run.load import Loaded, load_all, load_bare
+from convnext.run.record import progress, say
+from convnext.run.sample import jpeg
+from convnext.tasks.classify import task_for
+from convnext.tasks.collect import Predictions, collect
+from convnext.train.train import EVAL_BATCH, read_data
+
+MISTAKES_KEPT = 24
+THUMBNAIL = 240
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict, and what it stands on."""
+
+    result: dict[str, Any]
+    samples: tuple[Sample, ...]
+    predictions: Predictions
+
+
+def judge_run(path: Path) -> dict[str, Any]:
+    """Judges a finished run and writes result.json, mistakes.json and the pictures of the mistakes.
+
+    With a test split the best epoch is judged on it. Without one the last epoch is judged on validation, since the best
+    epoch was chosen there and its number would flatter.
+    """
+    run = open_run(path)
+    judged = evaluate_run(path)
+    run.write_json("result.json", judged.result)
+    _keep_mistakes(run, judged)
+    return judged.result
+
+
+def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = None, which: str = "auto") -> Judged:
+    """Judges a run on its own data (its test split, or validation) or on another data set with the same classes.
+
+    Args:
+        path: a run folder.
+        data: other data; all of its pictures count when it has no split of its own.
+        split: train, val or test instead of the default.
+        which: "best" or "last" weights; "auto" follows `judge_run`.
+
+    Raises:
+        UserError: the run, the data or the split cannot be used.
+    """
+    run, recipe = open_run(path), load_recipe(open_run(path).recipe)
+    known = run.read_json("data.json") or {}
+    own = data is None or data.resolve() == Path(recipe.data.root).resolve()
+    if own:
+        dataset = read_data(Path(recipe.data.root), recipe)
+        chosen = split or ("test" if "test" in dataset.splits else "val")
+        if which == "auto":
+            which = "best" if chosen == "test" else "last"
+    loaded = load_all(path, which=which)
+    if not own:
+        dataset = _foreign(data or Path(), loaded)
+        chosen = split or _default_split(dataset)
+    samples = _samples(dataset, chosen)
+    workers = int(recipe.data.workers)
+    predictions = _run_over(samples, loaded, recipe.train.precision, recipe.train.device, workers)
+    result = _verdict(loaded, predictions, tuple(known.get("majority", ())))
+    log = run.read_log()
+    result |= {
+        "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
+        "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
+        "epoch": loaded.config["epoch"], "epochs": len(log), "train_seconds": log[-1]["seconds"] if log else 0.0,
+        "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
+        "data_root": str(dataset.root), "unreadable": len(predictions.failed),
+        "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
+    }  # fmt: skip
+    return Judged(result, samples, predictions)
+
+
+def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normalization: str, split: str | None) -> Judged:
+    """Judges a bare weight file; the data's classes, sorted, must be in the order of its outputs."""
+    dataset = read_dataset(data, val=0.0, test=0.0)
+    loaded = load_bare(path, model, dataset.classes, size, normalization)
+    if loaded.classes != dataset.classes:
+        dataset = _foreign(data, loaded)
+    split = split or _default_split(dataset)
+    samples = _samples(dataset, split)
+    predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
+    counts = dataset.counts("train") if "train" in dataset.splits else []
+    result = _verdict(loaded, predictions, (int(np.argmax(counts)),) if sum(counts) else ())
+    result |= {
+        "model": model, "params": sum(p.numel() for p in loaded.model.parameters()), "split": split,
+        "weights": str(path), "task": "classify", "multi_label": loaded.multi_label, "data_root": str(data),
+        "unreadable": len(predictions.failed),
+    }  # fmt: skip
+    return Judged(result, samples, predictions)
+
+
+def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]) -> dict[str, Any]:
+    if len(predictions.labels) == 0:
+        raise DataError(
+            "none of the pictures can be read, so there is nothing to judge; run `convnext doctor` on the data"
+        )
+    task = task_for(loaded.classes, loaded.multi_label)
+    return task.judge(predictions.values, predictions.labels, majority)
+
+
+def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:
+    usable = torch.device(device if device == "cpu" or torch.cuda.is_available() or device == "mps" else "cpu")
+    task = task_for(loaded.classes, loaded.multi_label)
+    pictures = EvalPictures(samples, loaded.preprocessing)
+    batches = eval_loader(pictures, Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH, workers)
+    model = loaded.model.to(usable, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with progress("judging", len(samples)) as bar:
+        found = collect(
+            model, batches, task, loaded.preprocessing, device=usable, precision=precision, advance=bar.advance
+        )
+    for text in found.failed[:10]:
+        say(f"left out: {text}")
+    return found
+
+
+def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
+    if split not in dataset.splits:
+        there = ", ".join(dataset.splits)
+        raise DataError(f'{dataset.root} has no split "{split}"; it has {there}')
+    return dataset.splits[split]
+
+
+def _foreign(data: Path, loaded: Loaded) -> Dataset:
+    """Another data set, its labels in the order of the model's classes."""
+    return read_dataset(data, val=0.0, test=0.0, classes=loaded.classes)
+
+
+def _default_split(dataset: Dataset) -> str:
+    return next(split for split in ("test", "val", "train") if split in dataset.splits)
+
+
+def _keep_mistakes(run: RunFolder, judged: Judged) -> None:
+    """Saves the mistakes of which the model was most certain, with small pictures."""
+    rows: list[dict[str, Any]] = []
+    for position in _confident_mistakes(judged):
+        values = judged.predictions.values[position]
+        sample = judged.samples[int(judged.predictions.indices[position])]
+        classes = [entry["name"] for entry in judged.result["per_class"]]
+        if judged.result["multi_label"]:
+            wrong = (values >= 0.5) != (judged.predictions.labels[position] > 0.5)
+            named = [name for name, value in zip(classes, values, strict=True) if value >= 0.5]
+            confidence = float(np.abs(values - 0.5)[wrong].max() + 0.5)
+        else:
+            named, confidence = [classes[int(values.argmax())]], float(values.max())
+        name = f"pictures/mistake-{len(rows):02d}.jpg"
+        try:
+            thumbnail = read_picture(sample.path, at_least=THUMBNAIL)
+        except PictureError:
+            continue
+        thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        run.pictures.mkdir(exist_ok=True)
+        write_bytes(run.path / name, jpeg(thumbnail))
+        truth = " | ".join(classes[i] for i in sample.labels)
+        rows.append({
+            "path": str(sample.path), "truth": truth, "predicted": " | ".join(named) or "none",
+            "confidence": confidence, "picture": name,
+        })  # fmt: skip
+    run.write_json("mistakes.json", rows)
+
+
+def _confident_mistakes(judged: Judged) -> list[int]:
+    """Positions of wrong predictions, the most certain first."""
+    values, labels = judged.predictions.values, judged.predictions.labels
+    if judged.result["multi_label"]:
+        wrong = (values >= 0.5) != (labels > 0.5)
+        certainty = np.where(wrong, np.abs(values - 0.5), -1.0).max(1)
+        order = [i for i in np.argsort(-certainty, kind="stable") if certainty[i] >= 0]
+    else:
+        named = values.argmax(1)
+        order = [i for i in np.argsort(-values.max(1), kind="stable") if named[i] != labels[i]]
+    return [int(i) for i in order[:MISTAKES_KEPT]]

@@ -1,0 +1,183 @@
+"""How good a classifier is where each picture has any number of classes. The rules are in `metrics.classification`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convnext.metrics.intervals import interval, resamples
+from convnext.metrics.scores import Array, Counts, check_probs, macro_scores, per_class, stack
+
+
+def judge_multi_label(
+    probs: Array,
+    labels: Array,
+    classes: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    baseline: Array | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge predictions where each picture has any number of classes.
+
+    A class is named when its probability is at least `threshold`. Average precision needs no threshold: it is the mean,
+    over the pictures of the class, of the precision among all pictures at least as probable (equal probabilities come
+    together, as in scikit-learn's `average_precision_score`). The intervals take time in proportion to
+    n * k * bootstrap: four seconds for 10,000 pictures of 100 classes, about two minutes for 50,000 of 1,000.
+
+    Args:
+        probs: (n, k), each value a probability of its own.
+        labels: (n, k) bool.
+        classes: the k names.
+        threshold: from 0 to 1.
+        baseline: (k,) bool, the label set most frequent in *training*, which the trivial baseline always names.
+        bootstrap: resamples for the intervals; 0 leaves them empty.
+        seed: of the resampling.
+
+    Returns:
+        A dict ready for JSON: n, exact_match (share of pictures with every label right), micro_f1 (over all pairs of
+        picture and class), macro_f1, macro_precision, macro_recall, mean_average_precision, exact_match_baseline,
+        micro_f1_baseline (both None without `baseline`), intervals {metric: [low, high]}, per_class [{name, n,
+        precision, recall, f1, average_precision, intervals}].
+
+    Raises:
+        ValueError: wrong shapes, a probability that is not one, labels other than true and false, a wrong threshold.
+    """
+    probs, labels = np.asarray(probs), np.asarray(labels)
+    check_probs(probs, classes, sums_to_one=False)
+    truth = _check_labels(labels, probs.shape, threshold, baseline)
+    order = _stable_order(probs, truth)
+    truth, probs, n = truth[order], probs[order], len(probs)
+    named = probs >= threshold
+    plans = [_plan(probs[:, c], truth[:, c], named[:, c]) for c in range(len(classes))]
+    whole = np.column_stack([(named == truth).all(1), *_pairs(named, truth).T])
+    counts = _count(plans, whole, np.ones((n, 1), _weight_type(n)))
+    again = stack([_count(plans, whole, _weights(rows)) for rows in resamples(n, bootstrap, seed)])
+    spread = _headline(again, n) if again else {}
+    trivial = None if baseline is None else np.broadcast_to(np.asarray(baseline, bool), truth.shape)
+    return {
+        "n": n,
+        **{name: float(value[0]) for name, value in _headline(counts, n).items()},
+        "exact_match_baseline": None if trivial is None else float((trivial == truth).all(1).mean()),
+        "micro_f1_baseline": None if trivial is None else float(_micro_f1(_pairs(trivial, truth).sum(0))),
+        "intervals": {name: interval(values) for name, values in spread.items()},
+        "per_class": per_class(classes, counts, again),
+    }
+
+
+def _stable_order(probs: Array, truth: Array) -> Array:
+    """An order of the pictures that depends only on their values, not on how they came."""
+    rows = zip(probs, truth, strict=True)
+    keys = [hashlib.sha256(p.astype(np.float64).tobytes() + t.tobytes()).digest() for p, t in rows]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)
+
+
+def _pairs(named: Array, truth: Array) -> Array:
+    """Hits, and true plus named labels, of each picture: (n, 2)."""
+    return np.column_stack([(named & truth).sum(1), named.sum(1) + truth.sum(1)])
+
+
+def _micro_f1(pairs: Array) -> Array:
+    """F1 from sums of `_pairs`, (..., 2); 0 if there is no label, neither true nor named."""
+    f1: Array = 2 * pairs[..., 0] / np.maximum(pairs[..., 1], 1)
+    return f1
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Picture numbers of one class, sorted once, so that each resample only adds up weights.
+
+    A threshold is a probability that at least one picture of the class has; thresholds go from high to low.
+    """
+
+    truth: Array  # pictures of the class, most probable first
+    named: Array  # pictures that it was named for
+    hits: Array  # both
+    ranked: Array  # all pictures down to the last threshold, most probable first
+    starts: Array  # where in `ranked` the pictures of each threshold begin, those since the one before included
+    own_starts: Array  # where in `truth` they do
+
+
+def _plan(scores: Array, truth: Array, named: Array) -> _Plan:
+    order = np.argsort(-scores, kind="stable")
+    own = order[truth[order]]
+    thresholds, own_starts = np.unique(-scores[own], return_index=True)
+    ends = np.searchsorted(-scores[order], thresholds, side="right")
+    return _Plan(
+        truth=own,
+        named=np.flatnonzero(named),
+        hits=np.flatnonzero(truth & named),
+        ranked=order[: ends[-1] if len(ends) else 0].astype(np.int32),
+        starts=np.concatenate([[0], ends[:-1]]) if len(ends) else ends,
+        own_starts=own_starts,
+    )
+
+
+def _weight_type(n: int) -> type[np.unsignedinteger[Any]]:
+    """A small type that holds every sum of weights, which is n at most."""
+    return np.uint16 if n < 1 << 16 else np.uint32
+
+
+def _weights(rows: Array) -> Array:
+    """How often each picture was drawn: picture numbers (b, n) -> (n, b)."""
+    b, n = rows.shape
+    drawn = np.bincount((rows * b + np.arange(b)[:, None]).ravel(), minlength=n * b)
+    return drawn.reshape(n, b).astype(_weight_type(n))
+
+
+def _count(plans: list[_Plan], whole: Array, weights: Array) -> Counts:
+    """Counts and average precisions under weights (n, b): (b, k) by class, and (b, 3) sums of `whole` over all."""
+    return {
+        "truth": np.column_stack([_sum(weights, plan.truth) for plan in plans]),
+        "named": np.column_stack([_sum(weights, plan.named) for plan in plans]),
+        "hits": np.column_stack([_sum(weights, plan.hits) for plan in plans]),
+        "average_precision": np.column_stack([_average_precision(plan, weights) for plan in plans]),
+        "whole": weights.T.astype(np.float64) @ whole,
+    }
+
+
+def _sum(weights: Array, pictures: Array) -> Array:
+    total: Array = weights.take(pictures, axis=0).sum(0, dtype=np.int64)
+    return total
+
+
+def _average_precision(plan: _Plan, weights: Array) -> Array:
+    """(b,) for weights (n, b): the precision down to each threshold, averaged by the class's weight at it."""
+    if not len(plan.starts):
+        return np.zeros(weights.shape[1])
+    here = np.add.reduceat(weights.take(plan.ranked, axis=0), plan.starts, axis=0, dtype=weights.dtype)
+    own = np.add.reduceat(weights.take(plan.truth, axis=0), plan.own_starts, axis=0, dtype=weights.dtype)
+    reached, found = here.cumsum(0, dtype=np.float64), own.cumsum(0, dtype=np.float64)
+    mean: Array = (own * found / np.maximum(reached, 1)).sum(0) / np.maximum(found[-1], 1)
+    return mean
+
+
+def _headline(counts: Counts, n: int) -> dict[str, Array]:
+    """The headline metrics, (b,) each, of b samples of n pictures."""
+    mean = macro_scores(counts)
+    return {
+        "exact_match": counts["whole"][:, 0] / n,
+        "micro_f1": _micro_f1(counts["whole"][:, 1:]),
+        "macro_f1": mean["f1"],
+        "macro_precision": mean["precision"],
+        "macro_recall": mean["recall"],
+        "mean_average_precision": mean["average_precision"],
+    }
+
+
+def _check_labels(labels: Array, shape: tuple[int, ...], threshold: float, baseline: Array | None) -> Array:
+    """Check everything but the probabilities; returns the labels as bool."""
+    if labels.shape != shape:
+        raise ValueError(f"labels has shape {labels.shape}; it must be {shape}, the shape of probs")
+    if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels has values other than 0 and 1 (type {labels.dtype}); each must be true or false")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; it must be from 0 to 1")
+    if baseline is not None and np.shape(baseline) != shape[1:]:
+        raise ValueError(f"baseline has shape {np.shape(baseline)}; it must be {shape[1:]}, one value a class")
+    return labels.astype(bool)

@@ -1,0 +1,211 @@
+"""Weights of any of the known formats into a model, with a report of what was and was not taken over.
+
+Everything about weights can be imported from here; `files` reads and writes the files, `formats` knows the names of
+other codes, `download` finds published weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnext.errors import WeightsError
+from convnext.nn.convnext import ConvNeXt, resample_stem
+from convnext.nn.download import find_weights, resolve_weights
+from convnext.nn.files import read_model, read_state, save_model
+from convnext.nn.formats import FORMATS, detect_format, from_native, to_native
+from convnext.nn.variants import MODELS
+
+__all__ = [
+    "FORMATS",
+    "LoadReport",
+    "detect_format",
+    "from_native",
+    "load_pretrained",
+    "load_state",
+    "read_model",
+    "read_state",
+    "resolve_weights",
+    "save_model",
+    "to_native",
+]
+
+Shape = tuple[int, ...]
+
+_OPTIONAL = ("head.", "output_norms.")  # layers that may be missing in a file, or be too many
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_state` did. `str()` is one paragraph for the user.
+
+    Attributes:
+        source: where the weights are from.
+        format: a name of `FORMATS`.
+        loaded: our names of the tensors that were taken over.
+        missing: tensors of the model that the file does not have; they stay as initialised.
+        unexpected: tensors of the file that the model has no place for.
+        replaced: (name, shape found, shape wanted) of tensors that differ. A head stays as initialised, a stem was
+            resampled to the wanted shape.
+    """
+
+    source: str
+    format: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    replaced: tuple[tuple[str, Shape, Shape], ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded from {self.source} ({self.format} format)."]
+        for name, found, wanted in self.replaced:
+            if name == "head.weight":
+                parts.append(f"The head was for {found[0]} classes; a new one for {wanted[0]} is initialised.")
+            elif name == "stem.conv.weight":
+                parts.append(f"The stem was resampled from {_times(found[1:])} to {_times(wanted[1:])}.")
+        if self.missing:
+            parts.append(f"Not in the file, so left as initialised: {', '.join(self.missing)}.")
+        if self.unexpected:
+            parts.append(f"In the file, but without a place in the model: {', '.join(self.unexpected)}.")
+        return " ".join(parts)
+
+
+def _times(shape: Shape) -> str:
+    """(3, 4, 4) -> "3 channels x 4x4"."""
+    return f"{shape[0]} channel{'s' if shape[0] > 1 else ''} of {shape[1]}x{shape[2]}"
+
+
+def load_state(model: ConvNeXt, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Loads weights of any known format into a model.
+
+    A head of another size stays as initialised. A stem of another patch size or number of channels is resampled. Both
+    are said in the report. All or nothing: when something else differs, the model is left untouched.
+
+    Args:
+        model: is changed in place.
+        state: names and tensors, as `read_state` gives them.
+        source: what to call the weights in messages.
+
+    Raises:
+        WeightsError: weights of another model, or an incomplete file.
+    """
+    try:
+        format = detect_format(state)
+        native = to_native(state, format)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    wanted = model.state_dict()
+    fitting, replaced = _fit(native, wanted)
+    found = {name for name, _, _ in replaced} | fitting.keys()
+    missing = tuple(name for name in wanted if name not in found)
+    unexpected = tuple(name for name in native if name not in wanted)
+    misfits = {name for name in fitting if name in wanted and fitting[name].shape != wanted[name].shape}
+    if misfits or any(not name.startswith(_OPTIONAL) for name in missing + unexpected):
+        raise WeightsError(f"{source}: {_what_differs(native, wanted, missing, unexpected, misfits)}")
+    loaded = {name: tensor for name, tensor in fitting.items() if name in wanted}
+    model.load_state_dict(loaded, strict=False)
+    return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced)
+
+
+def _fit(
+    native: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[tuple[str, Shape, Shape], ...]]:
+    """The tensors with the stem resampled and a head of another size left out, and the list of these replacements."""
+    fitting, replaced = dict(native), []
+    for name, tensor in native.items():
+        if name not in wanted or tensor.shape == wanted[name].shape:
+            continue
+        found, shape = tuple(tensor.shape), tuple(wanted[name].shape)
+        if name == "stem.conv.weight" and len(found) == 4 and found[0] == shape[0] and found[2] == found[3]:
+            fitting[name] = _fit_stem(tensor, shape)
+        elif name in ("head.weight", "head.bias") and found[1:] == shape[1:]:
+            del fitting[name]
+        else:
+            continue
+        replaced.append((name, found, shape))
+    return fitting, tuple(replaced)
+
+
+def _fit_stem(weight: Tensor, shape: Shape) -> Tensor:
+    """A stem kernel for other input channels and another patch: (C, k, p, p) -> (C, n, q, q).
+
+    Fewer channels: each gets the sum over the colours, shared equally (so one channel gets the sum). More channels: the
+    colours are repeated in turn, each divided by how often it occurs. Either way a picture whose channels are all equal
+    gives the response that it gave before.
+    """
+    k, n = weight.shape[1], shape[1]
+    if n < k:
+        weight = weight.sum(1, keepdim=True).expand(-1, n, -1, -1) / n
+    elif n > k:
+        turn = torch.arange(n) % k
+        weight = weight[:, turn] / torch.bincount(turn)[turn].view(1, n, 1, 1)
+    return resample_stem(weight, shape[-1])
+
+
+def _what_differs(
+    native: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    missing: tuple[str, ...],
+    unexpected: tuple[str, ...],
+    misfits: set[str],
+) -> str:
+    found_sizes, wanted_sizes = _sizes(native), _sizes(wanted)
+    if found_sizes != wanted_sizes and found_sizes[0]:
+        return (
+            f"weights of another model. The file holds {_describe(*found_sizes)}; the model is "
+            f"{_describe(*wanted_sizes)}. Choose that model, or other weights"
+        )
+    if all(name.endswith(".gamma") for name in missing + unexpected) and not misfits:
+        have, lack = ("has no", "has") if missing else ("has", "has none")
+        value = "0" if missing else "1e-6"
+        return f"the file {have} layer scale (gamma) and the model {lack}; set model.layer_scale = {value}"
+    lines = [f"{name} is missing" for name in missing]
+    lines += [f"{name} is not part of the model" for name in unexpected]
+    lines += [
+        f"{name} is {tuple(native[name].shape)}, it must be {tuple(wanted[name].shape)}" for name in sorted(misfits)
+    ]
+    more = f", and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return f"the file is incomplete or of an altered model: {'; '.join(lines[:5])}{more}"
+
+
+def _sizes(native: Mapping[str, Tensor]) -> tuple[Shape, Shape]:
+    """Depths and dims, guessed from our names and the shapes."""
+    depths: dict[int, int] = {}
+    dims: dict[int, int] = {}
+    for name, tensor in native.items():
+        match = re.fullmatch(r"stages\.(\d+)\.blocks\.(\d+)\.dwconv\.weight", name)
+        if match:
+            stage, block = int(match.group(1)), int(match.group(2))
+            depths[stage] = max(depths.get(stage, 0), block + 1)
+            dims[stage] = tensor.shape[0]
+    return tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims))
+
+
+def _describe(depths: Shape, dims: Shape) -> str:
+    names = [f"{spec.name}, " for spec in MODELS.values() if (spec.depths, spec.dims) == (depths, dims)]
+    return f"{''.join(names)}depths {depths}, dims {dims}"
+
+
+def load_pretrained(model: ConvNeXt, model_name: str, weights: str, say: Callable[[str], None]) -> LoadReport | None:
+    """Loads the weights that the user asked for.
+
+    Args:
+        model: is changed in place.
+        model_name: its name in the table of models.
+        weights: "none", "auto", a path, "timm:NAME", "official:NAME" or "torchvision:NAME"; see `find_weights`.
+        say: is given a line before a download, and one when "auto" finds nothing.
+
+    Returns:
+        None when the model stays as initialised: "none", or "auto" with nothing within reach.
+
+    Raises:
+        WeightsError: the weights cannot be had or do not fit.
+    """
+    found = find_weights(model_name, weights, say)
+    if found is None:
+        return None
+    return load_state(model, read_state(found.path), source=found.source)

@@ -1,0 +1,118 @@
+"""The recipe: every knob of a training run, declared once, with its meaning and unit.
+
+A recipe is a complete TOML file with one table for each class below and the top-level key `weights`. `"auto"` asks
+`convnext train` to choose for the data and the machine; what it chose is written into the run's `recipe.toml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Auto = Literal["auto"]
+Fraction = Annotated[float, Ge(0), Le(1)]
+Probability = Annotated[float, Ge(0), Lt(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(1)]
+Side = Annotated[int, Ge(8), Le(4096)]
+
+NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and deviation by name: ImageNet's, pictures in [0, 1], pictures in [-1, 1]."""
+
+
+def knob(default: Any, doc: str) -> Any:
+    """A field of a recipe, with the sentence that explains it (written beside the key in `recipe.toml`)."""
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Which network, and its regularisation."""
+
+    name: str = knob("auto", "a name that `convnext.list_models()` gives")
+    in_chans: Literal[1, 3, 4] = knob(3, "channels of a picture: 1 gray, 3 RGB, 4 RGBA")
+    stem_patch: Literal["auto", 1, 2, 4] = knob(
+        "auto", "patch size of the stem: 4 (paper), or 1 or 2 for small pictures"
+    )
+    drop_path: Probability | Auto = knob("auto", "stochastic depth of the last block, linear from 0 (Table 5)")
+    layer_scale: NonNegative | Auto = knob("auto", "initial layer scale; 0 for none (Table 5: 1e-6)")
+    head_init_scale: NonNegative = knob(1.0, "factor on the head's initial weights (Table 6: 0.001)")
+    checkpointing: bool = knob(False, "recompute blocks in the backward pass: less memory, about a third slower")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Where the pictures are and how they reach the network."""
+
+    root: str = knob("", "image folder or CSV table")
+    size: Side | Auto = knob("auto", "side of the training pictures, pixels")
+    eval_size: Side | Auto = knob("auto", "side of the pictures in evaluation and prediction, pixels")
+    crop_ratio: Annotated[float, Gt(0), Le(1)] = knob(0.875, "share of the short side that the central crop keeps")
+    interpolation: Literal["bicubic", "bilinear"] = knob("bicubic", "resampling filter, with antialiasing")
+    normalization: Literal["imagenet", "unit", "symmetric"] = knob(
+        "imagenet", "imagenet: its mean and deviation; unit: [0, 1]; symmetric: [-1, 1]"
+    )
+    val: Annotated[float, Gt(0), Lt(0.9)] = knob(0.15, "share of pictures for validation where the data has no split")
+    test: Annotated[float, Ge(0), Lt(0.9)] = knob(0.15, "share of pictures for the test where the data has no split")
+    classes: tuple[str, ...] = knob((), "class names in the order of the outputs; empty: as found, sorted")
+    path_column: str = knob("path", "column of a CSV table that holds the file's path")
+    label_column: str = knob("label", "column that holds the class; a|b means both a and b")
+    split_column: str = knob("split", "column that holds train, val or test, where there is one")
+    workers: Annotated[int, Ge(0)] | Auto = knob("auto", "processes that load pictures; 0: none of their own")
+    cache_gb: NonNegative | Auto = knob("auto", "memory for decoded pictures, GB; 0 decodes anew every epoch")
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """How training pictures are varied. 0, or an empty string, switches a step off."""
+
+    crop_min: Annotated[float, Gt(0), Le(1)] = knob(0.35, "smallest area of a random crop, as a share of the picture")
+    flip: Fraction = knob(0.5, "probability of a mirror image, left to right")
+    vertical_flip: Fraction = knob(0.0, "probability of turning upside down; for pictures without an up")
+    color_jitter: NonNegative = knob(0.3, "strength of random brightness, contrast and saturation")
+    randaugment: str = knob("", "timm's RandAugment string, as rand-m9-mstd0.5-inc1 (the paper's)")
+    erasing: Fraction = knob(0.0, "probability of erasing a random rectangle (Table 5: 0.25)")
+    mixup: NonNegative = knob(0.0, "alpha of mixup (Table 5: 0.8)")
+    cutmix: NonNegative = knob(0.0, "alpha of cutmix (Table 5: 1.0)")
+    mix_probability: Fraction = knob(1.0, "probability that a batch is mixed at all, where mixup or cutmix is on")
+    label_smoothing: Probability = knob(0.1, "share of the label spread over all classes")
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Optimisation, length and numerics."""
+
+    epochs: Count | Auto = knob("auto", "passes over the training pictures")
+    minutes: Positive | Auto = knob("auto", "time budget from which epochs are chosen; epochs, where given, wins")
+    batch: Count | Auto = knob("auto", "pictures in one optimizer step (the effective batch)")
+    micro_batch: Count | Auto = knob("auto", "pictures in one forward pass; the rest of the batch is accumulated")
+    lr: Positive | Auto = knob("auto", "peak learning rate, for the effective batch")
+    min_lr: NonNegative = knob(0.0, "learning rate at the end of the cosine")
+    warmup_epochs: NonNegative | Auto = knob("auto", "epochs of linear warm-up, counted in steps")
+    weight_decay: NonNegative = knob(0.05, "AdamW's weight decay; never on vectors and biases")
+    betas: tuple[Probability, Probability] = knob((0.9, 0.999), "AdamW's momentum terms")
+    clip_grad: NonNegative = knob(0.0, "largest norm of the gradient; 0 does not clip")
+    ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")
+    ema_decay: Probability | Auto = knob("auto", "decay of the average per step (Table 5: 0.9999)")
+    patience: Annotated[int, Ge(0)] = knob(0, "stop after so many epochs without a better validation; 0 never")
+    precision: Literal["auto", "fp32", "bf16"] = knob("auto", "bf16 uses autocast where the processor is fast at it")
+    device: str = knob("auto", "cpu, cuda, cuda:1, mps; auto takes the best there is")
+    seed: Annotated[int, Ge(0)] = knob(0, "seed of the initial weights, the order and the augmentation")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete recipe. Derived values are properties of the plan, never stored twice."""
+
+    weights: str = knob("auto", "auto, none, a file, timm:NAME or official:NAME")
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)

@@ -1,0 +1,100 @@
+"""Gathers a run folder's small files for the report. Only the recipe is required: a young run has little else."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import RunError
+from convnext.run.folder import RunFolder, open_run
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run folder holds; a file that is not there yet is an empty value."""
+
+    folder: Path
+    recipe_text: str = ""
+    recipe: Json = field(default_factory=dict)
+    environment: Json = field(default_factory=dict)
+    data: Json = field(default_factory=dict)
+    plan: list[Json] = field(default_factory=list)
+    log: list[Json] = field(default_factory=list)
+    result: Json = field(default_factory=dict)
+    mistakes: list[Json] = field(default_factory=list)
+    batch_labels: list[Any] = field(default_factory=list)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture can have several classes, or none."""
+        return bool(self.result.get("multi_label", self.data.get("multi_label", False)))
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the model's outputs."""
+        names = self.data.get("classes") or [row.get("name", "") for row in self.result.get("per_class") or []]
+        return [str(name) for name in names]
+
+    @property
+    def data_root(self) -> str:
+        """The data's folder or table as it was given to `convnext train`."""
+        given = (self.recipe.get("data") or {}).get("root")
+        return str(given or self.result.get("data_root") or self.data.get("root") or "")
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """Epochs that are done, and epochs that were planned."""
+        if not self.log:
+            return 0, 0
+        done = int(self.log[-1]["epoch"])
+        return done, int(self.log[-1].get("epochs") or done)
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder.
+
+    Raises:
+        RunError: not a run folder, or one of its files is damaged.
+    """
+    run = open_run(folder)
+    text, recipe = _read_recipe(run.recipe)
+    return RunFiles(
+        folder=folder,
+        recipe_text=text,
+        recipe=recipe,
+        environment=_read_object(run, "environment.json"),
+        data=_read_object(run, "data.json"),
+        plan=_read_rows(run, "plan.json"),
+        log=[row for row in run.read_log() if isinstance(row, dict) and isinstance(row.get("epoch"), int)],
+        result=_read_object(run, "result.json"),
+        mistakes=_read_rows(run, "mistakes.json"),
+        batch_labels=list(_read_object(run, "batch.json").get("labels") or []),
+    )
+
+
+def _read_recipe(path: Path) -> tuple[str, Json]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
+        raise RunError(
+            f"{path} cannot be read ({error}): it must be TOML. Mend it, or restore it from a copy"
+        ) from None
+
+
+def _read_object(run: RunFolder, name: str) -> Json:
+    value = run.read_json(name)
+    if value is not None and not isinstance(value, dict):
+        raise RunError(f"{run.path / name} holds a {type(value).__name__}: it must be a JSON object. Remove the file")
+    return value or {}
+
+
+def _read_rows(run: RunFolder, name: str) -> list[Json]:
+    value = run.read_json(name)
+    if value is not None and not isinstance(value, list):
+        raise RunError(f"{run.path / name} holds a {type(value).__name__}: it must be a JSON list. Remove the file")
+    return [row for row in value or [] if isinstance(row, dict)]

@@ -1,0 +1,165 @@
+"""The report of a run: one HTML file that needs nothing else, offline, on any screen and on paper."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader
+from PIL import Image
+
+from convnext.data.decode import read_picture
+from convnext.errors import PictureError
+from convnext.report import figures, tables, words
+from convnext.report.files import Json, RunFiles, read_run
+from convnext.run.folder import write_text
+
+THUMBNAIL = 320
+"""Longest side of a mistake's picture, in pixels; larger ones are reduced."""
+BATCH = 1280
+"""Longest side of the picture of a training batch."""
+MAX_BYTES = 64_000
+"""A picture within its side and this size goes into the page as it is, without a second JPEG compression."""
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html and return its path.
+
+    The page holds what the folder holds: an unfinished run gives a page without the final numbers. The same folder
+    gives the same bytes.
+
+    Args:
+        run: the run folder, as `convnext train --out` wrote it. Commands on the page name it as given here.
+
+    Raises:
+        RunError: not a run folder, a damaged file in it, or the page cannot be written.
+    """
+    target = run / "report.html"
+    write_text(target, render(read_run(run)))
+    return target
+
+
+def render(run: RunFiles) -> str:
+    """The page's HTML."""
+    environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=words.percent, span=words.span, show=words.show, labels=tables.labels_text)
+    environment.filters["unbroken"] = words.unbroken
+    environment.globals.update(counted=words.counted, interval_of=tables.interval_of, interval_bar=figures.interval_bar)
+    environment.tests["finite"] = lambda value: words.number(value) is not None
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        result=run.result,
+        title=tables.title(run),
+        verdict=tables.verdict(run),
+        tiles=tables.tiles(run.result),
+        facts=tables.facts(run),
+        charts=training_charts(run),
+        split_words=tables.SPLIT_WORDS,
+        split=tables.SPLIT_WORDS.get(str(run.result.get("split")), "evaluation"),
+        columns=tables.class_columns(run.result),
+        histogram=tables.class_histogram(run),
+        splits=tables.splits(run),
+        commands=tables.commands(run),
+        mistakes=[mistake | {"image": picture_uri(run.folder, mistake.get("picture"))} for mistake in run.mistakes],
+        batch=picture_uri(run.folder, "pictures/batch.jpg", side=BATCH),
+        **_judged_figures(run),
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("convnext.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _judged_figures(run: RunFiles) -> dict[str, Any]:
+    matrix, bins, classes = run.result.get("confusion"), run.result.get("reliability"), run.classes
+    square = matrix if matrix and len(matrix) == len(classes) else []
+    return {
+        "confusion": figures.confusion(square, classes) if square else "",
+        "no_matrix_above": figures.NO_MATRIX_ABOVE,
+        "matrix": square,
+        "common": tables.common_mistakes(square, classes, most=8 if len(classes) <= 25 else 16) if square else [],
+        "sureness": tables.sureness(run.result),
+        "reliability": figures.reliability(bins["confidence"], bins["accuracy"], bins["count"]) if bins else "",
+    }
+
+
+def training_charts(run: RunFiles) -> list[Json]:
+    """The charts over epochs: title, sentence for the reader, legend of (kind, name, last value) and drawing."""
+    key = tables.metric_key(run)
+    accuracy = "Micro-F1" if key == "micro_f1" else "Accuracy"
+    best = next((int(row["epoch"]) for row in reversed(run.log) if row.get("best")), None)
+    baseline = words.number(run.result.get("micro_f1_baseline" if key == "micro_f1" else "majority_top1"))
+    below = "the dashed line is the trivial answer" if baseline is not None else "higher is better"
+    loss, score, rate = _lines(run, "loss"), _lines(run, key), [_line(run, "lr", "learning rate", "val")]
+    why = "How wrong the network is, by its own measure; lower is better."
+    if _training_is_harder(run):
+        why += " Training lies higher because it is made harder on purpose: varied pictures, softened labels."
+    charts = [
+        ("Loss", why, loss, figures.curves(loss, title="Loss over epochs", best=best), False),
+        (
+            accuracy,
+            f"The share of right answers after each epoch; {below}."
+            if key == "top1"
+            else f"F1 over all labels after each epoch; {below}.",
+            score,
+            figures.curves(score, title=f"{accuracy} over epochs", share=True, best=best, baseline=baseline),
+            True,
+        ),
+        ("Learning rate", "How far each step of learning goes; it usually rises briefly, then shrinks.", rate,
+         figures.curves(rate, title="Learning rate over epochs", zero=True), False),
+    ]  # fmt: skip
+    return [
+        {"title": title, "why": why, "legend": _legend(lines, share), "drawing": drawing}
+        for title, why, lines, drawing, share in charts
+        if drawing
+    ]
+
+
+def _lines(run: RunFiles, key: str) -> list[figures.Line]:
+    return [
+        _line(run, f"train_{key}", "training", "train"),
+        _line(run, f"val_{key}", "validation", "val"),
+        _line(run, f"ema_val_{key}", "averaged weights (EMA)", "ema"),
+    ]
+
+
+def _line(run: RunFiles, key: str, name: str, kind: str) -> figures.Line:
+    return figures.Line(name, kind, tuple((float(row["epoch"]), words.number(row.get(key))) for row in run.log))
+
+
+def _legend(lines: list[figures.Line], share: bool) -> list[tuple[str, str, str]]:
+    known = [(line, line.known[-1][1]) for line in lines if line.known]
+    return [(line.kind, line.name, words.percent(last) if share else f"{last:.3f}") for line, last in known]
+
+
+def _training_is_harder(run: RunFiles) -> bool:
+    last = run.log[-1] if run.log else {}
+    train, val = words.number(last.get("train_loss")), words.number(last.get("val_loss"))
+    return train is not None and val is not None and train > val
+
+
+def picture_uri(folder: Path, name: Any, *, side: int = THUMBNAIL) -> str:
+    """A picture of the run folder as a data: URI, reduced to `side`; "" when missing, damaged or outside."""
+    if not isinstance(name, str) or not name:
+        return ""
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            return ""
+        picture, content = read_picture(path), path.read_bytes()
+    except (PictureError, OSError, ValueError):  # ValueError: a null character in the name
+        return ""
+    fits = max(picture.size) <= side and len(content) <= MAX_BYTES * (side / THUMBNAIL) ** 2
+    if not (fits and content.startswith(b"\xff\xd8")):
+        content = _as_jpeg(picture, side)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _as_jpeg(picture: Image.Image, side: int) -> bytes:
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=85, optimize=True)
+    return out.getvalue()

@@ -1,0 +1,90 @@
+"""What a result depends on besides the recipe: versions, processor, memory, commit."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+def describe_environment(command: str) -> dict[str, Any]:
+    """A flat description of software and machine, for environment.json."""
+    import torch
+
+    facts: dict[str, Any] = {"command": command, "date": datetime.datetime.now().astimezone().isoformat("T", "seconds")}
+    for package in ("convnext", "torch", "torchvision", "timm", "numpy", "pillow"):
+        facts[package] = _version(package)
+    facts |= {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_gb": round(total_memory() / 1e9, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "git_commit": _git_commit(),
+    }
+    return facts
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; a container's limit counts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of memory of the machine, or the container's limit where that is smaller; 0 when unknown."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be used now without swapping; half of the total when the system does not say."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    return int(found[1]) * 1024 if found else total_memory() // 2
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_name() -> str:
+    found = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _git_commit() -> str:
+    """The commit of this package's own checkout, where it runs from one."""
+    here = Path(__file__).resolve().parent
+    if not any((parent / ".git").exists() for parent in here.parents[:4]):
+        return "not a checkout"
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return commit.stdout.strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,153 @@
+"""The run folder: the unit that people keep. Every later command takes one and needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import RunError
+
+_MARKS = ("recipe.toml", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder, and its small files."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The complete recipe, as run."""
+        return self.path / "recipe.toml"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object an epoch."""
+        return self.path / "log.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """Everything that resuming needs."""
+        return self.path / "last.state.pt"
+
+    @property
+    def last(self) -> Path:
+        """The model after the last epoch."""
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The model of the best epoch on validation."""
+        return self.path / "best.safetensors"
+
+    @property
+    def pictures(self) -> Path:
+        """Pictures for the report: a training batch, mistakes."""
+        return self.path / "pictures"
+
+    @property
+    def result(self) -> Path:
+        """The verdict."""
+        return self.path / "result.json"
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a small JSON file whole or not at all."""
+        write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file, None when there is none."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}); the run folder is damaged") from None
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The epochs logged so far; a last line that was cut off by a crash is left out."""
+        rows: list[dict[str, Any]] = []
+        if not self.log.exists():
+            return rows
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+
+def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
+    """A new, empty run folder.
+
+    Raises:
+        RunError: the folder holds another run or other files, or cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; --out takes the name of a folder")
+    if path.is_dir() and any(path.iterdir()):
+        is_run = any((path / mark).exists() for mark in _MARKS)
+        if not is_run:
+            raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
+        if not overwrite:
+            raise RunError(
+                f"{path} holds another run; go on with it by --resume, replace it by --overwrite, or give another --out"
+            )
+    try:
+        if path.is_dir() and overwrite:
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror or error}); give --out a folder of yours") from None
+    return RunFolder(path)
+
+
+def open_run(path: Path) -> RunFolder:
+    """An existing run folder.
+
+    Raises:
+        RunError: there is none, or it holds no run.
+    """
+    if not path.is_dir():
+        raise RunError(f"there is no run folder {path}; `convnext train DATA --out {path}` makes one")
+    folder = RunFolder(path)
+    if not folder.recipe.exists():
+        raise RunError(f"{path} is no run folder: it has no recipe.toml; give the folder that `train --out` wrote")
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file by `text`, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file by `content`: temporary file, fsync, rename.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; the old file is still there.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(_write_problem(path, error)) from None
+
+
+def _write_problem(path: Path, error: OSError) -> str:
+    if error.errno == 28:
+        return f"{path} could not be written: the disk is full. Free some space; what was saved before is intact"
+    return f"{path} could not be written ({error.strerror or error}); what was saved before is intact"

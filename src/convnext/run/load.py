@@ -1,0 +1,121 @@
+"""From a run folder or a model file to a network that is ready to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convnext.data.loader import Preprocessing
+from convnext.data.transforms import normalization
+from convnext.errors import RunError, WeightsError
+from convnext.nn.convnext import ConvNeXt
+from convnext.nn.create import create_model
+from convnext.nn.formats import detect_format, to_native
+from convnext.nn.weights import load_state, read_model
+from convnext.run.folder import RunFolder, open_run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with what belongs to it. `classes` is empty for a bare weight file."""
+
+    model: ConvNeXt
+    path: Path
+    classes: tuple[str, ...]
+    multi_label: bool
+    preprocessing: Preprocessing
+    config: dict[str, Any]
+
+
+def load(source: str | Path) -> ConvNeXt:
+    """The network of a run folder or of one of its model files, in eval mode.
+
+    Its attributes `classes` and `preprocessing` say what its outputs mean and what it must be shown.
+
+    Raises:
+        RunError: the folder holds no run, or the run has no model yet.
+        WeightsError: the file is damaged, or it is a bare weight file (use `create_model(name, weights=file)`).
+    """
+    loaded = load_all(Path(source))
+    loaded.model.classes = loaded.classes
+    loaded.model.preprocessing = loaded.preprocessing
+    return loaded.model
+
+
+def load_all(source: Path, *, which: str = "auto") -> Loaded:
+    """The same with everything that belongs to the network.
+
+    Args:
+        source: a run folder or a model file that a run wrote.
+        which: for a run, "best" or "last"; "auto" takes the weights that its result.json judged.
+    """
+    path = weights_of(open_run(source), which) if source.is_dir() else source
+    state, config = read_model(path)
+    if config is None:
+        raise WeightsError(
+            f"{path} holds bare weights, without classes and preprocessing; name its network with --model, "
+            "or in Python use create_model(name, weights=file)"
+        )
+    try:
+        shape = config["model"]
+        model = create_model(
+            shape["name"], num_classes=shape["num_classes"], in_chans=shape["in_chans"],
+            stem_patch=shape["stem_patch"], layer_scale=shape["layer_scale"],
+        )  # fmt: skip
+        seen = config["preprocessing"]
+        preprocessing = Preprocessing(
+            seen["size"], seen["crop_ratio"], seen["interpolation"], tuple(seen["mean"]), tuple(seen["std"]),
+            seen["in_chans"],
+        )  # fmt: skip
+        classes, multi_label = tuple(config["classes"]), bool(config["multi_label"])
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: its description lacks {error}; it was not written by this program") from None
+    report = load_state(model, state, source=str(path))
+    if report.missing or report.replaced:
+        raise WeightsError(f"{path} does not fit its own description: {report}")
+    model.eval()
+    return Loaded(model, path, classes, multi_label, preprocessing, config)
+
+
+def load_bare(path: Path, model_name: str, classes: tuple[str, ...], size: int, normalization_name: str) -> Loaded:
+    """A bare weight file of any known format, for a data set whose classes are in the order of its outputs.
+
+    Raises:
+        WeightsError: the file is damaged, of another network, or has another number of classes.
+    """
+    state, config = read_model(path)
+    if config is not None:
+        return load_all(path)
+    native = to_native(state, detect_format(state))
+    head = native.get("head.weight")
+    outputs = 0 if head is None else head.shape[0]
+    if outputs != len(classes):
+        raise WeightsError(
+            f"{path} has {outputs} outputs, the data has {len(classes)} classes; both must agree to be compared"
+        )
+    in_chans = native["stem.conv.weight"].shape[1]
+    patch = native["stem.conv.weight"].shape[-1]
+    model = create_model(model_name, num_classes=outputs, in_chans=in_chans, stem_patch=patch)
+    load_state(model, state, source=str(path))
+    model.eval()
+    mean, std = normalization(normalization_name, in_chans)
+    ratio = 1.0 if size >= 384 else 0.875
+    preprocessing = Preprocessing(size, ratio, "bicubic", mean, std, in_chans)
+    described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
+    return Loaded(model, path, classes, False, preprocessing, described)
+
+
+def weights_of(run: RunFolder, which: str = "auto") -> Path:
+    """The model file of a run: what its result judged, or the best so far of a run that goes on.
+
+    Raises:
+        RunError: the run has no such model yet.
+    """
+    if which == "auto":
+        result = run.read_json("result.json")
+        which = result["weights"] if result else "best"
+    path = run.best if which == "best" else run.last
+    if not path.exists():
+        raise RunError(f"{run.path} has no {path.name} yet: no epoch was finished. Go on with `--resume`")
+    return path

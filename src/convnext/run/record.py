@@ -1,0 +1,127 @@
+"""Where a run tells what it does: log.jsonl, TensorBoard, and lines or a progress bar for the person who waits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from convnext.errors import RunError
+from convnext.run.folder import RunFolder, write_text
+
+
+def say(text: str) -> None:
+    """One readable line on standard error, so that standard output stays free for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Record:
+    """Writes each epoch to log.jsonl and to TensorBoard."""
+
+    def __init__(self, run: RunFolder, epoch: int) -> None:
+        self.run = run
+        rows = [row for row in run.read_log() if row["epoch"] <= epoch]
+        write_text(run.log, "".join(json.dumps(row) + "\n" for row in rows))
+        self.board = _open_board(run, purge_step=epoch + 1)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Appends one epoch; on disk when this returns."""
+        try:
+            with self.run.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"{self.run.log} could not be written ({error.strerror}); the last saved state is intact"
+            ) from None
+        for key, value in row.items():
+            if (
+                self.board is not None
+                and isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and key != "epoch"
+            ):
+                group = "train" if key.startswith("train") else "val" if "val_" in key else "run"
+                self.board.add_scalar(f"{group}/{key}", value, row["epoch"])
+        if self.board is not None:
+            with contextlib.suppress(OSError):
+                self.board.flush()
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        if self.board is not None:
+            with contextlib.suppress(OSError):
+                self.board.close()
+
+
+def _open_board(run: RunFolder, purge_step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    try:
+        return SummaryWriter(str(run.path / "tensorboard"), purge_step=purge_step)
+    except OSError:
+        return None
+
+
+class Bar:
+    """Progress of one long piece of work: a bar on a terminal, a line every 30 seconds elsewhere."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, max(1, total), unit
+        self.done, self.start, self.last_line = 0, time.monotonic(), time.monotonic()
+        self._live: Any = None
+        self._task: Any = None
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """Counts `amount` more units as done."""
+        self.done += amount
+        if self._live is not None:
+            self._live.update(self._task, advance=amount, note=note)
+        elif time.monotonic() - self.last_line > 30:
+            self.last_line = time.monotonic()
+            speed = self.done / (self.last_line - self.start)
+            left = (self.total - self.done) / max(speed, 1e-9)
+            say(
+                f"  {self.title}: {self.done}/{self.total} {self.unit}, {speed:.0f}/s, {clock(left)} left {note}".rstrip()
+            )
+
+    def update(self, done: int, total: int) -> None:
+        """Sets the count, for callbacks of the form (done, total)."""
+        if self._live is not None and total != self.total:
+            self._live.update(self._task, total=total)
+        self.total = max(1, total)
+        self.advance(done - self.done)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, unit: str = "pictures") -> Iterator[Bar]:
+    """A progress display around a piece of work, with speed and time left."""
+    bar = Bar(title, total, unit)
+    if not sys.stderr.isatty():
+        yield bar
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+        TextColumn("[cyan]{task.fields[note]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+        bar._live, bar._task = live, live.add_task(title, total=bar.total, note="")
+        yield bar
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 45 s, 3 min 20 s, 2 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,0 +1,106 @@
+"""Classification: one label a picture (softmax), or any number of labels (a sigmoid for each)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convnext.metrics.classification import judge, judge_multi_label
+from convnext.tasks.task import Task
+
+
+class SingleLabel:
+    """Exactly one class a picture; cross-entropy against soft targets (Table 5: label smoothing 0.1)."""
+
+    name = "classify"
+    primary = "top1"
+
+    def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
+        self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """(N,) class indices -> (N, K): 1 - s + s / K at the label, s / K elsewhere."""
+        off = self.smoothing / self.outputs
+        return F.one_hot(labels, self.outputs).float() * (1 - self.smoothing) + off
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy with soft targets, in fp32."""
+        return F.cross_entropy(outputs.float(), targets)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Probabilities that add up to 1."""
+        return outputs.float().softmax(-1)
+
+    def metrics(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        """Loss, top-1 and macro F1 of a split."""
+        if len(labels) == 0:
+            return {"loss": float("nan"), "top1": 0.0, "macro_f1": 0.0}
+        named = predictions.argmax(1)
+        nll = -np.log(np.clip(predictions[np.arange(len(labels)), labels], 1e-12, None)).mean()
+        return {"loss": float(nll), "top1": float((named == labels).mean()), "macro_f1": _macro_f1(named, labels)}
+
+    def judge(
+        self, predictions: NDArray[np.float32], labels: NDArray[Any], majority: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """The full verdict, beside always naming the largest training class."""
+        return judge(predictions, labels, self.classes, majority=majority[0] if majority else None)
+
+
+class MultiLabel:
+    """Any number of classes a picture; binary cross-entropy for each class."""
+
+    name = "classify"
+    primary = "micro_f1"
+
+    def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
+        self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """(N, K) of 0 and 1 -> the same, drawn towards 1/2 by the label smoothing."""
+        return labels.float() * (1 - self.smoothing) + self.smoothing / 2
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, mean over classes and pictures, in fp32."""
+        return F.binary_cross_entropy_with_logits(outputs.float(), targets)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """A probability for each class by itself."""
+        return outputs.float().sigmoid()
+
+    def metrics(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        """Loss, micro F1 and the share of pictures with every label right, at a threshold of 0.5."""
+        if len(labels) == 0:
+            return {"loss": float("nan"), "micro_f1": 0.0, "exact_match": 0.0}
+        p = torch.from_numpy(np.clip(predictions, 1e-7, 1 - 1e-7))
+        loss = F.binary_cross_entropy(p, torch.from_numpy(labels).to(p.dtype))
+        named, truth = predictions >= 0.5, labels > 0.5
+        hits = float((named & truth).sum())
+        micro = 2 * hits / max(1.0, float(named.sum() + truth.sum()))
+        return {"loss": float(loss), "micro_f1": micro, "exact_match": float((named == truth).all(1).mean())}
+
+    def judge(
+        self, predictions: NDArray[np.float32], labels: NDArray[Any], majority: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """The full verdict, beside always naming the most frequent set of labels in training."""
+        baseline = np.zeros(self.outputs, dtype=bool)
+        baseline[list(majority)] = True
+        return judge_multi_label(predictions, labels > 0.5, self.classes, baseline=baseline)
+
+
+def task_for(classes: tuple[str, ...], multi_label: bool, label_smoothing: float = 0.0) -> Task:
+    """The classification task that fits the labels."""
+    return MultiLabel(classes, label_smoothing) if multi_label else SingleLabel(classes, label_smoothing)
+
+
+def _macro_f1(named: NDArray[Any], labels: NDArray[Any]) -> float:
+    """F1 averaged over the classes that occur among the labels."""
+    scores = []
+    for index in np.unique(labels):
+        hits = float(((named == index) & (labels == index)).sum())
+        scores.append(2 * hits / float((named == index).sum() + (labels == index).sum()))
+    return float(np.mean(scores))

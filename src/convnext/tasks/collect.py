@@ -1,0 +1,66 @@
+"""Runs a model over a split and gathers predictions; the same code in training and in every later command."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from convnext.data.loader import Batch, Preprocessing
+from convnext.data.transforms import normalize
+from convnext.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions (n, outputs), labels (n,) or (n, outputs), position of each in its split, and files that failed."""
+
+    values: NDArray[np.float32]
+    labels: NDArray[Any]
+    indices: NDArray[np.int64]
+    failed: tuple[str, ...]
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The context in which forward passes run: bf16 autocast, or nothing for fp32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@torch.no_grad()
+def collect(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    task: Task,
+    preprocessing: Preprocessing,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    advance: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Predictions for every readable picture of `batches`, in their order. The model's training mode is put back."""
+    was_training = model.training
+    model.eval()
+    values, labels, indices, failed = [], [], [], []
+    for batch in batches:
+        failed += batch.failed
+        if len(batch.indices):
+            pictures = normalize(batch.pictures.to(device), preprocessing.mean, preprocessing.std)
+            with autocast(device, precision):
+                outputs = model(pictures)
+            values.append(task.predict(outputs).cpu().numpy())
+            labels.append(batch.labels.numpy())
+            indices.append(batch.indices.numpy())
+        if advance is not None:
+            advance(len(batch.indices) + len(batch.failed))
+    model.train(was_training)
+    if not values:
+        return Predictions(np.zeros((0, task.outputs), np.float32), np.zeros(0), np.zeros(0, np.int64), tuple(failed))
+    return Predictions(np.concatenate(values), np.concatenate(labels), np.concatenate(indices), tuple(failed))

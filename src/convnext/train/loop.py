@@ -1,0 +1,250 @@
+"""One linear loop: forward, backward, step, average, log, save. It knows no task; all of its state is one object."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from convnext.data.loader import Batch, EpochSampler, Preprocessing
+from convnext.data.mixing import Mixing
+from convnext.data.transforms import normalize
+from convnext.errors import NonFiniteLoss
+from convnext.recipe import Recipe
+from convnext.run.folder import RunFolder
+from convnext.run.record import Bar, Record, clock, progress, say
+from convnext.run.state import TrainState, averaged_state
+from convnext.tasks.collect import autocast, collect
+from convnext.tasks.task import Task
+from convnext.train.plan import Steps, rate_at
+
+SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
+"""(file name, weights, epoch, "ema" or "model"): writes a model file with classes and preprocessing."""
+
+
+@dataclass
+class Loop:
+    """A run in progress: everything the loop needs, made by `train.train`."""
+
+    run: RunFolder
+    recipe: Recipe
+    steps: Steps
+    task: Task
+    state: TrainState
+    device: torch.device
+    preprocessing: Preprocessing
+    mixing: Mixing
+    sampler: EpochSampler
+    train_batches: DataLoader[Batch]
+    val_batches: DataLoader[Batch]
+    save_model: SaveModel
+
+    def __post_init__(self) -> None:
+        self.failed: list[str] = []
+        self.stop_asked = False
+        self.judged = build_twin(self.state.model)
+
+    def run_all(self) -> None:
+        """Trains from where the state stands to the end, an early stop, or a request to stop.
+
+        Raises:
+            NonFiniteLoss: the loss is not a number; the last good state is on disk.
+            KeyboardInterrupt: Ctrl-C or a termination signal; the state is on disk.
+        """
+        record = Record(self.run, self.state.progress.epoch)
+        try:
+            with self._stop_on_signals():
+                while not self.finished:
+                    self._epoch(record)
+        finally:
+            record.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the run stopped early."""
+        return self.state.progress.epoch >= int(self.recipe.train.epochs) or self.state.progress.stopped_early
+
+    def _epoch(self, record: Record) -> None:
+        done = self.state.progress
+        number, epochs = done.epoch + 1, int(self.recipe.train.epochs)
+        self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
+        self.state.model.train()
+        pictures = self.steps.per_epoch * int(self.recipe.train.batch)
+        with progress(f"epoch {number}/{epochs}", pictures) as bar:
+            bar.advance(done.step_in_epoch * int(self.recipe.train.batch))
+            start = time.monotonic()
+            for batch in self.train_batches:
+                waited = time.monotonic() - start
+                self._step(batch, bar)
+                start = self._count(waited, start)
+                if self.stop_asked:
+                    self.state.save(self.run.state)
+                    raise KeyboardInterrupt
+        row = self._row(number, done.epoch_sums) | self._validate(number)
+        done.seconds += time.monotonic() - start
+        row["seconds"] = round(done.seconds, 2)
+        done.epoch, done.step_in_epoch, done.epoch_sums = number, 0, {}
+        self._early_stop()
+        self.save_model("last.safetensors", averaged_state(self.state), number, self.source)
+        self.state.save(self.run.state)
+        record.epoch(row)
+        say(describe_epoch(row, self.task.primary))
+
+    def _step(self, batch: Batch, bar: Bar) -> None:
+        """One optimizer step over the effective batch, in micro-batches."""
+        state, recipe = self.state, self.recipe
+        done = state.progress
+        rate = rate_at(recipe, self.steps, done.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        pictures = normalize(batch.pictures.to(self.device), self.preprocessing.mean, self.preprocessing.std)
+        labels = batch.labels.to(self.device)
+        pictures, targets = self.mixing(pictures, self.task.targets(labels), done.epoch, done.step_in_epoch)
+        micro = int(recipe.train.micro_batch)
+        parts = math.ceil(len(pictures) / micro)
+        total, hits = 0.0, 0
+        for x, y, label in zip(pictures.split(micro), targets.split(micro), labels.split(micro), strict=True):
+            with autocast(self.device, recipe.train.precision):
+                outputs = state.model(x)
+            loss = self.task.loss(outputs, y) / parts
+            loss.backward()
+            total += loss.item()
+            hits += int((outputs.argmax(1) == label).sum()) if label.ndim == 1 else 0
+        if not math.isfinite(total):
+            self._refuse(total)
+        if recipe.train.clip_grad > 0:
+            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip_grad)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.ema is not None:
+            state.ema.update(state.model)
+        self._note_failed(batch.failed)
+        for key, value in (("loss", total), ("hits", hits), ("pictures", len(pictures)), ("steps", 1), ("lr", rate)):
+            done.epoch_sums[key] = done.epoch_sums.get(key, 0.0) * (key != "lr") + value
+        done.step += 1
+        done.step_in_epoch += 1
+        bar.advance(len(pictures), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
+
+    def _count(self, waited: float, start: float) -> float:
+        """Adds a step's time to the clocks; returns the moment at which the next step starts."""
+        now, done = time.monotonic(), self.state.progress
+        done.epoch_sums["wait"] = done.epoch_sums.get("wait", 0.0) + waited
+        done.epoch_sums["seconds"] = done.epoch_sums.get("seconds", 0.0) + now - start
+        done.seconds += now - start
+        return now
+
+    def _row(self, number: int, sums: dict[str, float]) -> dict[str, Any]:
+        """The training half of an epoch's log line."""
+        mixed = self.mixing.probability > 0 and (self.mixing.mixup > 0 or self.mixing.cutmix > 0)
+        plain = self.task.primary == "top1" and not mixed
+        return {
+            "epoch": number, "epochs": int(self.recipe.train.epochs), "step": self.state.progress.step, "seconds": 0.0,
+            "epoch_seconds": round(sums["seconds"], 2),
+            "images_per_second": round(sums["pictures"] / max(sums["seconds"], 1e-9), 1),
+            "data_wait": round(sums["wait"] / max(sums["seconds"], 1e-9), 4),
+            "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
+            "train_top1": sums["hits"] / sums["pictures"] if plain else None,
+        }  # fmt: skip
+
+    @property
+    def source(self) -> str:
+        """Which weights are judged and kept after an epoch: the moving average, or the model's own."""
+        return "ema" if self.state.ema is not None else "model"
+
+    def _validate(self, number: int) -> dict[str, Any]:
+        """The validation half: the model and its average are both measured, the better one may become the best."""
+        row: dict[str, Any] = {}
+        own = dict(self.state.model.state_dict())
+        candidates = [("val", "model", own)]
+        if self.state.ema is not None:
+            candidates.append(("ema_val", "ema", self.state.ema.average))
+        done, better = self.state.progress, None
+        for prefix, source, weights in candidates:
+            self.judged.load_state_dict(weights)
+            found = collect(
+                self.judged, self.val_batches, self.task, self.preprocessing,
+                device=self.device, precision=self.recipe.train.precision,
+            )  # fmt: skip
+            self._note_failed(list(found.failed))
+            row |= {f"{prefix}_{k}": v for k, v in self.task.metrics(found.values, found.labels).items()}
+            if row[f"{prefix}_{self.task.primary}"] > done.best:
+                done.best, done.best_epoch, done.best_source = row[f"{prefix}_{self.task.primary}"], number, source
+                better = (weights, source)
+        if better is not None:
+            self.save_model("best.safetensors", dict(better[0]), number, better[1])
+        return row | {"best": better is not None, "time": datetime.now().astimezone().isoformat("T", "seconds")}
+
+    def _early_stop(self) -> None:
+        done, patience = self.state.progress, self.recipe.train.patience
+        if patience and done.epoch - done.best_epoch >= patience:
+            done.stopped_early = True
+            say(f"no better validation result for {patience} epochs: stopped early after epoch {done.epoch}")
+
+    def _refuse(self, loss: float) -> None:
+        done = self.state.progress
+        kept = f"the state after epoch {done.epoch} is kept" if self.run.state.exists() else "no epoch was finished yet"
+        raise NonFiniteLoss(
+            f"the loss is {loss} in epoch {done.epoch + 1}, step {done.step + 1}: training stopped, {kept}. "
+            f"Lower train.lr (now {self.recipe.train.lr:g}), set train.clip_grad=1, or use train.precision=fp32"
+        )
+
+    def _note_failed(self, failed: list[str]) -> None:
+        """Says once, for each file that breaks while the run goes on, that it was left out."""
+        for text in failed:
+            if text not in self.failed:
+                self.failed.append(text)
+                say(f"left out: {text}")
+
+    @contextlib.contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_asked:
+                raise KeyboardInterrupt
+            self.stop_asked = True
+            say("stopping after this step; the state is being saved")
+
+        try:
+            old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are the caller's
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def build_twin(model: nn.Module) -> nn.Module:
+    """A second copy of a model, for judging weights without touching the one that trains."""
+    twin = copy.deepcopy(model)
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+    return twin.eval()
+
+
+def describe_epoch(row: dict[str, Any], primary: str) -> str:
+    """One line for a person."""
+    name = {"top1": "top-1", "micro_f1": "micro F1"}.get(primary, primary)
+    parts = [f"epoch {row['epoch']:>3}/{row['epochs']}", f"loss {row['train_loss']:.3f}"]
+    parts.append(f"val loss {row['val_loss']:.3f}")
+    parts.append(f"val {name} {100 * row[f'val_{primary}']:.1f} %")
+    if f"ema_val_{primary}" in row:
+        parts.append(f"average {100 * row[f'ema_val_{primary}']:.1f} %")
+    parts.append(f"{row['images_per_second']:.0f} pictures/s")
+    if row["data_wait"] > 0.1:
+        parts.append(f"waiting for data {100 * row['data_wait']:.0f} %")
+    parts.append(clock(row["seconds"]))
+    return "  ".join(parts) + ("  best" if row["best"] else "")

@@ -1,0 +1,246 @@
+"""What `train` chooses where the recipe says "auto": every choice with its reason, before the first step.
+
+The rules are for pictures of an ordinary size on an ordinary machine. A value given in the recipe always wins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from convnext.config import get, nearest, override
+from convnext.data.sources import Dataset
+from convnext.data.transforms import train_short_side
+from convnext.errors import DataError, RecipeError
+from convnext.nn.variants import get_spec
+from convnext.recipe import Recipe
+from convnext.run.environment import available_memory, usable_cores
+from convnext.train.schedule import learning_rate
+
+DEFAULT_MINUTES = 30.0
+"""Time budget on a processor, when neither epochs nor minutes are given."""
+MAX_EPOCHS_FROM_SCRATCH = 300
+MAX_EPOCHS_FINE_TUNING = 30
+
+
+@dataclass
+class Plan:
+    """A recipe that fills up, and what was chosen on the way: rows of key, value, why."""
+
+    recipe: Recipe
+    choices: list[dict[str, Any]] = field(default_factory=list)
+
+    def choose(self, key: str, value: Any, why: str) -> Any:
+        """Sets a key that is still "auto"; a given value stays. Returns the value that holds."""
+        current = get(self.recipe, key)
+        if current != "auto":
+            return current
+        return self.repair(key, value, why)
+
+    def repair(self, key: str, value: Any, why: str) -> Any:
+        """Sets a key whatever it was, with the reason."""
+        self.recipe = override(self.recipe, {key: value})
+        self.choices.append({"key": key, "value": value, "why": why})
+        return value
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Derived numbers of a run; never stored, always computed from the recipe and the number of pictures."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+
+
+def count_steps(recipe: Recipe, pictures: int) -> Steps:
+    """Optimizer steps of a complete recipe over `pictures` training pictures."""
+    per_epoch = pictures // int(recipe.train.batch)
+    total = per_epoch * int(recipe.train.epochs)
+    return Steps(per_epoch, total, min(total, round(per_epoch * float(recipe.train.warmup_epochs))))
+
+
+def rate_at(recipe: Recipe, steps: Steps, step: int) -> float:
+    """Learning rate of a complete recipe at an optimizer step."""
+    train = recipe.train
+    return learning_rate(step, peak=float(train.lr), minimum=train.min_lr, warmup=steps.warmup, total=steps.total)
+
+
+def choose_device(plan: Plan) -> torch.device:
+    """The device: as given when it is there, else the best there is.
+
+    Raises:
+        RecipeError: a device was asked for that this machine does not have.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    best = "cuda" if cuda else "mps" if mps else "cpu"
+    asked = plan.choose("train.device", best, "the best that this machine has")
+    kind = str(asked).split(":")[0]
+    there = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
+    if kind not in there:
+        hint = nearest(kind, ["cpu", "cuda", "mps"])
+        raise RecipeError(f'train.device = "{asked}": this machine has {", ".join(there)}{hint}')
+    return torch.device(asked)
+
+
+def choose_precision(plan: Plan, device: torch.device) -> None:
+    """bf16 where it is at least half as fast again as fp32: known for a GPU, measured for a processor."""
+    if plan.recipe.train.precision != "auto":
+        return
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+        plan.choose("train.precision", "bf16" if fast else "fp32", "the GPU computes bf16" if fast else "no bf16 here")
+    elif device.type == "cpu":
+        ratio = _bf16_speed()
+        plan.choose(
+            "train.precision", "bf16" if ratio >= 1.5 else "fp32",
+            f"a bf16 matrix product runs {ratio:.1f} times as fast as fp32 on this processor (measured)",
+        )  # fmt: skip
+    else:
+        plan.choose("train.precision", "fp32", "the safe choice on this device")
+
+
+def choose_model(plan: Plan, device: torch.device, side: int) -> None:
+    """Model, stem and picture size, from the device and the median short side of the pictures."""
+    if device.type == "cuda":
+        plan.choose("model.name", "convnext_tiny", "the paper's smallest model; a GPU trains it quickly")
+    else:
+        plan.choose("model.name", "convnext_atto", "the smallest model: without a GPU, time is short")
+    get_spec(plan.recipe.model.name)  # an unknown name is the user's mistake; say so before any work
+    patch = 1 if side < 48 else 2 if side < 96 else 4
+    reason = (
+        "pictures of ordinary size" if patch == 4 else f"the pictures are only {side} pixels: a finer stem keeps detail"
+    )
+    if plan.recipe.data.size != "auto":
+        patch = next(p for p in (4, 2, 1) if plan.recipe.data.size >= 24 * p or p == 1)
+        reason = f"fits training pictures of {plan.recipe.data.size} pixels"
+    patch = int(plan.choose("model.stem_patch", patch, reason))
+    stride = 8 * patch
+    wanted = min(224 if device.type == "cuda" else 128, max(side, stride))
+    size = plan.choose(
+        "data.size", max(stride, wanted // stride * stride),
+        f"the pictures' median short side is {side} pixels" if wanted < 128 else "detail against time on this device",
+    )  # fmt: skip
+    plan.choose("data.eval_size", size, "as in training")
+
+
+def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
+    """Effective batch, micro-batch and learning rate; an odd or too large batch is repaired."""
+    limit = 256 if device.type == "cuda" else 32
+    batch = 2 ** int(np.log2(max(2, pictures // 20)))
+    batch = int(
+        plan.choose(
+            "train.batch", int(np.clip(batch, 2, limit)), f"at least 20 steps an epoch with {pictures} pictures"
+        )
+    )
+    if batch > pictures:
+        why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
+        batch = int(plan.repair("train.batch", max(1, pictures // 2 * 2), why))
+    if plan.recipe.train.micro_batch == "auto":
+        plan.choose("train.micro_batch", _micro_batch(plan.recipe, batch), "fits the memory")
+    elif batch % int(plan.recipe.train.micro_batch):
+        parts = -(-batch // int(plan.recipe.train.micro_batch))
+        micro = next(batch // p for p in range(parts, batch + 1) if batch % p == 0)
+        plan.repair("train.micro_batch", micro, f"must divide the batch of {batch}")
+
+
+def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: int) -> None:
+    """Learning rate, warm-up, moving average and regularisation for the length of the run."""
+    batch = int(plan.recipe.train.batch)
+    base = 3e-4 if pretrained else 2e-3
+    kind = "fine-tuning" if pretrained else "training from scratch"
+    plan.choose(
+        "train.lr", float(f"{base * (batch / 64) ** 0.5:.3g}"),
+        f"{base:g} for {kind} at batch 64, times the root of {batch}/64",
+    )  # fmt: skip
+    warmup = min(5.0, round(epochs * 0.1, 2))
+    given = plan.choose("train.warmup_epochs", warmup, "a tenth of the run, five epochs at most")
+    if float(given) >= epochs:
+        plan.repair("train.warmup_epochs", warmup, f"a warm-up of {given} epochs would outlast the run of {epochs}")
+    steps = max(1, epochs * per_epoch)
+    decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
+    given = plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
+    if plan.recipe.train.ema and float(given) > 0 and np.log(0.5) / np.log(float(given)) > steps / 4:
+        why = f"with {given} the average would still hold much of the initial weights after {steps} steps"
+        plan.repair("train.ema_decay", round(decay, 5), why)
+    plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
+    plan.choose(
+        "model.layer_scale", 1e-6 if pretrained else 0.1,
+        "as pretrained" if pretrained else "blocks take part at once; 1e-6 costs a short run many steps",
+    )  # fmt: skip
+
+
+def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.device) -> None:
+    """Loader processes and the memory for decoded pictures."""
+    cores = usable_cores()
+    workers = min(8, cores - 1) if device.type == "cuda" else min(4, max(1, cores // 2))
+    plan.choose("data.workers", workers, f"{cores} cores")
+    side = train_short_side(int(plan.recipe.data.size), plan.recipe.augment.crop_min)
+    need = pictures * min(mean_pixels, 1.4 * side * side) * plan.recipe.model.in_chans / 1e9
+    budget = available_memory() * 0.3 / 1e9
+    plan.choose(
+        "data.cache_gb", round(min(1.2 * need, budget) + 0.05, 2),
+        "decoded pictures stay in memory" if 1.2 * need <= budget else "what 30 % of the free memory holds",
+    )  # fmt: skip
+
+
+def choose_epochs(plan: Plan, seconds_per_epoch: Callable[[], float], pretrained: bool, device: torch.device) -> int:
+    """Epochs: as given, or as many as the time budget holds by a measurement on this machine."""
+    if plan.recipe.train.epochs != "auto":
+        return int(plan.recipe.train.epochs)
+    most = MAX_EPOCHS_FINE_TUNING if pretrained else MAX_EPOCHS_FROM_SCRATCH
+    if plan.recipe.train.minutes == "auto" and device.type != "cpu":
+        return int(plan.choose("train.epochs", most // 3 if not pretrained else most, "a usual length"))
+    minutes = plan.choose("train.minutes", DEFAULT_MINUTES, "a budget without a GPU; or set train.epochs")
+    seconds = seconds_per_epoch()
+    fit = int(float(minutes) * 60 * 0.95 / seconds)
+    why = f"an epoch takes about {seconds:.0f} s here (measured), and there are {float(minutes):g} minutes"
+    return int(plan.choose("train.epochs", max(1, min(fit, most)), why))
+
+
+def picture_sizes(dataset: Dataset, limit: int = 200) -> tuple[int, float]:
+    """Median short side, pixels, and mean number of pixels of an even sample of the training pictures."""
+    samples = dataset.splits["train"]
+    chosen = samples[:: max(1, len(samples) // limit)][:limit]
+    sizes = []
+    for sample in chosen:
+        try:
+            with Image.open(sample.path) as picture:
+                sizes.append(picture.size)
+        except OSError:
+            continue
+    if not sizes:
+        raise DataError(f"none of {len(chosen)} sampled training pictures can be opened now; is the disk still there?")
+    return int(np.median([min(s) for s in sizes])), float(np.mean([w * h for w, h in sizes]))
+
+
+def _micro_batch(recipe: Recipe, batch: int) -> int:
+    """The largest divisor of the batch whose activations fit into half of the memory, by an estimate."""
+    if torch.cuda.is_available() and str(recipe.train.device).startswith("cuda"):
+        memory = torch.cuda.mem_get_info()[0]
+    else:
+        memory = available_memory()
+    spec = get_spec(recipe.model.name)
+    positions = [(int(recipe.data.size) / int(recipe.model.stem_patch) / 2**i) ** 2 for i in range(4)]
+    values = sum(13 * d * c * p for d, c, p in zip(spec.depths, spec.dims, positions, strict=True))
+    each = 4 * values  # bytes: thirteen maps of C channels kept a block, four of them wide
+    fits = max(1, int(memory * 0.5 / each))
+    return next(batch // parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= fits)
+
+
+def _bf16_speed() -> float:
+    """How many times faster a bf16 matrix product is than an fp32 one; the best of several rounds each."""
+    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    operands = {dtype: torch.randn(512, 512).to(dtype) for dtype in best}
+    for _ in range(5):
+        for dtype, matrix in operands.items():
+            start = time.perf_counter()
+            matrix @ matrix
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best[torch.float32] / best[torch.bfloat16]

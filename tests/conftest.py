@@ -1,0 +1,55 @@
+"""Fixtures that many tests use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reads or writes the user's caches, and none reaches for a weight hub."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CONVNEXT_CACHE", str(cache / "convnext"))
+    monkeypatch.setenv("HF_HOME", str(cache / "hf"))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the checkout."""
+    data = Path(os.environ.get("CONVNEXT_TEST_DATA", SHARED / "data"))
+    if not data.is_dir():
+        pytest.skip(f"the real data sets are not at {data} (set CONVNEXT_TEST_DATA)")
+    return data
+
+
+def write_stripes(root: Path, classes: dict[str, int], side: int = 40, seed: int = 0) -> Path:
+    """Class folders of pictures that are easy to tell apart: each class has stripes of its own width and colour."""
+    rng = np.random.default_rng(seed)
+    for index, (name, pictures) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(pictures):
+            pixels = rng.integers(0, 60, (side, side, 3))
+            period = 4 + 4 * index
+            shift = int(rng.integers(period))
+            rows = (np.arange(side) + shift) % period < period // 2
+            pixels[rows, :, index % 3] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{name}-{number:03d}.png")
+    return root
+
+
+@pytest.fixture
+def stripes(tmp_path: Path) -> Path:
+    """An image folder of two easy classes, 40 pictures each."""
+    return write_stripes(tmp_path / "stripes", {"narrow": 40, "wide": 40})

@@ -1,0 +1,208 @@
+"""The demo's solar cells: from the real package where it is installed, and from a small double of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.data import elpv
+from convnext.data.elpv import write_elpv
+from convnext.data.split import draw
+from convnext.errors import DataError
+
+PROBABILITIES = ("0.0", "0.3333333333333333", "0.6666666666666666", "1.0")
+
+needs_package = pytest.mark.skipif(
+    find_spec("elpv_dataset") is None, reason="the package elpv-dataset is not installed"
+)
+
+
+@pytest.fixture
+def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package like elpv-dataset with 60 tiny pictures, two of them equal; gives its data folder."""
+    data = tmp_path / "site" / "elpv_dataset" / "data"
+    (data / "images").mkdir(parents=True)
+    (data.parent / "__init__.py").write_text("raise RuntimeError('the package must not be imported')\n")
+    rng, lines = np.random.default_rng(0), []
+    for i in range(60):
+        path = data / "images" / f"cell{i:04}.png"
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+        lines.append(f"images/{path.name}  {PROBABILITIES[i % 4]:<18} {'mono' if i % 3 else 'poly'}\n")
+    (data / "images" / "cell0007.png").write_bytes((data / "images" / "cell0003.png").read_bytes())
+    (data / "labels.csv").write_text("".join(lines))
+    monkeypatch.syspath_prepend(str(data.parent.parent))
+    monkeypatch.delitem(sys.modules, "elpv_dataset", raising=False)
+    return data
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).digest())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_labels_and_columns_follow_the_package(double: Path, tmp_path: Path) -> None:
+    """Every picture is copied unchanged; from one half on it is defective; probability and type are kept."""
+    table = write_elpv(tmp_path / "out")
+    assert table == tmp_path / "out" / "data.csv"
+    rows = _rows(table)
+    assert list(rows[0]) == ["path", "label", "split", "probability", "type"]
+    assert [row["path"] for row in rows] == [f"images/cell{i:04}.png" for i in range(60)]
+    assert [row["label"] for row in rows] == ["functional", "functional", "defective", "defective"] * 15
+    assert [row["probability"] for row in rows] == list(PROBABILITIES) * 15
+    assert [row["type"] for row in rows] == ["poly", "mono", "mono"] * 20
+    for row in rows:
+        assert (table.parent / row["path"]).read_bytes() == (double / row["path"]).read_bytes()
+
+
+def test_the_split_follows_the_content(double: Path, tmp_path: Path) -> None:
+    """The SHA-256 decides: below 0.20 test, below 0.35 val, otherwise train; equal pictures stay together."""
+    rows = _rows(write_elpv(tmp_path / "out"))
+    for row in rows:
+        number = draw(hashlib.sha256((double / row["path"]).read_bytes()).hexdigest())
+        assert row["split"] == ("test" if number < 0.20 else "val" if number < 0.35 else "train")
+    assert rows[3]["split"] == rows[7]["split"]
+
+
+def test_a_second_call_does_nothing(double: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything there no file is touched, nothing is reported, and the package is not even needed."""
+    table = write_elpv(tmp_path / "out")
+    before = _state(table.parent)
+    monkeypatch.setattr(elpv, "find_spec", lambda name: None)
+    calls: list[tuple[int, int]] = []
+    assert write_elpv(tmp_path / "out", lambda done, total: calls.append((done, total))) == table
+    assert _state(table.parent) == before
+    assert calls == []
+
+
+@pytest.mark.parametrize("lost", ["images/cell0011.png", "data.csv", "README.txt"])
+def test_what_is_missing_is_written_again(double: Path, tmp_path: Path, lost: str) -> None:
+    """After a loss the same content is back, the other pictures are left as they were, and progress counts all."""
+    out = write_elpv(tmp_path / "out").parent
+    before = _state(out)
+    (out / lost).unlink()
+    (out / "images" / "cell0012.png.unfinished").write_bytes(b"left by a crash")
+    calls: list[tuple[int, int]] = []
+    write_elpv(out, lambda done, total: calls.append((done, total)))
+    after = _state(out)
+    assert {name: content for name, (_, content) in after.items() if not name.endswith(".unfinished")} == {
+        name: content for name, (_, content) in before.items()
+    }
+    assert after["images/cell0001.png"] == before["images/cell0001.png"]
+    assert calls == [(i, 60) for i in range(1, 61)]
+
+
+def test_a_cut_picture_is_replaced(double: Path, tmp_path: Path) -> None:
+    """A picture of another size than the package's, left by an interrupted copy of any kind, is copied anew."""
+    cut = tmp_path / "out" / "images" / "cell0000.png"
+    cut.parent.mkdir(parents=True)
+    cut.write_bytes(b"half")
+    write_elpv(tmp_path / "out")
+    assert cut.read_bytes() == (double / "images" / "cell0000.png").read_bytes()
+
+
+def test_readme_names_source_licence_and_papers(double: Path, tmp_path: Path) -> None:
+    """Who uses the pictures finds where they are from, what is allowed, and what to cite."""
+    text = (write_elpv(tmp_path / "out").parent / "README.txt").read_text(encoding="utf-8")
+    for wanted in ("zae-bayern/elpv-dataset", "CC BY-NC-SA 4.0", "Deitsch", "Solar Energy", "Buerhop-Lutz", "EU PVSEC"):
+        assert wanted in text
+
+
+def test_a_missing_package_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package: what to install, and no folder left behind."""
+    monkeypatch.setattr(elpv, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r'pip install "convnext\[demo\]"'):
+        write_elpv(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["no table", "empty table", "odd table", "odd probability", "no picture"])
+def test_a_damaged_package_is_named(double: Path, tmp_path: Path, damage: str) -> None:
+    """A table or a picture that is missing or odd: the file, and how to install it again; no data.csv."""
+    if damage == "no picture":
+        (double / "images" / "cell0005.png").unlink()
+    elif damage == "no table":
+        (double / "labels.csv").unlink()
+    else:
+        text = {"empty table": "\n", "odd table": "a b\n", "odd probability": "images/cell0000.png 1.5 mono\n"}
+        (double / "labels.csv").write_text(text[damage])
+    with pytest.raises(DataError, match=r"(?s)(labels\.csv|cell0005\.png).*damaged.*force-reinstall"):
+        write_elpv(tmp_path / "out")
+    assert not (tmp_path / "out" / "data.csv").exists()
+
+
+@pytest.mark.parametrize("content", [b"path,label\na.jpg,cat\n", b"", b"\xff\xfe"])
+def test_another_table_is_left_alone(double: Path, tmp_path: Path, content: bytes) -> None:
+    """A data.csv that is not ours is an error and stays as it is."""
+    (tmp_path / "data.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.csv.*another folder"):
+        write_elpv(tmp_path)
+    assert (tmp_path / "data.csv").read_bytes() == content
+
+
+def test_a_place_that_cannot_be_written_is_an_error(
+    double: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where the folder should be, and a disk that is full: DataError, and no data.csv."""
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match=r"file: cannot be written .*choose a folder"):
+        write_elpv(tmp_path / "file")
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DataError, match=r"No space left on device.*100 MB"):
+        write_elpv(tmp_path / "out")
+    assert not (tmp_path / "out" / "data.csv").exists()
+
+
+@needs_package
+def test_the_real_pictures(tmp_path: Path) -> None:
+    """2,624 distinct grey pictures of 300 x 300; 821 defective; the splits' sizes and both classes in each."""
+    rows = _rows(write_elpv(tmp_path / "out"))
+    contents = {hashlib.sha256((tmp_path / "out" / row["path"]).read_bytes()).hexdigest() for row in rows}
+    assert len(rows) == len(contents) == 2624
+    assert Counter(row["label"] for row in rows) == {"functional": 1803, "defective": 821}
+    assert Counter(row["type"] for row in rows) == {"poly": 1550, "mono": 1074}
+    for split, share in (("train", 0.65), ("val", 0.15), ("test", 0.20)):
+        inside = [row["label"] for row in rows if row["split"] == split]
+        assert len(inside) / 2624 == pytest.approx(share, abs=0.03)
+        assert inside.count("defective") / len(inside) == pytest.approx(821 / 2624, abs=0.05)
+    for row in rows[::200]:
+        with Image.open(tmp_path / "out" / row["path"]) as picture:
+            assert (picture.mode, picture.size) == ("L", (300, 300))
+
+
+@needs_package
+def test_the_package_is_not_imported(tmp_path: Path) -> None:
+    """Writing the pictures needs neither the package's code nor numpy, Pillow or torch."""
+    code = (
+        "import sys, pathlib; from convnext.data.elpv import write_elpv; write_elpv(pathlib.Path(sys.argv[1])); "
+        "print(sorted({'elpv_dataset', 'numpy', 'PIL', 'torch'} & set(sys.modules)))"
+    )
+    source = Path(elpv.__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(source)},
+    )
+    assert done.stdout.strip() == "[]"

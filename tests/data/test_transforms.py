@@ -1,0 +1,188 @@
+"""Views of pictures, against torchvision, timm and analytic values."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from convnext.data import transforms as T
+from convnext.data.mixing import Mixing, cut_mix
+from convnext.recipe import AugmentRecipe, DataRecipe
+from PIL import Image
+from torchvision.transforms import v2
+
+PICTURE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_evaluation_view_is_torchvisions() -> None:
+    """Short side to size / ratio, bicubic with antialiasing, central crop: the same pixels as torchvision's presets."""
+    view = T.eval_view(PICTURE, 28, 0.875, "bicubic")
+    preset = v2.Compose([v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(28)])
+    assert T.eval_resize(224, 0.875) == 256
+    assert torch.equal(view, preset(PICTURE))
+
+
+@pytest.mark.parametrize("name", ["imagenet", "unit", "symmetric"])
+def test_normalisation_is_torchvisions(name: str) -> None:
+    """(x / 255 - mean) / std in fp32, channels last."""
+    mean, std = T.normalization(name, 3)
+    ours = T.normalize(PICTURE.unsqueeze(0), mean, std)
+    theirs = v2.Normalize(mean, std)(PICTURE.unsqueeze(0).float() / 255)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    if name == "symmetric":
+        assert ours.min() >= -1
+        assert ours.max() <= 1
+
+
+def test_gray_and_alpha_have_their_own_normalisation() -> None:
+    """One channel takes the colours' average; a fourth is centred."""
+    assert T.normalization("imagenet", 1)[0] == pytest.approx((0.449,), abs=1e-3)
+    assert T.normalization("imagenet", 4)[0][3] == 0.5
+
+
+def test_an_augmented_picture_depends_on_its_seed_alone() -> None:
+    """The same seed gives the same picture whatever happened before; the surrounding random state is untouched."""
+    augment = AugmentRecipe(randaugment="rand-m9-mstd0.5-inc1", erasing=0.5, vertical_flip=0.5)
+    transform = T.TrainTransform(DataRecipe(), augment, 32, 3)
+    with T.seeded(5):
+        first = transform(PICTURE)
+    torch.manual_seed(1)
+    random.seed(2)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    with T.seeded(5):
+        second = transform(PICTURE)
+    assert torch.equal(first, second)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert np.array_equal(before[2], np.random.get_state()[1])  # noqa: NPY002
+    with T.seeded(6):
+        assert not torch.equal(first, transform(PICTURE))
+
+
+def test_random_crops_have_torchvisions_distribution() -> None:
+    """Areas of our crops, read off a picture of coordinates, follow the recipe's range as torchvision's sampler does."""
+    ramp = (torch.arange(200).float() * 255 / 199).to(torch.uint8)
+    picture = torch.stack([ramp.expand(200, 200), ramp.expand(200, 200).T, torch.zeros(200, 200, dtype=torch.uint8)])
+    transform = T.TrainTransform(DataRecipe(), AugmentRecipe(crop_min=0.35, flip=0.0, color_jitter=0.0), 16, 3)
+    ours = []
+    for seed in range(400):
+        with T.seeded(seed):
+            crop = transform(picture).float()
+        ours.append(float((crop[0].max() - crop[0].min()) * (crop[1].max() - crop[1].min())) / 255**2)
+    torch.manual_seed(0)
+    boxes = [_box() for _ in range(400)]
+    assert np.mean(ours) == pytest.approx(np.mean(boxes), abs=0.06)  # reading the border off 16 pixels loses some
+    assert min(ours) > 0.25
+
+
+def _box() -> float:
+    from torchvision.transforms import RandomResizedCrop
+
+    _, _, h, w = RandomResizedCrop.get_params(PICTURE.new_zeros(3, 200, 200), [0.35, 1.0], [3 / 4, 4 / 3])
+    return h * w / 200**2
+
+
+def test_posterising_to_no_bits_is_black_as_it_used_to_be() -> None:
+    """RandAugment of the paper asks for 0 bits now and then; Pillow 13 refuses, older Pillows gave black."""
+    image = Image.fromarray(PICTURE.permute(1, 2, 0).numpy())
+    transform = T.rand_augment("rand-m10-n1-inc1", 32, (0.5, 0.5, 0.5))
+    posterise = [op for op in transform.ops if op.name.startswith("Posterize")]
+    assert posterise
+    for op in posterise:
+        assert np.asarray(op.aug_fn(image, 0)).max() == 0
+        assert np.array_equal(np.asarray(op.aug_fn(image, 8)), np.asarray(image))
+        assert np.array_equal(np.asarray(op.aug_fn(image, 4)), np.asarray(image) & 0xF0)
+
+
+def test_randaugment_runs_at_every_strength() -> None:
+    """Hundreds of draws of the paper's string, without an error, and they change the picture."""
+    augment = AugmentRecipe(randaugment="rand-m9-mstd0.5-inc1", color_jitter=0.0, flip=0.0, crop_min=1.0)
+    transform = T.TrainTransform(DataRecipe(), augment, 24, 3)
+    plain = T.TrainTransform(DataRecipe(), AugmentRecipe(color_jitter=0.0, flip=0.0, crop_min=1.0), 24, 3)
+    changed = 0
+    for seed in range(300):
+        with T.seeded(seed):
+            ours = transform(PICTURE)
+        with T.seeded(seed):
+            changed += not torch.equal(ours, plain(PICTURE))
+    assert changed > 200
+
+
+def test_erasing_fills_with_normal_noise_after_normalisation() -> None:
+    """As timm does it: the share of erased pixels lies between 2 and 33 %, the noise has mean 0 and deviation 1."""
+    transform = T.TrainTransform(DataRecipe(), AugmentRecipe(erasing=1.0, color_jitter=0.0), 64, 3)
+    flat = torch.full((3, 80, 80), 128, dtype=torch.uint8)
+    noise = []
+    for seed in range(40):
+        with T.seeded(seed):
+            out = transform(flat)
+        erased = (out != out.flatten(1).mode(1).values.view(3, 1, 1)).any(0)
+        assert 0.01 < erased.float().mean() < 0.36
+        noise.append(out[:, erased].flatten())
+    values = torch.cat(noise)
+    assert abs(float(values.mean())) < 0.02
+    assert float(values.std()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_pass_through_all_steps(channels: int) -> None:
+    """Gray and RGBA pictures keep their number of channels."""
+    augment = AugmentRecipe(color_jitter=0.4, erasing=0.5, randaugment="" if channels == 4 else "rand-m5-n1")
+    transform = T.TrainTransform(DataRecipe(), augment, 16, channels)
+    picture = torch.randint(0, 256, (channels, 40, 30), dtype=torch.uint8)
+    with T.seeded(0):
+        assert transform(picture).shape == (channels, 16, 16)
+
+
+def test_seeds_of_neighbours_share_nothing() -> None:
+    """Nearby (seed, epoch, index) triples give different seeds, the same on every machine."""
+    seeds = {T.mix_seed(s, e, i) for s in range(10) for e in range(10) for i in range(100)}
+    assert len(seeds) == 10_000
+    assert T.mix_seed(1, 2) != T.mix_seed(2, 1)
+
+
+def test_mixup_is_timms() -> None:
+    """With the same share, pictures and soft targets are timm's (batch mode)."""
+    from timm.data.mixup import mixup_target
+
+    x = torch.randn(6, 3, 8, 8)
+    labels = torch.tensor([0, 1, 2, 3, 1, 0])
+    one_hot = torch.nn.functional.one_hot(labels, 4).float() * 0.9 + 0.1 / 4
+    mixing = Mixing(mixup=0.8, cutmix=0.0, probability=1.0, seed=3)
+    mixed, targets = mixing(x, one_hot, epoch=1, step=2)
+    share = float(((mixed - x.flip(0)) / (x - x.flip(0))).median())
+    torch.testing.assert_close(mixed, x * share + x.flip(0) * (1 - share), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(targets, mixup_target(labels, 4, share, 0.1), rtol=1e-4, atol=1e-5)
+
+
+def test_cutmix_counts_the_pixels_that_it_pastes() -> None:
+    """The share given back is exactly the share of pixels that were kept, also at the border."""
+    x = torch.zeros(4, 1, 20, 30)
+    x[:2] = 1.0
+    for y, centre in ((0.5, 0.5), (0.0, 0.99)):
+        mixed, share = cut_mix(x, 0.6, y, centre)
+        assert float(mixed[0].mean()) == pytest.approx(share, abs=1e-6)
+
+
+def test_mixing_follows_its_beta_distribution_and_seed() -> None:
+    """Over many batches half are mixup and half cutmix, shares have Beta's mean and deviation; the seed decides alone."""
+    x = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, 32, 32)
+    mixing = Mixing(mixup=0.8, cutmix=1.0, probability=1.0, seed=0)
+    shares, cuts = [], 0
+    for step in range(600):
+        mixed, _ = mixing(x, torch.eye(2), epoch=0, step=step)
+        values = mixed[1].unique()
+        if len(values) == 2 or float(values[0]) in (0.0, 1.0):
+            cuts += 1
+        else:
+            shares.append(float(values[0]))
+    assert 240 < cuts < 360
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
+    assert np.std(shares) == pytest.approx((1 / (4 * (2 * 0.8 + 1))) ** 0.5, abs=0.04)
+    again = Mixing(mixup=0.8, cutmix=1.0, probability=1.0, seed=0)(x, torch.eye(2), epoch=0, step=599)
+    assert torch.equal(again[0], mixed)
+    off = Mixing(mixup=0.8, cutmix=1.0, probability=0.0, seed=0)(x, torch.eye(2), 0, 0)
+    assert torch.equal(off[0], x)

@@ -1,0 +1,108 @@
+"""Recipes: reading, overriding, explaining every mistake, and writing back."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from convnext.config import all_keys, check_recipe, get, load_recipe, override, split_settings, to_toml
+from convnext.errors import RecipeError
+from convnext.recipe import Recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
+
+
+def test_a_recipe_survives_the_way_through_toml() -> None:
+    """Written and read again, a recipe is the same; every key of the schema stands in the file with its meaning."""
+    recipe = load_recipe(None, ["train.epochs=7", "data.classes=['a \"b\"', 'c\\\\d']", "train.lr=3e-4", "weights=none"])
+    text = to_toml(recipe, "a header\nof two lines")
+    assert check_recipe(tomllib.loads(text)) == recipe
+    assert text.startswith("# a header\n# of two lines\n")
+    for key in all_keys():
+        name = key.rpartition(".")[2]
+        line = next(line for line in text.splitlines() if line.startswith(f"{name} = "))
+        assert len(line.split(" # ")[1]) > 10, key
+
+
+@given(st.text(max_size=20), st.floats(1e-6, 10), st.integers(1, 10**6))
+def test_any_value_survives_the_way_through_toml(name: str, lr: float, epochs: int) -> None:
+    """Strings with quotes, newlines and control characters too."""
+    recipe = override(Recipe(), {"data.path_column": name, "train.lr": lr, "train.epochs": epochs})
+    assert check_recipe(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_all_mistakes_are_told_at_once_with_hints() -> None:
+    """Each with its key, its value, the rule, and the nearest name."""
+    settings = ["train.epoch=5", "train.lr=-3", "data.normalization=imagnet", "wieghts=none", "model.stem_patch=3"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(None, [*settings, "epochs=3", "train.batch=many"])
+    text = str(caught.value)
+    assert "7 mistakes" in text
+    assert 'train.epoch: there is no such key; did you mean "train.epochs"?' in text
+    assert 'epochs: there is no such key; did you mean "train.epochs"?' in text
+    assert 'wieghts: there is no such key; did you mean "weights"?' in text
+    assert "train.lr = -3: must be greater than 0" in text
+    assert 'data.normalization = "imagnet"' in text
+    assert 'did you mean "imagenet"?' in text
+    assert "model.stem_patch = 3" in text
+    assert 'train.batch = "many"' in text
+
+
+@pytest.mark.parametrize(
+    ("given_name", "name"),
+    [("[0, 1]", "unit"), ("[-1,1]", "symmetric"), ("ImageNet", "imagenet"), ("unit", "unit")],
+)
+def test_normalization_has_three_names(given_name: str, name: str) -> None:
+    """By name or as a range, in any spacing."""
+    assert load_recipe(None, [f"data.normalization={given_name}"]).data.normalization == name
+
+
+def test_a_new_budget_replaces_the_epochs_of_a_recipe(tmp_path: Path) -> None:
+    """`train.minutes` on the command line counts although the file names epochs; both given, epochs win."""
+    file = tmp_path / "r.toml"
+    file.write_text("[train]\nepochs = 90\n")
+    assert load_recipe(file, ["train.minutes=5"]).train.epochs == "auto"
+    assert load_recipe(file, ["train.minutes=5", "train.epochs=3"]).train.epochs == 3
+    assert load_recipe(file).train.epochs == 90
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [("[train\n", "not valid TOML"), (b"\xff\xfe", "cannot be read"), (None, "there is no recipe")],
+)
+def test_unreadable_recipes_are_explained(tmp_path: Path, content: str | bytes | None, match: str) -> None:
+    """A missing file, a file that is not TOML, a file that is not text."""
+    file = tmp_path / "r.toml"
+    if isinstance(content, str):
+        file.write_text(content)
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RecipeError, match=match):
+        load_recipe(file)
+
+
+def test_words_after_data_are_sorted_into_file_and_settings() -> None:
+    """One recipe at most; a setting without a value is refused."""
+    assert split_settings(["a.toml", "train.lr=1"]) == (Path("a.toml"), ["train.lr=1"])
+    assert split_settings([]) == (None, [])
+    with pytest.raises(RecipeError, match="one recipe at most"):
+        split_settings(["a.toml", "b.toml"])
+    with pytest.raises(RecipeError, match="is not a setting"):
+        load_recipe(None, ["=3"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_shipped_recipes_are_complete_and_say_what_they_cost(path: Path) -> None:
+    """Each names every key, so that no default of a later version changes it, and its header tells command and cost."""
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    recipe = check_recipe(raw)
+    for key in all_keys():
+        table, _, name = key.rpartition(".")
+        assert name in (raw[table] if table else raw), key
+        assert get(recipe, key) is not None
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert "convnext train" in header
+    assert "minutes" in header

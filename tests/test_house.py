@@ -1,0 +1,76 @@
+"""The house's rules: who may import whom, what the public names are, what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import convnext
+import pytest
+
+SOURCE = Path(convnext.__file__).parent
+ORDER = (
+    "data kernels nn heads metrics tasks run train evaluate study report deploy bench".split()
+)  # a module imports from its own folder and from folders to its left
+ROOT = {"recipe", "config", "errors"}
+
+
+def imported(path: Path) -> set[str]:
+    """Folders and root modules of this package that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names |= {m.split(".")[1] for m in modules if m.startswith("convnext.")}
+    return names
+
+
+def test_modules_import_only_from_the_left() -> None:
+    """Data flows one way: no module imports from a folder to its right, and nothing imports the command line."""
+    offences = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        where = path.relative_to(SOURCE).parts
+        if len(where) == 1:
+            continue
+        allowed = set(ORDER[: ORDER.index(where[0]) + 1]) | ROOT
+        offences += [f"{'/'.join(where)} imports {name}" for name in imported(path) - allowed]
+    assert offences == []
+
+
+def test_root_modules_import_no_folder() -> None:
+    """recipe, config and errors stand below everything else."""
+    for name in ROOT:
+        assert imported(SOURCE / f"{name}.py") <= ROOT, name
+
+
+def test_public_names_are_what_is_documented() -> None:
+    """Every public name can be had, has a docstring, and an unknown name is an AttributeError."""
+    for name in convnext.__all__:
+        assert getattr(convnext, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        convnext.nothing  # noqa: B018
+
+
+def test_import_and_help_load_no_torch() -> None:
+    """`import convnext` and `convnext --help` pull in neither torch nor numpy."""
+    code = (
+        "import sys, convnext\n"
+        "from convnext.__main__ import main\n"
+        "assert main(['--help']) == 0\n"
+        "print(sorted({'torch', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip().endswith("[]")
+    assert "train" in out.stdout
+
+
+def test_no_file_is_long_and_no_path_of_a_machine_is_left() -> None:
+    """A file reads in one go (400 lines at most), and nothing names a folder of somebody's machine."""
+    for path in SOURCE.rglob("*"):
+        if path.suffix in (".py", ".toml", ".j2", ".css", ".js"):
+            text = path.read_text(encoding="utf-8")
+            assert len(text.splitlines()) <= 400, path
+            assert "/home/" not in text, path
+            assert "/root/" not in text, path
