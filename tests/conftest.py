@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def shared_data() -> Path:
     return data
 
 
-def write_stripes(root: Path, classes: dict[str, int], side: int = 40, seed: int = 0) -> Path:
+def _write_stripes(root: Path, classes: dict[str, int], side: int = 40, seed: int = 0) -> Path:
     """Class folders of pictures that are easy to tell apart: each class has stripes of its own width and colour."""
     rng = np.random.default_rng(seed)
     for index, (name, pictures) in enumerate(classes.items()):
@@ -50,6 +50,12 @@ def write_stripes(root: Path, classes: dict[str, int], side: int = 40, seed: int
 
 
 @pytest.fixture
+def write_stripes() -> Callable[..., Path]:
+    """The function that writes such folders: (root, {class: pictures}, side, seed) -> root."""
+    return _write_stripes
+
+
+@pytest.fixture
 def stripes(tmp_path: Path) -> Path:
     """An image folder of two easy classes, 40 pictures each."""
-    return write_stripes(tmp_path / "stripes", {"narrow": 40, "wide": 40})
+    return _write_stripes(tmp_path / "stripes", {"narrow": 40, "wide": 40})

@@ -6,18 +6,21 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from convnext.config import all_keys, check_recipe, get, load_recipe, override, split_settings, to_toml
 from convnext.errors import RecipeError
 from convnext.recipe import Recipe
-from hypothesis import given
-from hypothesis import strategies as st
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
 
 
 def test_a_recipe_survives_the_way_through_toml() -> None:
     """Written and read again, a recipe is the same; every key of the schema stands in the file with its meaning."""
-    recipe = load_recipe(None, ["train.epochs=7", "data.classes=['a \"b\"', 'c\\\\d']", "train.lr=3e-4", "weights=none"])
+    recipe = load_recipe(
+        None, ["train.epochs=7", "data.classes=['a \"b\"', 'c\\\\d']", "train.lr=3e-4", "weights=none"]
+    )
     text = to_toml(recipe, "a header\nof two lines")
     assert check_recipe(tomllib.loads(text)) == recipe
     assert text.startswith("# a header\n# of two lines\n")
@@ -27,6 +30,7 @@ def test_a_recipe_survives_the_way_through_toml() -> None:
         assert len(line.split(" # ")[1]) > 10, key
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.floats(1e-6, 10), st.integers(1, 10**6))
 def test_any_value_survives_the_way_through_toml(name: str, lr: float, epochs: int) -> None:
     """Strings with quotes, newlines and control characters too."""

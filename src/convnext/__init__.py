@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnext.nn.variants import list_models
     from convnext.report.page import write_report
     from convnext.run.load import load
-    from convnext.train.train import train
+    from convnext.train.train import train_run
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _HOMES = {
     "load": "convnext.run.load",
     "predict": "convnext.evaluate.predict",
     "read_dataset": "convnext.data.sources",
-    "train": "convnext.train.train",
+    "train_run": "convnext.train.train",
     "write_report": "convnext.report.page",
 }
 
@@ -48,7 +48,7 @@ __all__ = [
     "load",
     "predict",
     "read_dataset",
-    "train",
+    "train_run",
     "write_report",
 ]
 

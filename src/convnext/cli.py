@@ -61,8 +61,7 @@ def train(
     from convnext.evaluate.evaluate import judge_run
     from convnext.report.page import write_report
     from convnext.report.text import describe_result
-    from convnext.train.train import resume as resume_run
-    from convnext.train.train import train as train_run
+    from convnext.train.train import resume_run, train_run
 
     if resume:
         given = out or data

@@ -180,6 +180,8 @@ def test_broken_files_are_named_counted_and_left_out(make_pictures: MakePictures
     (root / "a" / "text.jpg").write_text("hello")
     (root / "a" / "folder.jpg").mkdir()
     (root / "b" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "b" / "ring.jpg").symlink_to(root / "b" / "ring.jpg")
+    (root / "c").symlink_to(root / "nowhere")
     data = read_dataset(root)
     assert [(item.path.name, item.reason.split(" (")[0].split(":")[0]) for item in data.broken] == [
         ("cut.jpg", "cut off"),
@@ -187,6 +189,8 @@ def test_broken_files_are_named_counted_and_left_out(make_pictures: MakePictures
         ("folder.jpg", "a folder, not a picture"),
         ("text.jpg", "not a picture in a known format"),
         ("gone.jpg", "a link to a file that does not exist"),
+        ("ring.jpg", "too many levels of symbolic links"),
+        ("c", "a link to a folder or file that does not exist"),
     ]
     assert {path.suffix for path in split_of(data)} == {".png"}
     assert len(split_of(data)) == 8
@@ -439,6 +443,7 @@ TABLES: dict[str, tuple[str, str]] = {
     ),
     "no labels": ("path,label\n0.png,a\n1.png,\n2.png, \n", 'nothing in column "label" in lines 3, 4: write a label'),
     "no labels of several": ("path,label\n0.png,a|b\n1.png,\n", r"in line 3: write `\|` for a picture with none"),
+    "no such name": (f"path,label\n{'x' * 300},a\n", "1 of 1 path leads to no file, such as xxx"),
     "no paths": ("path,label\n,a\n", 'nothing in column "path" in line 2'),
     "split typo": (
         "path,label,split\n0.png,a,train\n1.png,b,tset",
@@ -560,6 +565,20 @@ def test_an_interrupted_check_is_not_lost(make_pictures: MakePictures, monkeypat
     assert len(opened) == 60 - 32
 
 
+def test_lack_of_memory_is_not_remembered(make_pictures: MakePictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that once did not fit into memory is tried again the next time."""
+    root = make_pictures({"a": 3, "b": 3})
+
+    def burst(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("convnext.data.decode._in_8_bits", burst)
+        with pytest.raises(DataError, match="decoding it needs more memory than there is"):
+            read_dataset(root)
+    assert read_dataset(root).broken == ()
+
+
 def test_progress_and_threads(make_pictures: MakePictures) -> None:
     """Progress goes from 0 to all files and never back; the number of threads changes nothing."""
     root = make_pictures({"a": 50, "b": 50})
@@ -582,4 +601,6 @@ def test_facts_are_those_of_the_full_picture(tmp_path: Path) -> None:
     assert (facts.width, facts.height, facts.gray, facts.reason) == (481, 640, True, "")
     assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     Image.new("RGB", (64, 64), (200, 100, 100)).save(path)
-    assert replace(check_files([path], root=tmp_path)[path], sha256="", fingerprint=0, gradients=0) == checked.Facts("", 64, 64)
+    assert replace(check_files([path], root=tmp_path)[path], sha256="", fingerprint=0, gradients=0) == checked.Facts(
+        "", 64, 64
+    )

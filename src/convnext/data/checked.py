@@ -15,12 +15,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from convnext.data.decode import decode, has_heif, open_regular, reason_of
 from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
@@ -29,7 +29,7 @@ from convnext.errors import PictureError
 Progress = Callable[[int, int], None]
 """Called now and then with (files done, files in all)."""
 
-_RULES = 1  # raise when a check finds something else in the same file
+_RULES = 2  # raise when a check finds something else in the same file
 _GRAY_TOLERANCE = 3  # largest difference between colours, of 255, in a picture that counts as gray
 _BATCH = 32  # files between two calls of a progress function
 
@@ -67,22 +67,20 @@ def check_file(path: Path) -> Facts:
     sha256 = ""
     try:
         with open_regular(path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            picture, (width, height) = decode(file, path, at_least=SIDE)
-    except (PictureError, OSError) as error:
+            content = BytesIO(file.read())
+        sha256 = hashlib.sha256(content.getbuffer()).hexdigest()
+        picture, (width, height) = decode(content, path, at_least=SIDE)
+    except (PictureError, OSError, MemoryError) as error:
+        if isinstance(error.__cause__, MemoryError):
+            sha256 = ""  # not the file's fault: not to be remembered
         return Facts(sha256=sha256, reason=reason_of(error, path))
-    small = thumbnail(picture)
-    gray = np.asarray(small.convert("L"))
-    contrast = round(float(gray.std(dtype=np.float64)), 2)
+    colours = np.asarray(thumbnail(picture)).astype(np.int32)  # (32, 32, 3)
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    spread = max(int(np.abs(red - green).max()), int(np.abs(green - blue).max()))
+    gray = (299 * red + 587 * green + 114 * blue) / 1000
+    contrast = round(float(gray.std()), 2)
     look = (fingerprint(gray), gradients(picture.convert("L")))
-    return Facts(sha256, width, height, _is_gray(small), contrast, *look)
-
-
-def _is_gray(small: Image.Image) -> bool:
-    """Whether red, green and blue are (nearly) the same everywhere."""
-    red, green, blue = (np.asarray(channel, dtype=np.int16) for channel in small.split())
-    return max(int(np.abs(red - green).max()), int(np.abs(green - blue).max())) <= _GRAY_TOLERANCE
+    return Facts(sha256, width, height, spread <= _GRAY_TOLERANCE, contrast, *look)
 
 
 def check_files(

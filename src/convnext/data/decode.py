@@ -79,6 +79,7 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
 )
+_NO_MEMORY = "decoding it needs more memory than there is"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -293,7 +294,7 @@ def _reason(error: Exception, file: IO[bytes]) -> str:
     if isinstance(error, UnidentifiedImageError):
         return _unidentified(file)
     if isinstance(error, MemoryError):
-        return "decoding it needs more memory than there is"
+        return _NO_MEMORY
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is None:
         if "truncated" in text:
@@ -337,9 +338,11 @@ def _reason_of_os_error(error: OSError, path: Path) -> str:
 
 
 def reason_of(error: Exception, path: Path) -> str:
-    """The reason alone, without the path, of a PictureError or OSError met while reading `path`."""
+    """The reason alone, without the path, of an error met while reading `path`."""
     if isinstance(error, PictureError):
         return str(error).removeprefix(f"{printable(path)}: ")
     if isinstance(error, OSError):
         return _reason_of_os_error(error, path)
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
     return f"{type(error).__name__}: {error}"

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convnext.data.checked import Progress
+from convnext.data.checked import Facts, Progress
 from convnext.data.copies import copies, near_copies
 from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable
 from convnext.data.names import printable
-from convnext.data.sources import Dataset, survey
+from convnext.data.sources import OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
 __all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
@@ -107,13 +107,18 @@ def diagnose(
     except DataError as error:
         finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
         return Diagnosis(Path(root), (finding,))
+    return _examine(data, facts)
+
+
+def _examine(data: Dataset, facts: Mapping[Path, Facts]) -> Diagnosis:
+    """All examinations of a data set that can be used."""
     base = _base(data)
     pictures = [
         Picture(_name(sample.path, base), sample.labels, split, facts[sample.path])
         for split, samples in data.splits.items()
         for sample in samples
     ]
-    own_split = any(note.startswith("split by us") for note in data.notes)
+    own_split = any(note.startswith(OWN_SPLIT) for note in data.notes)
     findings = [
         *copies(pictures),
         *unreadable(data.broken, len(pictures), lambda item: _name(item.path, base)),
@@ -138,7 +143,7 @@ def diagnose(
 
 
 def _base(data: Dataset) -> Path:
-    """Where names of files begin: at the data set, or, when a table's pictures lie elsewhere, at their common folder."""
+    """Where names of files begin: at the data set or, when a table's pictures lie elsewhere, at their common folder."""
     base = data.root if data.root.is_dir() else data.root.parent
     paths = [sample.path for samples in data.splits.values() for sample in samples]
     if all(path.is_relative_to(base) for path in paths):

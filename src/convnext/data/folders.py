@@ -194,9 +194,9 @@ def _top(folder: Path) -> tuple[list[Path], _Found]:
         path = folder / name
         if _is_hidden(name):
             continue
-        if path.is_dir():
+        if _is_folder(path):
             folders.append(path)
-        elif path.is_symlink() and not path.exists() and path.suffix.lower() not in PICTURE_SUFFIXES:
+        elif _leads_nowhere(path) and path.suffix.lower() not in PICTURE_SUFFIXES:
             found.unreadable.append((path, "a link to a folder or file that does not exist"))
         else:
             _sort_file(path, found)
@@ -219,13 +219,28 @@ def _walk(folder: Path, found: _Found, above: frozenset[tuple[int, int]]) -> Non
         if _is_hidden(entry.name):
             continue
         path = Path(entry.path)
-        if not entry.is_dir():
+        if not _is_folder(path):
             _sort_file(path, found)
             continue
         before = len(found.pictures)
         _walk(path, found, above | {identity})
         if len(found.pictures) == before and path.suffix.lower() in PICTURE_SUFFIXES:
             found.unreadable.append((path, "a folder, not a picture"))
+
+
+def _is_folder(path: Path) -> bool:
+    """Also through a link; False for what cannot be looked at, such as a link to itself."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _leads_nowhere(path: Path) -> bool:
+    try:
+        return path.is_symlink() and not path.exists()
+    except OSError:
+        return True
 
 
 def _sort_file(path: Path, found: _Found) -> None:

@@ -210,6 +210,7 @@ def train_loader(
         worker_init_fn=leave_signals_to_parent,
         prefetch_factor=4 if workers > 0 else None,
         pin_memory=pin,
+        generator=torch.Generator(),  # a loader without one draws from the random state that the model uses
     )
 
 
@@ -217,7 +218,7 @@ def eval_loader(dataset: EvalPictures, collate: Collate, batch: int, workers: in
     """A loader in file order that leaves nothing out."""
     return DataLoader(
         cast("Dataset[Batch]", dataset), batch_size=batch, shuffle=False, collate_fn=collate, num_workers=workers,
-        worker_init_fn=leave_signals_to_parent,
+        generator=torch.Generator(), worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
 
 

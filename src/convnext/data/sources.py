@@ -24,7 +24,10 @@ from convnext.data.split import stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
 
-__all__ = ["SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
+OWN_SPLIT = "split by us"
+"""How the note begins that tells a split of ours from one that the data set brought."""
+
+__all__ = ["OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +166,15 @@ def _check_shares(val: float, test: float) -> None:
 def _existing(root: Path) -> Path:
     """The data set's absolute path; a DataError when it is neither a folder nor a table."""
     root = Path(root).expanduser().absolute()
-    if root.is_dir():
-        return root
     shown = printable(root)
-    if not root.exists():
-        parent, siblings = root.parent, list[str]()
-        if parent.is_dir():
-            siblings = [item.name for item in parent.iterdir() if item.is_dir() or item.suffix in TABLE_SUFFIXES]
-        raise DataError(f"{shown}: no such folder or file{did_you_mean(root.name, siblings)}: expected {EXPECTED}")
+    try:
+        if root.is_dir():
+            return root
+        if not root.exists():
+            guess = did_you_mean(root.name, _data_sets_in(root.parent))
+            raise DataError(f"{shown}: no such folder or file{guess}: expected {EXPECTED}")
+    except OSError as error:
+        raise DataError(f"{shown}: cannot be opened: {(error.strerror or str(error)).lower()}") from error
     suffix = root.suffix.lower()
     if suffix in TABLE_SUFFIXES:
         return root
@@ -179,6 +183,13 @@ def _existing(root: Path) -> Path:
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         raise DataError(f"{shown}: a packed archive: unpack it and give the folder")
     raise DataError(f"{shown}: neither a folder nor a CSV file: expected {EXPECTED}")
+
+
+def _data_sets_in(folder: Path) -> list[str]:
+    """Names beside which a misspelt one may have been meant."""
+    if not folder.is_dir():
+        return []
+    return [item.name for item in folder.iterdir() if item.is_dir() or item.suffix.lower() in TABLE_SUFFIXES]
 
 
 def _nothing_readable(root: Path, broken: list[Broken]) -> str:
@@ -261,7 +272,7 @@ def _split(
     if not given:
         splits = _by_content(readable, facts, val, test)
         wanted = [f"{share:.0%} {split}" for split, share in (("val", val), ("test", test)) if share > 0]
-        notes = [f"split by us: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
+        notes = [f"{OWN_SPLIT}: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
         return splits, notes + _lacking(readable, splits, wanted)
     splits = dict(given)
     if "val" in given.values() or val == 0:

@@ -11,6 +11,7 @@ classes". Comma, semicolon and tab are recognised as separators from the first l
 from __future__ import annotations
 
 import csv
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -96,15 +97,16 @@ def _paths(table: Path, rows: list[Row], column: str) -> list[Path]:
     missing: list[str] = []
     for _, row in rows:
         path = table.parent / row[column]
-        if not path.exists() and "\\" in row[column]:
+        if not os.path.lexists(path) and "\\" in row[column]:
             path = table.parent / row[column].replace("\\", "/")
-        if not path.exists() and not path.is_symlink():
+        if not os.path.lexists(path):  # a dangling link is there, and will be found broken
             missing.append(row[column])
         paths.append(path)
     if missing:
         raise DataError(
-            f"{printable(table)}: {len(missing):,} of {count(len(rows), 'path')} lead to no file, such as "
-            f"{listed(missing[:5])}: paths are relative to {printable(table.parent)}; correct them or remove the rows"
+            f"{printable(table)}: {len(missing):,} of {count(len(rows), 'path leads', 'paths lead')} to no file, "
+            f"such as {listed(missing[:5])}: paths are relative to {printable(table.parent)}; "
+            f"correct them or drop the rows"
         )
     return paths
 

@@ -12,6 +12,10 @@ from typing import Any
 from convnext.errors import RunError
 
 _MARKS = ("recipe.toml", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
+_OWN = (
+    *_MARKS, "environment.json", "data.json", "plan.json", "batch.json", "result.json", "mistakes.json", "report.html",
+    "pictures", "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
             )
     try:
         if path.is_dir() and overwrite:
-            shutil.rmtree(path)
+            _remove_run(path)
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.write_bytes(b"")
@@ -108,6 +112,15 @@ def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror or error}); give --out a folder of yours") from None
     return RunFolder(path)
+
+
+def _remove_run(path: Path) -> None:
+    """Removes what a run writes and nothing else that may lie in the folder."""
+    for name in _OWN:
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
+        else:
+            (path / name).unlink(missing_ok=True)
 
 
 def open_run(path: Path) -> RunFolder:

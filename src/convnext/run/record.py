@@ -86,9 +86,8 @@ class Bar:
             self.last_line = time.monotonic()
             speed = self.done / (self.last_line - self.start)
             left = (self.total - self.done) / max(speed, 1e-9)
-            say(
-                f"  {self.title}: {self.done}/{self.total} {self.unit}, {speed:.0f}/s, {clock(left)} left {note}".rstrip()
-            )
+            counts = f"{self.done}/{self.total} {self.unit}, {speed:.0f}/s, {clock(left)} left"
+            say(f"  {self.title}: {counts}  {note}".rstrip())
 
     def update(self, done: int, total: int) -> None:
         """Sets the count, for callbacks of the form (done, total)."""

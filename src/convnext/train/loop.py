@@ -34,7 +34,7 @@ SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
 
 @dataclass
 class Loop:
-    """A run in progress: everything the loop needs, made by `train.train`."""
+    """A run in progress: everything the loop needs, made by `train.train_run`."""
 
     run: RunFolder
     recipe: Recipe

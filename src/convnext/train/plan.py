@@ -133,15 +133,11 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
 def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
     """Effective batch, micro-batch and learning rate; an odd or too large batch is repaired."""
     limit = 256 if device.type == "cuda" else 32
-    batch = 2 ** int(np.log2(max(2, pictures // 20)))
-    batch = int(
-        plan.choose(
-            "train.batch", int(np.clip(batch, 2, limit)), f"at least 20 steps an epoch with {pictures} pictures"
-        )
-    )
+    fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(2, pictures), limit))
+    batch = int(plan.choose("train.batch", fitting, f"at least 20 steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
-        batch = int(plan.repair("train.batch", max(1, pictures // 2 * 2), why))
+        batch = int(plan.repair("train.batch", fitting, why))
     if plan.recipe.train.micro_batch == "auto":
         plan.choose("train.micro_batch", _micro_batch(plan.recipe, batch), "fits the memory")
     elif batch % int(plan.recipe.train.micro_batch):

@@ -59,7 +59,7 @@ class Parts:
     collate: Collate
 
 
-def train(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False) -> RunFolder:
+def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False) -> RunFolder:
     """Trains a model on `root` as the recipe says and leaves everything in the run folder `out`.
 
     Args:
@@ -87,7 +87,7 @@ def train(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False) -> 
     return _finish(loop)
 
 
-def resume(out: Path) -> RunFolder:
+def resume_run(out: Path) -> RunFolder:
     """Goes on with a run that was stopped, from the last state that it saved.
 
     Raises:

@@ -1,0 +1,240 @@
+"""Whole runs on small generated pictures: learning, stopping, resuming, failing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnext.config import load_recipe
+from convnext.errors import DataError, NonFiniteLoss, RunError
+from convnext.evaluate.evaluate import evaluate_run, judge_run
+from convnext.nn.weights import read_model
+from convnext.run.load import load
+from convnext.train import loop as loops
+from convnext.train.train import resume_run, train_run
+
+StripesWriter = Callable[..., Path]
+QUICK = [
+    "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
+    "data.workers=0", "train.lr=1e-3", "augment.color_jitter=0", "train.precision=fp32", "augment.crop_min=0.8",
+]  # fmt: skip
+
+
+def states(run: Path) -> dict[str, torch.Tensor]:
+    """All weights of the last epoch."""
+    return read_model(run / "last.safetensors")[0]
+
+
+def test_a_run_learns_and_leaves_everything_behind(stripes: Path, tmp_path: Path) -> None:
+    """Two easy classes are told apart; the folder has every file that later commands need, and the log is complete."""
+    recipe = load_recipe(None, [*QUICK, "train.epochs=6"])
+    run = train_run(stripes, recipe, tmp_path / "run")
+    result = judge_run(run.path)
+    names = "recipe.toml environment.json data.json plan.json log.jsonl result.json mistakes.json batch.json"
+    for name in [*names.split(), "last.state.pt", "last.safetensors", "best.safetensors", "pictures/batch.jpg"]:
+        assert (run.path / name).exists(), name
+    assert list((run.path / "tensorboard").glob("events.*"))
+    log = run.read_log()
+    assert [row["epoch"] for row in log] == [1, 2, 3, 4, 5, 6]
+    assert log[-1]["train_loss"] < log[0]["train_loss"]
+    assert result["top1"] >= 0.9
+    assert result["split"] == "test"
+    assert result["weights"] == "best"
+    assert result["n"] == sum(map(sum, result["confusion"]))
+    assert result["majority_top1"] < 0.7
+    model = load(run.path)
+    assert model.classes == ("narrow", "wide")
+    assert model.preprocessing is not None
+    assert model.preprocessing.size == 32
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(stripes: Path, tmp_path: Path) -> None:
+    """Bit for bit: no worker, one worker, no cache; another seed gives other weights."""
+    runs = {}
+    for name, extra in {
+        "a": [], "b": ["data.workers=1"], "c": ["data.cache_gb=0"], "d": ["train.seed=1"],
+    }.items():  # fmt: skip
+        recipe = load_recipe(None, [*QUICK, "train.epochs=2", "augment.mixup=0.4", "model.drop_path=0.2", *extra])
+        runs[name] = states(train_run(stripes, recipe, tmp_path / name).path)
+    for name in "bc":
+        assert all(torch.equal(runs["a"][k], runs[name][k]) for k in runs["a"]), name
+    assert not torch.equal(runs["a"]["head.weight"], runs["d"]["head.weight"])
+
+
+def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the middle of the second epoch and resumed: the weights of the uninterrupted run, bit for bit."""
+    settings = [*QUICK, "train.epochs=3", "augment.cutmix=1.0", "model.drop_path=0.2"]
+    whole = train_run(stripes, load_recipe(None, settings), tmp_path / "whole")
+    steps = {"done": 0}
+    original = loops.Loop._step
+
+    def step(self: loops.Loop, *args: object) -> None:
+        original(self, *args)  # type: ignore[arg-type]
+        steps["done"] += 1
+        if steps["done"] == self.steps.per_epoch + 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loops.Loop, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(stripes, load_recipe(None, settings), tmp_path / "cut")
+    monkeypatch.undo()
+    assert len((tmp_path / "cut" / "log.jsonl").read_text().splitlines()) == 1
+    torch.manual_seed(123)
+    resumed = resume_run(tmp_path / "cut")
+    a, b = states(whole.path), states(resumed.path)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    losses = [[row["train_loss"] for row in run.read_log()] for run in (whole, resumed)]
+    assert losses[0] == losses[1]
+    with pytest.raises(RunError, match="is finished"):
+        resume_run(resumed.path)
+
+
+def test_a_killed_run_goes_on(stripes: Path, tmp_path: Path) -> None:
+    """kill -9 at some moment after the first epoch: --resume ends with every epoch that was asked for."""
+    run = tmp_path / "run"
+    settings = [*QUICK, "train.epochs=4"]
+    command = [sys.executable, "-m", "convnext", "train", str(stripes), *settings, "--out", str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (run / "last.state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = subprocess.run(
+        [sys.executable, "-m", "convnext", "train", "--resume", "--out", str(run)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    epochs = [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4]
+    assert "going on with" in done.stderr
+    assert (run / "report.html").exists()
+
+
+def test_judging_a_saved_run_again_gives_the_same_numbers(stripes: Path, tmp_path: Path) -> None:
+    """In another process too: `evaluate --json` prints result.json's numbers."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=2"]), tmp_path / "run")
+    first = judge_run(run.path)
+    again = evaluate_run(run.path).result
+    assert again == first
+    out = subprocess.run(
+        [sys.executable, "-m", "convnext", "evaluate", str(run.path), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(out.stdout) == json.loads((run.path / "result.json").read_text())
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(stripes: Path, tmp_path: Path) -> None:
+    """With the step and the remedy; the state of the last whole epoch is still there."""
+    settings = [*QUICK, "train.epochs=3", "train.lr=1e30", "train.warmup_epochs=0", "train.ema=false"]
+    with pytest.raises(NonFiniteLoss, match=r"step \d+.*Lower train\.lr"):
+        train_run(stripes, load_recipe(None, settings), tmp_path / "run")
+
+
+def test_without_a_test_split_the_last_epoch_is_judged_on_validation(
+    tmp_path: Path, write_stripes: StripesWriter
+) -> None:
+    """Never the best one, which was chosen there."""
+    for split, pictures in (("train", 16), ("val", 8)):
+        write_stripes(tmp_path / "data" / split, {"a": pictures, "b": pictures}, seed=len(split))
+    run = train_run(tmp_path / "data", load_recipe(None, [*QUICK, "train.epochs=2"]), tmp_path / "run")
+    result = judge_run(run.path)
+    assert (result["split"], result["weights"], result["n"]) == ("val", "last", 16)
+    assert result["last_val"]["val_top1"] == run.read_log()[-1]["val_top1"]
+    source = "ema_val_top1" if result["source"] == "ema" else "val_top1"
+    assert result["top1"] == pytest.approx(run.read_log()[-1][source])
+
+
+def test_early_stop_ends_a_run_that_no_longer_improves(stripes: Path, tmp_path: Path) -> None:
+    """A learning rate of nearly nothing: patience 2 ends it long before the 50 epochs."""
+    settings = [*QUICK, "train.epochs=50", "train.patience=2", "train.lr=1e-9", "train.batch=32"]
+    run = train_run(stripes, load_recipe(None, settings), tmp_path / "run")
+    assert 3 <= len(run.read_log()) <= 20
+    with pytest.raises(RunError, match="is finished"):
+        resume_run(run.path)
+
+
+def test_several_labels_a_picture(tmp_path: Path) -> None:
+    """A CSV with a|b labels trains with one sigmoid a class and is judged by F1."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label"]
+    for i in range(80):
+        top, left = i % 2 == 0, i % 3 == 0
+        pixels = rng.integers(0, 50, (40, 40, 3), dtype=np.uint8)
+        pixels[:20, :, 0] += 200 * top
+        pixels[:, :, 2] += 200 * left
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'|'.join(['top'] * top + ['blue'] * left) or 'plain'}")
+    (tmp_path / "data.csv").write_text("\n".join(rows))
+    recipe = load_recipe(None, [*QUICK, "train.epochs=8", "augment.flip=0.5"])
+    run = train_run(tmp_path / "data.csv", recipe, tmp_path / "run")
+    result = judge_run(run.path)
+    assert result["multi_label"] is True
+    assert result["micro_f1"] > 0.8
+    assert {entry["name"] for entry in result["per_class"]} == {"blue", "plain", "top"}
+
+
+def test_files_that_break_later_are_left_out_and_named(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that was fine at the check and unreadable during training does not stop the run."""
+    import convnext.train.train as training
+
+    original = training._loop
+
+    def spoil(*args: object) -> object:
+        made = original(*args)  # type: ignore[arg-type]
+        victim = made.train_batches.dataset.samples[0].path  # type: ignore[attr-defined]
+        victim.write_bytes(b"not a picture any more")
+        return made
+
+    monkeypatch.setattr(training, "_loop", spoil)
+    recipe = load_recipe(None, [*QUICK, "train.epochs=1", "data.cache_gb=0"])
+    run = train_run(stripes, recipe, tmp_path / "run")
+    assert len(run.read_log()) == 1
+    assert capsys.readouterr().err.count("left out:") == 1
+
+
+def test_changed_data_is_noticed_on_resume(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number of training pictures cannot go on where the old ones stopped."""
+    monkeypatch.setattr(loops.Loop, "finished", property(lambda self: self.state.progress.epoch >= 1))
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=3"]), tmp_path / "run")
+    monkeypatch.undo()
+    for path in sorted((stripes / "wide").iterdir())[:20]:
+        path.unlink()
+    with pytest.raises(RunError, match="are not those that the run started with"):
+        resume_run(run.path)
+
+
+def test_data_of_one_class_and_folders_in_use_are_refused_before_anything_is_written(
+    stripes: Path, tmp_path: Path
+) -> None:
+    """An --out that holds another run or other files stays as it is."""
+    recipe = load_recipe(None, QUICK)
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / "one" / "only" / "a.png")
+    with pytest.raises(DataError, match="single class"):
+        train_run(tmp_path / "one", recipe, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="holds other files"):
+        train_run(stripes, recipe, other, overwrite=True)
+    (other / "recipe.toml").write_text("")
+    with pytest.raises(RunError, match="holds another run"):
+        train_run(stripes, recipe, other)
+    train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), other, overwrite=True)
+    assert (other / "thesis.txt").read_text() == "years of work"
