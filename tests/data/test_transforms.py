@@ -48,19 +48,16 @@ def test_an_augmented_picture_depends_on_its_seed_alone() -> None:
     """The same seed gives the same picture whatever happened before; the surrounding random state is untouched."""
     augment = AugmentRecipe(randaugment="rand-m9-mstd0.5-inc1", erasing=0.5, vertical_flip=0.5)
     transform = T.TrainTransform(DataRecipe(), augment, 32, 3)
-    with T.seeded(5):
-        first = transform(PICTURE)
+    first = transform(PICTURE, 5)
     torch.manual_seed(1)
     random.seed(2)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
-    with T.seeded(5):
-        second = transform(PICTURE)
+    second = transform(PICTURE, 5)
     assert torch.equal(first, second)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     assert np.array_equal(before[2], np.random.get_state()[1])  # noqa: NPY002
-    with T.seeded(6):
-        assert not torch.equal(first, transform(PICTURE))
+    assert not torch.equal(first, transform(PICTURE, 6))
 
 
 def test_random_crops_have_torchvisions_distribution() -> None:
@@ -70,8 +67,7 @@ def test_random_crops_have_torchvisions_distribution() -> None:
     transform = T.TrainTransform(DataRecipe(), AugmentRecipe(crop_min=0.35, flip=0.0, color_jitter=0.0), 16, 3)
     ours = []
     for seed in range(400):
-        with T.seeded(seed):
-            crop = transform(picture).float()
+        crop = transform(picture, seed).float()
         width, height = (float(crop[i].max() - crop[i].min()) / 255 * 16 / 15 for i in (0, 1))
         ours.append(width * height)  # 16 pixels span 15 steps of the ramp
     torch.manual_seed(0)
@@ -106,10 +102,8 @@ def test_randaugment_runs_at_every_strength() -> None:
     plain = T.TrainTransform(DataRecipe(), AugmentRecipe(color_jitter=0.0, flip=0.0, crop_min=1.0), 24, 3)
     changed = 0
     for seed in range(300):
-        with T.seeded(seed):
-            ours = transform(PICTURE)
-        with T.seeded(seed):
-            changed += not torch.equal(ours, plain(PICTURE))
+        ours = transform(PICTURE, seed)
+        changed += not torch.equal(ours, plain(PICTURE, seed))
     assert changed > 200
 
 
@@ -119,8 +113,7 @@ def test_erasing_fills_with_normal_noise_after_normalisation() -> None:
     flat = torch.full((3, 80, 80), 128, dtype=torch.uint8)
     noise = []
     for seed in range(40):
-        with T.seeded(seed):
-            out = transform(flat)
+        out = transform(flat, seed)
         erased = (out != out.flatten(1).mode(1).values.view(3, 1, 1)).any(0)
         assert 0.01 < erased.float().mean() < 0.36
         noise.append(out[:, erased].flatten())
@@ -135,8 +128,7 @@ def test_other_channels_pass_through_all_steps(channels: int) -> None:
     augment = AugmentRecipe(color_jitter=0.4, erasing=0.5, randaugment="" if channels == 4 else "rand-m5-n1")
     transform = T.TrainTransform(DataRecipe(), augment, 16, channels)
     picture = torch.randint(0, 256, (channels, 40, 30), dtype=torch.uint8)
-    with T.seeded(0):
-        assert transform(picture).shape == (channels, 16, 16)
+    assert transform(picture, 0).shape == (channels, 16, 16)
 
 
 def test_seeds_of_neighbours_share_nothing() -> None:

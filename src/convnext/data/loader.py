@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnext.data.decode import MODES, read_picture
 from convnext.data.sources import Sample
-from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, seeded, shrink, to_tensor
+from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, shrink, to_tensor
 from convnext.errors import DataError, PictureError
 
 
@@ -125,8 +125,7 @@ class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):
             except PictureError as error:
                 failed = failed or str(error)
                 continue
-            with seeded(seed):
-                return self.transform(picture), self.samples[at].labels, at, failed
+            return self.transform(picture, seed), self.samples[at].labels, at, failed
         raise DataError(f"100 pictures in a row cannot be read any more, the first: {failed}; is the disk still there?")
 
 

@@ -84,11 +84,17 @@ def mix_seed(*parts: int) -> int:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Runs a block with torch's, numpy's and Python's random states set by `seed`, and puts the old states back."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm draws from the global state
+def seeded(seed: int, *, everything: bool = False) -> Iterator[None]:
+    """Runs a block with torch's random state set by `seed`, and puts the old state back.
+
+    With `everything`, numpy's and Python's states too: timm's RandAugment draws from them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        if not everything:
+            yield
+            return
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm draws from the global state
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
@@ -102,7 +108,7 @@ class TrainTransform:
     """Random crop, mirror, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
 
     The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
-    normalisation). Call it inside `seeded`.
+    normalisation).
     """
 
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
@@ -124,7 +130,11 @@ class TrainTransform:
         self.jitter = v2.ColorJitter(*colour) if strength > 0 and in_chans in (1, 3) else None
         self.mean, self.std, self.erasing = mean, std, augment.erasing
 
-    def __call__(self, picture: Tensor) -> Tensor:
+    def __call__(self, picture: Tensor, seed: int) -> Tensor:
+        with seeded(seed, everything=self.randaugment is not None or self.erasing > 0):
+            return self._vary(picture)
+
+    def _vary(self, picture: Tensor) -> Tensor:
         out: Tensor = self.geometry(picture)
         if self.randaugment is not None:
             image = TF.to_pil_image(out, mode=MODES[self.in_chans])

@@ -74,7 +74,7 @@ def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False)
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     dataset = read_data(root, recipe)
-    recipe = override(recipe, {"data.root": str(root), "data.classes": dataset.classes})
+    recipe = override(recipe, {"data.root": str(root.expanduser().resolve()), "data.classes": dataset.classes})
     run = create_run(out, overwrite=overwrite)
     plan, model, parts = prepare(dataset, Plan(recipe))
     _introduce(dataset, plan, model)
