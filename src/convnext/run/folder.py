@@ -86,12 +86,8 @@ class RunFolder:
         return rows
 
 
-def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
-    """A new, empty run folder.
-
-    Raises:
-        RunError: the folder holds another run or other files, or cannot be written.
-    """
+def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
+    """Raises a RunError when a new run cannot be put into `path`; changes nothing."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out takes the name of a folder")
     if path.is_dir() and any(path.iterdir()):
@@ -102,6 +98,15 @@ def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
             raise RunError(
                 f"{path} holds another run; go on with it by --resume, replace it by --overwrite, or give another --out"
             )
+
+
+def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
+    """A new run folder; with `overwrite`, what an earlier run wrote there is removed.
+
+    Raises:
+        RunError: the folder holds another run or other files, or cannot be written.
+    """
+    refuse_taken(path, overwrite=overwrite)
     try:
         if path.is_dir() and overwrite:
             _remove_run(path)

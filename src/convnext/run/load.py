@@ -50,7 +50,7 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
         source: a run folder or a model file that a run wrote.
         which: for a run, "best" or "last"; "auto" takes the weights that its result.json judged.
     """
-    path = weights_of(open_run(source), which) if source.is_dir() else source
+    path = source if source.is_file() else weights_of(open_run(source), which)
     state, config = read_model(path)
     if config is None:
         raise WeightsError(

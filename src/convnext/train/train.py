@@ -33,7 +33,7 @@ from convnext.nn.download import find_weights
 from convnext.nn.weights import load_state, read_state, save_model
 from convnext.recipe import Recipe
 from convnext.run.environment import describe_environment, usable_cores
-from convnext.run.folder import RunFolder, create_run, open_run, write_text
+from convnext.run.folder import RunFolder, create_run, open_run, refuse_taken, write_text
 from convnext.run.record import clock, progress, say
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, read_state_file
@@ -73,10 +73,11 @@ def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False)
         NonFiniteLoss: the loss is not a number; the last good state is kept.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
+    refuse_taken(out, overwrite=overwrite)
     dataset = read_data(root, recipe)
     recipe = override(recipe, {"data.root": str(root.expanduser().resolve()), "data.classes": dataset.classes})
-    run = create_run(out, overwrite=overwrite)
     plan, model, parts = prepare(dataset, Plan(recipe))
+    run = create_run(out, overwrite=overwrite)
     _introduce(dataset, plan, model)
     write_text(run.recipe, to_toml(plan.recipe, _header(run, root)))
     run.write_json("plan.json", plan.choices)
