@@ -72,6 +72,23 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(stripes
     assert not torch.equal(runs["a"]["head.weight"], runs["d"]["head.weight"])
 
 
+def test_bf16_and_accumulated_batches_train_too(stripes: Path, tmp_path: Path) -> None:
+    """bf16 autocast stays near fp32; two micro-batches of 4 give the weights of one batch of 8."""
+    extra = ["train.epochs=1", "model.drop_path=0", "train.ema=false"]
+    runs = {}
+    for name, setting in (
+        ("whole", "train.micro_batch=8"),
+        ("parts", "train.micro_batch=4"),
+        ("half", "train.precision=bf16"),
+    ):
+        run = train_run(stripes, load_recipe(None, [*QUICK, *extra, setting]), tmp_path / name)
+        runs[name] = states(run.path)
+        assert np.isfinite(run.read_log()[-1]["train_loss"])
+    for key, value in runs["whole"].items():
+        torch.testing.assert_close(runs["parts"][key], value, rtol=0, atol=2e-3)
+        torch.testing.assert_close(runs["half"][key], value, rtol=0, atol=2e-2)
+
+
 def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of the second epoch and resumed: the weights of the uninterrupted run, bit for bit."""
     settings = [*QUICK, "train.epochs=3", "augment.cutmix=1.0", "model.drop_path=0.2"]
