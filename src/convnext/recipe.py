@@ -98,6 +98,7 @@ class TrainRecipe:
     warmup_epochs: NonNegative | Auto = knob("auto", "epochs of linear warm-up, counted in steps")
     weight_decay: NonNegative = knob(0.05, "AdamW's weight decay; never on vectors and biases")
     betas: tuple[Probability, Probability] = knob((0.9, 0.999), "AdamW's momentum terms")
+    class_balance: Fraction = knob(0.0, "weight of rare classes in the loss: 0 as they come, 1 fully balanced")
     clip_grad: NonNegative = knob(0.0, "largest norm of the gradient; 0 does not clip")
     ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")
     ema_decay: Probability | Auto = knob("auto", "decay of the average per step (Table 5: 0.9999)")

@@ -235,6 +235,19 @@ def test_changed_data_is_noticed_on_resume(stripes: Path, tmp_path: Path, monkey
         resume_run(run.path)
 
 
+def test_a_disk_that_is_too_small_is_refused_before_the_first_step(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what is needed and what there is; nothing is written, and a run in --out stays."""
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**6))
+    with pytest.raises(RunError, match=r"needs about \d+ MB, its disk has 1 MB left"):
+        train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_of_one_class_and_folders_in_use_are_refused_before_anything_is_written(
     stripes: Path, tmp_path: Path
 ) -> None:

@@ -4,11 +4,13 @@ Each picture shows one cell of a photovoltaic module in electroluminescence (the
 300 grey pixels. Experts gave each a probability of being defective: 0, 1/3, 2/3 or 1. From 1/2 on it is `defective`
 here, below `functional`: 821 and 1,803 pictures, so always answering `functional` is right for 68.7 %.
 
-No two pictures are equal, but many are alike. The cells were cut from 44 modules, and the package does not say which
-is from where; cells of one module lie in different splits. About 500 polycrystalline cells have a twin: a cell from a
-neighbouring slice of the same block of silicon, with the same pattern of crystals and defects of its own (correlation
-of the patterns above 0.8). So the test score says how well more cells of *these* modules are judged, and pictures are
-not as independent as its interval takes them to be.
+No two pictures are equal, but many look alike. Neighbouring slices of one block of silicon have the same pattern of
+crystals, each with defects of its own; cells from one printing screen have the same broken lines; and one module was
+photographed twice (cells 1735 to 1784 again as 2277 to 2326). A split picture by picture would test what was learnt by
+heart, so look-alikes form groups (`convnext.data.elpv_groups` finds them, elpv_groups.csv keeps them), and a group
+lies in one split. Yet the cells were cut from 44 modules, the package does not say which is from where, and cells of
+one module lie in different splits. So the test score says how well more cells of *these* modules are judged, and
+pictures are not as independent as its interval takes them to be.
 """
 
 from __future__ import annotations
@@ -16,15 +18,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from convnext.data.split import stable_split
+from convnext.data.split import draw
 from convnext.errors import DataError
 
 VAL, TEST = 0.15, 0.20
-COLUMNS = ("path", "label", "split", "probability", "type")
+COLUMNS = ("path", "label", "split", "probability", "type", "group")
+GROUPS = Path(__file__).with_name("elpv_groups.csv")
+GROUP_COLUMNS = ("path", "sha256", "group")
+
+Cell = tuple[str, str, str]  # path, probability, type
 
 README = """Solar cells in electroluminescence: functional or defective
 
@@ -41,12 +48,19 @@ Cite      Deitsch, S., Christlein, V., Berger, S., Buerhop-Lutz, C., Maier, A., 
 Changes   The pictures in images/ are unchanged. data.csv is ours. Its columns:
           path         the picture, relative to this folder
           label        defective where probability is at least 0.5, otherwise functional
-          split        train, val (15 %) or test (20 %), drawn from the SHA-256 of the picture's content
+          split        train (65 %), val (15 %) or test (20 %); all pictures of a group are in one
           probability  that the cell is defective, as the experts gave it: 0, 1/3, 2/3 or 1
           type         the cell: mono(crystalline) or poly(crystalline)
+          group        pictures that look alike, named by the first of them; most pictures are a group of their own
+Split     Look-alikes are slices of one block of silicon, cells with the same printing faults, and a module that was
+          photographed twice: 1,229 pictures in 277 groups of 2 to 38. Groups with a defective cell and groups without
+          are split apart from each other, each in an order drawn from the SHA-256 of the pictures' contents. To split
+          otherwise, keep the groups together: in a split that ignores them every third test picture looks like one
+          in train.
 Beware    Cells were cut from 44 modules, and which is from where is not known. Cells of one module lie in different
-          splits, and about 500 polycrystalline cells have a twin with the same pattern of crystals, often in another
-          split. So the test score is for more cells of these modules; for modules never seen expect less.
+          splits, and so do faint look-alikes. So the test score is for more cells of these modules; for modules never
+          seen expect less. Pictures of one group are not independent, so the truth is a little less certain than the
+          score's interval says.
 """
 
 
@@ -68,17 +82,18 @@ def write_elpv(out: Path, progress: Callable[[int, int], None] | None = None) ->
     table = out / "data.csv"
     if _is_complete(out, table):
         return table
-    source = _source()
-    cells = _cells(source / "labels.csv")
+    folder = package_folder()
+    cells = read_cells(folder / "labels.csv")
     try:
         (out / "images").mkdir(parents=True, exist_ok=True)
         contents = []
         for done, (path, _, _) in enumerate(cells, 1):
-            contents.append(_copy(source / path, out / path))
+            contents.append(_copy(folder / path, out / path))
             if progress is not None:
                 progress(done, len(cells))
+        groups = _groups(folder, [path for path, _, _ in cells], contents)
         _write(out / "README.txt", README.encode())
-        _write(table, _table(cells, contents).encode())
+        _write(table, _table(cells, contents, groups).encode())
     except OSError as error:
         raise DataError(
             f"{out}: cannot be written ({error.strerror or error}); choose a folder that can, with 100 MB of space"
@@ -97,12 +112,13 @@ def _is_complete(out: Path, table: Path) -> bool:
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DataError(
-            f"{table}: is not the table of the solar cells (columns {','.join(COLUMNS)}); choose another folder"
+            f"{table}: is not the table of the solar cells (columns {','.join(COLUMNS)}); "
+            "remove it or choose another folder"
         )
     return (out / "README.txt").is_file() and all(row and (out / row[0]).is_file() for row in rows[1:])
 
 
-def _source() -> Path:
+def package_folder() -> Path:
     """The folder with labels.csv and images/ in the installed package, found without importing it."""
     spec = find_spec("elpv_dataset")
     if spec is None or not spec.submodule_search_locations:
@@ -113,7 +129,7 @@ def _source() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
-def _cells(labels: Path) -> list[tuple[str, str, str]]:
+def read_cells(labels: Path) -> list[Cell]:
     """(path, probability, type) of every picture, as written in the package's labels.csv (blanks between them)."""
     try:
         lines = [line.split() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -150,16 +166,57 @@ def _write(target: Path, content: bytes) -> None:
     unfinished.replace(target)
 
 
-def _table(cells: list[tuple[str, str, str]], contents: list[str]) -> str:
+def _groups(folder: Path, paths: Sequence[str], contents: Sequence[str]) -> list[str]:
+    """The name of every picture's group; a picture that is in no group has one of its own."""
+    found = dict(zip(paths, contents, strict=True))
+    groups = {path: Path(path).stem for path in paths}
+    with GROUPS.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            path = row["path"]
+            if not found.get(path, "").startswith(row["sha256"]):
+                raise DataError(
+                    f"{folder / path}: is not the picture that was compared with the others, so look-alikes cannot be "
+                    "kept in one split; install the package as it was then with\n"
+                    "    pip install --force-reinstall --no-deps elpv-dataset==1.0.0.post1"
+                )
+            groups[path] = row["group"]
+    return [groups[path] for path in paths]
+
+
+def split_groups(groups: Sequence[str], contents: Sequence[str], defective: Sequence[bool]) -> dict[str, str]:
+    """The split of every group.
+
+    Groups with a defective cell and groups without are split apart from each other, so that all splits have their
+    share of both. In either part the groups stand in the order of the numbers that `convnext.data.split.draw` gives
+    them; as long as the middle of a group lies in the first 20 % of the pictures it goes to test, in the next 15 % to
+    val, otherwise to train.
+
+    A group draws by the smallest SHA-256 of its pictures' contents, hashed once more: the smallest of many is a small
+    number, and without that all large groups would come first.
+    """
+    smallest: dict[str, str] = {}
+    for group, content in zip(groups, contents, strict=True):
+        smallest[group] = min(content, smallest.get(group, content))
+    drawn = {group: draw(hashlib.sha256(content.encode()).hexdigest()) for group, content in smallest.items()}
+    sizes = Counter(groups)
+    marked = {group for group, bad in zip(groups, defective, strict=True) if bad}
+    splits: dict[str, str] = {}
+    for part in (marked, sizes.keys() - marked):
+        total, before = sum(sizes[group] for group in part), 0
+        for group in sorted(part, key=lambda group: (drawn[group], group)):
+            place = (before + sizes[group] / 2) / total
+            splits[group] = "test" if place < TEST else "val" if place < TEST + VAL else "train"
+            before += sizes[group]
+    return splits
+
+
+def _table(cells: Sequence[Cell], contents: Sequence[str], groups: Sequence[str]) -> str:
     """The text of data.csv, in the order of the package."""
     labels = ["defective" if float(probability) >= 0.5 else "functional" for _, probability, _ in cells]
-    under: dict[str, set[str]] = {}
-    for content, label in zip(contents, labels, strict=True):
-        under.setdefault(content, set()).add(label)
-    splits = stable_split(under, val=VAL, test=TEST)
+    splits = split_groups(groups, contents, [label == "defective" for label in labels])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for (path, probability, kind), content, label in zip(cells, contents, labels, strict=True):
-        writer.writerow((path, label, splits[content], probability, kind))
+    for (path, probability, kind), label, group in zip(cells, labels, groups, strict=True):
+        writer.writerow((path, label, splits[group], probability, kind, group))
     return text.getvalue()

@@ -53,7 +53,7 @@ class Batch:
 
 
 class PictureCache:
-    """Decoded pictures in one block of shared memory, so that worker processes read the same pages.
+    """Decoded pictures in one block of memory; worker processes that are forked read the same pages.
 
     Args:
         pictures: how many there will be.
@@ -61,35 +61,34 @@ class PictureCache:
     """
 
     def __init__(self, pictures: int, budget: int) -> None:
-        self.budget = budget
-        self.block = torch.empty(0, dtype=torch.uint8)
+        self.block = np.empty(budget, dtype=np.uint8)  # the system gives pages when they are first written
         self.place = np.full((pictures, 4), -1, dtype=np.int64)  # start, channels, height, width
 
     def fill(
         self, read: Callable[[int], Tensor | None], workers: int, progress: Callable[[int, int], None] | None
     ) -> None:
         """Decodes pictures in order until the budget is used up; `read` gives None for a file that cannot be read."""
-        total, start, kept = len(self.place), 0, []
+        total, start, full = len(self.place), 0, False
         with ThreadPoolExecutor(workers) as pool:
             for first in range(0, total, 256):
                 chunk = range(first, min(first + 256, total))
                 for index, picture in zip(chunk, pool.map(read, chunk), strict=True):
-                    if picture is None or start + picture.numel() > self.budget:
+                    if picture is None or start + picture.numel() > len(self.block):
+                        full = full or picture is not None
                         continue
                     self.place[index] = (start, *picture.shape)
+                    self.block[start : start + picture.numel()] = picture.reshape(-1).numpy()
                     start += picture.numel()
-                    kept.append(picture.reshape(-1))
                 if progress is not None:
                     progress(chunk[-1] + 1, total)
-                if start >= self.budget * 0.98:
+                if full:
                     break
-        if kept:
-            self.block = torch.cat(kept).share_memory_()
+        self.block = self.block[:start]
 
     def get(self, index: int) -> Tensor | None:
         """The picture (C, H, W), or None when it is not held."""
         start, c, h, w = self.place[index].tolist()
-        return None if start < 0 else self.block[start : start + c * h * w].view(c, h, w)
+        return None if start < 0 else torch.from_numpy(self.block[start : start + c * h * w]).view(c, h, w)
 
 
 class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):

@@ -135,7 +135,7 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     metadata = {"format": "convnext", "config": json.dumps(config)}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        safetensors.torch.save_file(tensors, partial, metadata)
+        partial.write_bytes(safetensors.torch.save(tensors, metadata))
         _flush(partial)
         partial.replace(path)
         _flush(path.parent)

@@ -100,6 +100,17 @@ def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
             )
 
 
+def refuse_small_disk(path: Path, need: int) -> None:
+    """Raises a RunError when the disk of a new run folder has less than `need` bytes left."""
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < need:
+        raise RunError(
+            f"{path}: the run needs about {need / 1e6:.0f} MB, its disk has {free / 1e6:.0f} MB left; "
+            "free some space or give --out a folder on another disk"
+        )
+
+
 def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
     """A new run folder; with `overwrite`, what an earlier run wrote there is removed.
 
@@ -160,9 +171,20 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(_write_problem(path, error)) from None
+
+
+def _flush_folder(path: Path) -> None:
+    """Makes a rename last through a power cut, where the system lets a folder be flushed."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _write_problem(path: Path, error: OSError) -> str:

@@ -20,8 +20,9 @@ class SingleLabel:
     name = "classify"
     primary = "top1"
 
-    def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
+    def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0, weights: tuple[float, ...] = ()) -> None:
         self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
+        self.weights = torch.tensor(weights) if weights else None
 
     def targets(self, labels: Tensor) -> Tensor:
         """(N,) class indices -> (N, K): 1 - s + s / K at the label, s / K elsewhere."""
@@ -29,8 +30,9 @@ class SingleLabel:
         return F.one_hot(labels, self.outputs).float() * (1 - self.smoothing) + off
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy with soft targets, in fp32."""
-        return F.cross_entropy(outputs.float(), targets)
+        """Cross-entropy with soft targets, in fp32, each class times its weight."""
+        weights = None if self.weights is None else self.weights.to(outputs.device)
+        return F.cross_entropy(outputs.float(), targets, weight=weights)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities that add up to 1."""
@@ -92,9 +94,25 @@ class MultiLabel:
         return judge_multi_label(predictions, labels > 0.5, self.classes, baseline=baseline)
 
 
-def task_for(classes: tuple[str, ...], multi_label: bool, label_smoothing: float = 0.0) -> Task:
-    """The classification task that fits the labels."""
-    return MultiLabel(classes, label_smoothing) if multi_label else SingleLabel(classes, label_smoothing)
+def task_for(
+    classes: tuple[str, ...], multi_label: bool, label_smoothing: float = 0.0, weights: tuple[float, ...] = ()
+) -> Task:
+    """The classification task that fits the labels; `weights` of the classes are for single labels."""
+    if multi_label:
+        return MultiLabel(classes, label_smoothing)
+    return SingleLabel(classes, label_smoothing, weights)
+
+
+def class_weights(counts: list[int], balance: float) -> tuple[float, ...]:
+    """Weights of the classes in the loss: proportional to count^-balance, of mean 1 over the training pictures.
+
+    0 gives none, 1 gives each class the same share of the loss. A class without pictures gets weight 1.
+    """
+    if balance == 0:
+        return ()
+    raw = [max(1, count) ** -balance for count in counts]
+    mean = sum(w * c for w, c in zip(raw, counts, strict=True)) / sum(counts)
+    return tuple(w / mean if c else 1.0 for w, c in zip(raw, counts, strict=True))
 
 
 def _macro_f1(named: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -133,7 +133,7 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
 def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
     """Effective batch, micro-batch and learning rate; an odd or too large batch is repaired."""
     limit = 256 if device.type == "cuda" else 32
-    fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(2, pictures), limit))
+    fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(8, pictures), limit))
     batch = int(plan.choose("train.batch", fitting, f"at least 20 steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"

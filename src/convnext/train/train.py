@@ -33,11 +33,11 @@ from convnext.nn.download import find_weights
 from convnext.nn.weights import load_state, read_state, save_model
 from convnext.recipe import Recipe
 from convnext.run.environment import describe_environment, usable_cores
-from convnext.run.folder import RunFolder, create_run, open_run, refuse_taken, write_text
+from convnext.run.folder import RunFolder, create_run, open_run, refuse_small_disk, refuse_taken, write_text
 from convnext.run.record import clock, progress, say
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, read_state_file
-from convnext.tasks.classify import task_for
+from convnext.tasks.classify import class_weights, task_for
 from convnext.tasks.collect import autocast, collect
 from convnext.tasks.task import Task
 from convnext.train import plan as planning
@@ -77,6 +77,7 @@ def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False)
     dataset = read_data(root, recipe)
     recipe = override(recipe, {"data.root": str(root.expanduser().resolve()), "data.classes": dataset.classes})
     plan, model, parts = prepare(dataset, Plan(recipe))
+    refuse_small_disk(out, 44 * sum(p.numel() for p in model.parameters()))  # state, two models, and each once more
     run = create_run(out, overwrite=overwrite)
     _introduce(dataset, plan, model)
     write_text(run.recipe, to_toml(plan.recipe, _header(run, root)))
@@ -181,9 +182,12 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     except (ValueError, KeyError, AssertionError) as error:
         raise RecipeError(f'augment.randaugment = "{recipe.augment.randaugment}" is not understood: {error}') from None
     side = train_short_side(size, recipe.augment.crop_min)
+    if dataset.multi_label and recipe.train.class_balance:
+        raise RecipeError("train.class_balance is for one label a picture; with several labels leave it at 0")
+    weights = class_weights(dataset.counts("train"), recipe.train.class_balance)
     judged_on = "val" if "val" in dataset.splits else "test"
     return Parts(
-        task_for(dataset.classes, dataset.multi_label, recipe.augment.label_smoothing),
+        task_for(dataset.classes, dataset.multi_label, recipe.augment.label_smoothing, weights),
         preprocessing,
         TrainPictures(dataset.splits["train"], transform, side, data.interpolation),
         EvalPictures(dataset.splits[judged_on], preprocessing),
