@@ -60,7 +60,9 @@ def test_quick_metrics_are_scikit_learns() -> None:
     found = SingleLabel(NAMES).metrics(p, y)
     assert found["top1"] == pytest.approx(accuracy_score(y, p.argmax(1)))
     assert found["macro_f1"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
-    assert found["loss"] == pytest.approx(log_loss(y, p / p.sum(1, keepdims=True, dtype=np.float64), labels=[0, 1, 2]), rel=1e-4)
+    assert found["loss"] == pytest.approx(
+        log_loss(y, p / p.sum(1, keepdims=True, dtype=np.float64), labels=[0, 1, 2]), rel=1e-4
+    )
     q, z = rng.random((50, 3)).astype(np.float32), rng.integers(0, 2, (50, 3))
     many = MultiLabel(NAMES).metrics(q, z)
     assert many["micro_f1"] == pytest.approx(f1_score(z, q >= 0.5, average="micro"))

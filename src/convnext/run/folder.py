@@ -103,8 +103,9 @@ def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
 def refuse_small_disk(path: Path, need: int) -> None:
     """Raises a RunError when the disk of a new run folder has less than `need` bytes left."""
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < need:
+    usage = shutil.disk_usage(there)
+    free = usage.free
+    if usage.total and free < need:  # pseudo file systems have no size; writing to them fails by itself
         raise RunError(
             f"{path}: the run needs about {need / 1e6:.0f} MB, its disk has {free / 1e6:.0f} MB left; "
             "free some space or give --out a folder on another disk"
