@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; try: make clean && make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 	@echo "== ready: $(BIN)/convnext --help"
 
@@ -35,7 +35,7 @@ demo: $(STAMP)
 	@echo "== 3/5 judging the saved run again, in a process of its own"
 	$(BIN)/convnext evaluate $(DEMO_RUN)
 	@echo "== 4/5 naming a few files"
-	$(BIN)/convnext predict $(DEMO_RUN) '$(DEMO_DATA)/images/cell000*.png' --top 2
+	$(BIN)/convnext predict $(DEMO_RUN) '$(DEMO_DATA)/images/cell1?07.png' --top 2
 	@echo "== 5/5 the report"
 	@$(BIN)/convnext report $(DEMO_RUN)
 	@echo "Open $(CURDIR)/$(DEMO_RUN)/report.html in a browser."

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
@@ -14,6 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     from convnext.cli import app
     from convnext.errors import UserError
 
+    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 is no reason to stop
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
@@ -23,9 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("convnext: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
             print(f"convnext: {error.format_message()}; `convnext --help` lists the commands", file=sys.stderr)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,14 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+
+
+def _print(text: str) -> None:
+    """Prints a result; a reader that has gone away, as `head` does, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:
@@ -57,35 +67,31 @@ def train(
     Examples: `convnext train photos --out runs/photos`, `convnext train photos train.minutes=10 weights=none`.
     """
     from convnext.config import load_recipe, split_settings
-    from convnext.errors import UserError
+    from convnext.errors import Stopped, UserError
     from convnext.evaluate.evaluate import judge_run
     from convnext.report.page import write_report
     from convnext.report.text import describe_result
     from convnext.train.train import resume_run, train_run
 
     if resume:
-        given = out or data
-        if given is None or settings or overwrite:
+        if (given := out or data) is None or (out and data) or settings or overwrite:
             raise UserError("--resume takes the run folder alone: convnext train --resume --out RUN")
-        call = lambda: resume_run(given)  # noqa: E731
+        begin = partial(resume_run, given)
     else:
         if data is None:
             raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
         recipe, overrides = split_settings(settings or [])
-        given = out or Path("runs") / (data.resolve().stem or "run")
-        full = load_recipe(recipe, overrides)
-        call = lambda: train_run(data, full, given, overwrite=overwrite)  # noqa: E731
+        name = data.resolve().name if data.is_dir() else data.resolve().stem
+        begin = partial(
+            train_run, data, load_recipe(recipe, overrides), out or Path("runs") / (name or "run"), overwrite=overwrite
+        )
     try:
-        run = call()
-    except KeyboardInterrupt:
-        if (given / "last.state.pt").exists():
-            print(
-                f"stopped and saved; go on with: convnext train --resume --out {shlex.quote(str(given))}",
-                file=sys.stderr,
-            )
+        run = begin()
+    except Stopped as stopped:
+        print(f"go on with: convnext train --resume --out {shlex.quote(str(stopped))}", file=sys.stderr)
         raise
-    print(describe_result(judge_run(run.path)))
-    print(f"report: {write_report(run.path)}")
+    _print(describe_result(judge_run(run.path)))
+    _print(f"report: {write_report(run.path)}")
     return 0
 
 
@@ -115,7 +121,7 @@ def evaluate(
         judged = evaluate_weights(run, model, data, size=size, normalization=normalization, split=split)
     else:
         judged = evaluate_run(run, data, split=split, which=weights)
-    print(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
+    _print(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
     return 0
 
 
@@ -137,7 +143,7 @@ def predict(
     found = predict_files(run, files, top=top, device=device)
     text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
     if out is None:
-        print(text.rstrip("\n"))
+        _print(text.rstrip("\n"))
     else:
         write_text(out, text)
     for p in found:
@@ -153,7 +159,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> int:
     """Write RUN/report.html: one file that opens anywhere, offline."""
     from convnext.report.page import write_report
 
-    print(write_report(run))
+    _print(str(write_report(run)))
     return 0
 
 
@@ -173,7 +179,7 @@ def doctor(
         found = diagnose(
             data, path_column=path_column, label_column=label_column, split_column=split_column, progress=bar.update
         )
-    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
+    _print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
     return 0 if found.ok else 2
 
 

@@ -27,5 +27,9 @@ class RunError(UserError):
     """A run folder cannot be used: it holds another run, it is incomplete, or it cannot be written."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Training was asked to stop. The message is the run folder, from which `--resume` goes on."""
+
+
 class NonFiniteLoss(UserError):
     """Training met a loss that is not a number; the last good state is kept."""

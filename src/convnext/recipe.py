@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 Auto = Literal["auto"]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Probability = Annotated[float, Ge(0), Lt(1)]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0), Lt(1e9)]
+NonNegative = Annotated[float, Ge(0), Lt(1e9)]
 Count = Annotated[int, Ge(1)]
 Side = Annotated[int, Ge(8), Le(4096)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
+from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import DataError, NonFiniteLoss, RunError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.nn.weights import read_model
+from convnext.run.folder import locked
 from convnext.run.load import load
 from convnext.train import loop as loops
 from convnext.train.train import resume_run, train_run
@@ -72,21 +75,44 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(stripes
     assert not torch.equal(runs["a"]["head.weight"], runs["d"]["head.weight"])
 
 
-def test_bf16_and_accumulated_batches_train_too(stripes: Path, tmp_path: Path) -> None:
-    """bf16 autocast stays near fp32; two micro-batches of 4 give the weights of one batch of 8."""
-    extra = ["train.epochs=1", "model.drop_path=0", "train.ema=false"]
-    runs = {}
-    for name, setting in (
-        ("whole", "train.micro_batch=8"),
-        ("parts", "train.micro_batch=4"),
-        ("half", "train.precision=bf16"),
-    ):
-        run = train_run(stripes, load_recipe(None, [*QUICK, *extra, setting]), tmp_path / name)
-        runs[name] = states(run.path)
-        assert np.isfinite(run.read_log()[-1]["train_loss"])
-    for key, value in runs["whole"].items():
-        torch.testing.assert_close(runs["parts"][key], value, rtol=0, atol=2e-3)
-        torch.testing.assert_close(runs["half"][key], value, rtol=0, atol=2e-2)
+def test_accumulated_gradients_are_those_of_the_whole_batch(stripes: Path, tmp_path: Path) -> None:
+    """A batch of 8 in micro-batches of 2 gives the gradients of one forward pass, to float tolerance."""
+    gradients = {}
+    for micro in (8, 2):
+        model, step = one_step(stripes, tmp_path / str(micro), f"train.micro_batch={micro}")
+        step()
+        gradients[micro] = [g.clone() for g in model.caught]  # type: ignore[attr-defined]
+    for whole, parts in zip(gradients[8], gradients[2], strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-6)
+    assert max(float(g.abs().max()) for g in gradients[8]) > 1e-3
+
+
+def one_step(data: Path, out: Path, *settings: str) -> tuple[torch.nn.Module, Callable[[], object]]:
+    """A model whose gradients at the first optimizer step are kept in `caught`, and the run that takes that step."""
+    holder = torch.nn.Module()
+    original = torch.optim.AdamW.step
+
+    def catch(self: torch.optim.AdamW, *args: object) -> None:
+        if not hasattr(holder, "caught"):
+            holder.caught = [p.grad for g in self.param_groups for p in g["params"]]
+        original(self, *args)  # type: ignore[arg-type]
+
+    def run() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", catch)
+            train_run(data, load_recipe(None, [*QUICK, "train.epochs=1", "model.drop_path=0", *settings]), out)
+
+    return holder, run
+
+
+def test_bf16_stays_close_to_fp32(stripes: Path, tmp_path: Path) -> None:
+    """The losses of an epoch in bf16 autocast are those of fp32 to 2 %."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        recipe = load_recipe(None, [*QUICK, "train.epochs=1", f"train.precision={precision}"])
+        losses[precision] = train_run(stripes, recipe, tmp_path / precision).read_log()[0]["train_loss"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
 
 
 def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +139,7 @@ def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, mo
     assert all(torch.equal(a[k], b[k]) for k in a)
     losses = [[row["train_loss"] for row in run.read_log()] for run in (whole, resumed)]
     assert losses[0] == losses[1]
+    judge_run(resumed.path)
     with pytest.raises(RunError, match="is finished"):
         resume_run(resumed.path)
 
@@ -138,6 +165,102 @@ def test_a_killed_run_goes_on(stripes: Path, tmp_path: Path) -> None:
     assert (run / "report.html").exists()
 
 
+def test_a_run_killed_in_its_first_epoch_starts_again(stripes: Path, tmp_path: Path) -> None:
+    """There is a recipe and no state yet: --resume begins at the beginning, and ends as the run would have."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=2"]), tmp_path / "run")
+    expected = states(run.path)
+    for name in ("last.state.pt", "last.safetensors", "best.safetensors", "log.jsonl"):
+        (run.path / name).unlink()
+    again = states(resume_run(run.path).path)
+    assert all(torch.equal(expected[k], again[k]) for k in expected)
+
+
+def test_a_run_stopped_before_it_was_judged_is_judged_on_resume(stripes: Path, tmp_path: Path) -> None:
+    """The last step of the main job can be repeated, without its weight file and without training again."""
+    start = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "start")
+    recipe = load_recipe(None, [*QUICK[1:], "train.epochs=1", f"weights={start.last}"])
+    run = train_run(stripes, recipe, tmp_path / "run")
+    start.last.unlink()
+    before = (run.path / "last.state.pt").stat().st_mtime_ns
+    assert main(["train", "--resume", "--out", str(run.path)]) == 0
+    assert (run.path / "last.state.pt").stat().st_mtime_ns == before
+    assert run.result.exists()
+    assert main(["train", "--resume", "--out", str(run.path)]) == 2
+
+
+def test_resuming_needs_no_start_weights(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state holds all weights: the file that the run started from may be gone."""
+    start = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "start")
+    monkeypatch.setattr(loops.Loop, "finished", property(lambda self: self.state.progress.epoch >= 1))
+    recipe = load_recipe(None, [*QUICK[1:], "train.epochs=2", f"weights={start.last}"])
+    run = train_run(stripes, recipe, tmp_path / "run")
+    monkeypatch.undo()
+    start.last.unlink()
+    assert len(resume_run(run.path).read_log()) == 2
+
+
+def test_a_run_inside_its_data_is_refused(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would become a class; and data inside a run folder could be overwritten with it."""
+    recipe = load_recipe(None, [*QUICK, "train.epochs=1"])
+    with pytest.raises(RunError, match="lies inside the data"):
+        train_run(stripes, recipe, stripes / "runs" / "a")
+    monkeypatch.chdir(stripes)
+    assert main(["train", ".", *QUICK]) == 2
+    assert sorted(p.name for p in stripes.iterdir()) == ["narrow", "wide"]
+    (tmp_path / "recipe.toml").write_text("")
+    (tmp_path / "log.jsonl").write_text("")
+    with pytest.raises(RunError, match="lies inside --out"):
+        train_run(stripes, recipe, tmp_path, overwrite=True)
+
+
+def test_two_processes_do_not_share_a_run_folder(stripes: Path, tmp_path: Path) -> None:
+    """While one holds it, another can neither resume nor overwrite."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "run")
+    run.state.unlink()
+    with locked(run):
+        with pytest.raises(RunError, match="another process"):
+            resume_run(run.path)
+        with pytest.raises(RunError, match="another process"):
+            train_run(stripes, load_recipe(None, QUICK), run.path, overwrite=True)
+
+
+def test_too_few_pictures_for_a_validation_are_refused(tmp_path: Path, write_stripes: StripesWriter) -> None:
+    """Two classes of two pictures: nothing could be held out."""
+    data = write_stripes(tmp_path / "data", {"a": 2, "b": 2})
+    with pytest.raises(DataError, match="3 different pictures"):
+        train_run(data, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "run")
+
+
+def test_names_that_are_not_utf8_and_a_linked_table_are_no_obstacle(tmp_path: Path) -> None:
+    """File names as old disks have them, and a CSV that is a symbolic link to another folder."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label"]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 99, (40, 40, 3), dtype=np.uint8)
+        pixels[..., i % 2] += 90
+        name = f"{i}.png"
+        Image.fromarray(pixels).save(folder / name)
+        rows.append(f"pictures/{name},{'rouge' if i % 2 else 'bläu 青'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "0.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+    (folder / "0.png").symlink_to(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pictures.csv").symlink_to(tmp_path / "table.csv")
+    recipe = load_recipe(None, [*QUICK, "train.epochs=1"])
+    run = train_run(tmp_path / "pictures.csv", recipe, tmp_path / "run")
+    assert judge_run(run.path)["n"] > 0
+    shutil.copytree(folder, tmp_path / "classes" / "a")
+    (tmp_path / "classes" / "b").mkdir()
+    for i in range(8):
+        Image.effect_noise((40, 40), 30 + i).save(tmp_path / "classes" / "b" / f"{i}.png")
+    Path(os.fsdecode(os.fsencode(tmp_path / "classes" / "b") + b"/\xfe.jpg")).write_bytes(b"broken")
+    run = train_run(tmp_path / "classes", recipe, tmp_path / "run2")
+    assert judge_run(run.path)["n"] > 0
+    assert len(run.read_json("data.json")["broken"]) == 1
+
+
 def test_judging_a_saved_run_again_gives_the_same_numbers(stripes: Path, tmp_path: Path) -> None:
     """In another process too: `evaluate --json` prints result.json's numbers."""
     run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=2"]), tmp_path / "run")
@@ -155,9 +278,33 @@ def test_judging_a_saved_run_again_gives_the_same_numbers(stripes: Path, tmp_pat
 
 def test_a_loss_that_is_not_a_number_stops_the_run(stripes: Path, tmp_path: Path) -> None:
     """With the step and the remedy; the state of the last whole epoch is still there."""
-    settings = [*QUICK, "train.epochs=3", "train.lr=1e30", "train.warmup_epochs=0", "train.ema=false"]
+    settings = [*QUICK, "train.epochs=3", "train.lr=9e8", "train.warmup_epochs=0", "train.ema=false"]
     with pytest.raises(NonFiniteLoss, match=r"step \d+.*Lower train\.lr"):
         train_run(stripes, load_recipe(None, settings), tmp_path / "run")
+
+
+def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_not_saved(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training loss was still a number, the validation's is not: the state and models of the epoch before stay."""
+    original = loops.Loop._validate
+
+    def diverge(self: loops.Loop, number: int) -> object:
+        if number == 2:
+            with torch.no_grad():
+                next(self.state.model.parameters()).fill_(float("nan"))
+        return original(self, number)
+
+    monkeypatch.setattr(loops.Loop, "_validate", diverge)
+    with pytest.raises(NonFiniteLoss, match="the state after epoch 1 is kept"):
+        train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=3"]), tmp_path / "run")
+    monkeypatch.undo()
+    for name in ("last.safetensors", "best.safetensors"):
+        state, config = read_model(tmp_path / "run" / name)
+        assert all(bool(t.isfinite().all()) for t in state.values())
+        assert config is not None
+        assert config["epoch"] == 1
+    assert len(resume_run(tmp_path / "run").read_log()) == 3
 
 
 def test_without_a_test_split_the_last_epoch_is_judged_on_validation(
@@ -179,6 +326,7 @@ def test_early_stop_ends_a_run_that_no_longer_improves(stripes: Path, tmp_path: 
     settings = [*QUICK, "train.epochs=50", "train.patience=2", "train.lr=1e-9", "train.batch=32"]
     run = train_run(stripes, load_recipe(None, settings), tmp_path / "run")
     assert 3 <= len(run.read_log()) <= 20
+    judge_run(run.path)
     with pytest.raises(RunError, match="is finished"):
         resume_run(run.path)
 
@@ -264,6 +412,9 @@ def test_data_of_one_class_and_folders_in_use_are_refused_before_anything_is_wri
     with pytest.raises(RunError, match="holds other files"):
         train_run(stripes, recipe, other, overwrite=True)
     (other / "recipe.toml").write_text("")
+    with pytest.raises(RunError, match="holds other files"):
+        train_run(stripes, recipe, other, overwrite=True)
+    (other / "log.jsonl").write_text("")
     with pytest.raises(RunError, match="holds another run"):
         train_run(stripes, recipe, other)
     train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), other, overwrite=True)

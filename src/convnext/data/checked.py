@@ -154,8 +154,9 @@ class _Cache:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+        self.file: Path | None = None
         with contextlib.suppress(RuntimeError):  # no home folder
-            self.file: Path | None = cache_folder() / "checked" / f"{name}.json"
+            self.file = cache_folder() / "checked" / f"{name}.json"
         self.rules = [_RULES, [item.name for item in fields(Facts)], PIL.__version__, has_heif()]
         self.entries = self._read()
 

@@ -113,6 +113,15 @@ def read_picture(path: Path, *, mode: str = "RGB", at_least: int | None = None) 
         raise PictureError(f"{printable(path)}: {_reason_of_os_error(error, path)}") from error
 
 
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of the upright picture in a file, pixels; None when it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return decode(file, path, at_least=1)[1]
+    except (OSError, PictureError):
+        return None
+
+
 def open_regular(path: Path) -> BufferedReader:
     """An open, non-empty, regular file; raises OSError or PictureError. (A pipe would block for ever.)"""
     found = path.stat()

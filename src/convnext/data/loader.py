@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from convnext.data.decode import MODES, read_picture
 from convnext.data.sources import Sample
 from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, shrink, to_tensor
-from convnext.errors import DataError, PictureError
+from convnext.errors import PictureError
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class PictureCache:
         return None if start < 0 else torch.from_numpy(self.block[start : start + c * h * w]).view(c, h, w)
 
 
-class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):
+class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
     """Training pictures: item (index, seed) -> (augmented picture, labels, index, path that failed or "")."""
 
     def __init__(self, samples: Sequence[Sample], transform: TrainTransform, short_side: int, filter_: str) -> None:
@@ -113,7 +114,7 @@ class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):
         cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
         self.cache = cache
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, tuple[int, ...], int, str]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor | None, tuple[int, ...], int, str]:
         index, seed = item
         failed = ""
         for attempt in range(100):
@@ -125,7 +126,7 @@ class TrainPictures(Dataset[tuple[Tensor, tuple[int, ...], int, str]]):
                 failed = failed or str(error)
                 continue
             return self.transform(picture, seed), self.samples[at].labels, at, failed
-        raise DataError(f"100 pictures in a row cannot be read any more, the first: {failed}; is the disk still there?")
+        return None, (), index, f"{failed}, and the 99 pictures after it; is the disk still there?"
 
 
 class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
@@ -198,7 +199,12 @@ class Collate:
 def train_loader(
     dataset: TrainPictures, sampler: EpochSampler, collate: Collate, workers: int, pin: bool
 ) -> DataLoader[Batch]:
-    """A loader that keeps its worker processes from epoch to epoch."""
+    """A loader that keeps its worker processes from epoch to epoch.
+
+    Where processes are not forked each would get a copy of the cache; then the training process loads by itself.
+    """
+    if dataset.cache is not None and multiprocessing.get_start_method() != "fork":
+        workers = 0
     return DataLoader(
         cast("Dataset[Batch]", dataset),
         batch_sampler=sampler,
@@ -216,8 +222,13 @@ def eval_loader(dataset: EvalPictures, collate: Collate, batch: int, workers: in
     """A loader in file order that leaves nothing out."""
     return DataLoader(
         cast("Dataset[Batch]", dataset), batch_size=batch, shuffle=False, collate_fn=collate, num_workers=workers,
-        generator=torch.Generator(), worker_init_fn=leave_signals_to_parent,
+        generator=torch.Generator(), worker_init_fn=leave_ctrl_c_to_parent,
     )  # fmt: skip
+
+
+def leave_ctrl_c_to_parent(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; only the main process answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def leave_signals_to_parent(worker: int) -> None:

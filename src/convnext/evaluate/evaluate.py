@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from convnext.config import load_recipe
+from convnext.config import load_recipe, nearest
 from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Dataset, Sample, read_dataset
-from convnext.errors import DataError, PictureError
-from convnext.run.environment import usable_cores
-from convnext.run.folder import RunFolder, open_run, write_bytes
+from convnext.errors import DataError, PictureError, UserError
+from convnext.recipe import NORMALIZATIONS, DataRecipe
+from convnext.run.environment import find_device, usable_cores
+from convnext.run.folder import RunFolder, locked, open_run, write_bytes
 from convnext.run.load import Loaded, load_all, load_bare
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
-from convnext.tasks.collect import Predictions, collect
-from convnext.train.train import EVAL_BATCH, read_data
+from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
+from convnext.train.train import read_data
 
 MISTAKES_KEPT = 24
 THUMBNAIL = 240
@@ -46,8 +47,9 @@ def judge_run(path: Path) -> dict[str, Any]:
     """
     run = open_run(path)
     judged = evaluate_run(path)
-    run.write_json("result.json", judged.result)
-    _keep_mistakes(run, judged)
+    with locked(run):
+        _keep_mistakes(run, judged)
+        run.write_json("result.json", judged.result)
     return judged.result
 
 
@@ -73,7 +75,7 @@ def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = No
             which = "best" if chosen == "test" else "last"
     loaded = load_all(path, which=which)
     if not own:
-        dataset = _foreign(data or Path(), loaded)
+        dataset = _foreign(data or Path(), loaded, recipe.data)
         chosen = split or _default_split(dataset)
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
@@ -85,18 +87,27 @@ def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = No
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
         "epoch": loaded.config["epoch"], "epochs": len(log), "train_seconds": log[-1]["seconds"] if log else 0.0,
         "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
-        "data_root": str(dataset.root), "unreadable": len(predictions.failed),
+        "data_root": str(dataset.root), "unreadable": len(predictions.failed) + len(dataset.broken),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
     }  # fmt: skip
     return Judged(result, samples, predictions)
 
 
 def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normalization: str, split: str | None) -> Judged:
-    """Judges a bare weight file; the data's classes, sorted, must be in the order of its outputs."""
+    """Judges a bare weight file; the data's classes, sorted, must be in the order of its outputs.
+
+    Raises:
+        UserError: the file, the model, the normalisation or the data cannot be used.
+    """
+    if normalization not in NORMALIZATIONS:
+        hint = nearest(normalization, NORMALIZATIONS)
+        raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     dataset = read_dataset(data, val=0.0, test=0.0)
     loaded = load_bare(path, model, dataset.classes, size, normalization)
-    if loaded.classes != dataset.classes:
-        dataset = _foreign(data, loaded)
+    if loaded.config["model"]["name"] != model:
+        raise UserError(f"{path} is a {loaded.config['model']['name']} with a description of its own, not a {model}")
+    if loaded.classes != dataset.classes or dataset.multi_label:
+        dataset = _foreign(data, loaded, DataRecipe())
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
     predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
@@ -105,7 +116,7 @@ def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normaliza
     result |= {
         "model": model, "params": sum(p.numel() for p in loaded.model.parameters()), "split": split,
         "weights": str(path), "task": "classify", "multi_label": loaded.multi_label, "data_root": str(data),
-        "unreadable": len(predictions.failed),
+        "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
     return Judged(result, samples, predictions)
 
@@ -120,7 +131,11 @@ def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:
-    usable = torch.device(device if device == "cpu" or torch.cuda.is_available() or device == "mps" else "cpu")
+    try:
+        usable = find_device(device)
+    except UserError as error:
+        say(f"{error}: judging on the cpu")
+        usable, precision = torch.device("cpu"), "fp32"
     task = task_for(loaded.classes, loaded.multi_label)
     pictures = EvalPictures(samples, loaded.preprocessing)
     batches = eval_loader(pictures, Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH, workers)
@@ -141,9 +156,19 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
     return dataset.splits[split]
 
 
-def _foreign(data: Path, loaded: Loaded) -> Dataset:
-    """Another data set, its labels in the order of the model's classes."""
-    return read_dataset(data, val=0.0, test=0.0, classes=loaded.classes)
+def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
+    """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
+    dataset = read_dataset(
+        data, val=0.0, test=0.0, classes=loaded.classes, path_column=columns.path_column,
+        label_column=columns.label_column, split_column=columns.split_column,
+    )  # fmt: skip
+    if dataset.multi_label and not loaded.multi_label:
+        raise DataError(f"{data} has pictures with several labels or none; {loaded.path} names one class a picture")
+    for broken in dataset.broken[:10]:
+        say(f"left out: {broken.path}: {broken.reason}")
+    if list(dataset.splits) == ["train"]:
+        say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
+    return replace(dataset, multi_label=loaded.multi_label)
 
 
 def _default_split(dataset: Dataset) -> str:

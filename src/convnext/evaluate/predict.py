@@ -19,12 +19,11 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Sample
 from convnext.errors import DataError
-from convnext.run.environment import usable_cores
+from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import load_all
 from convnext.run.record import progress
 from convnext.tasks.classify import task_for
-from convnext.tasks.collect import collect
-from convnext.train.train import EVAL_BATCH
+from convnext.tasks.collect import EVAL_BATCH, collect
 
 THRESHOLD = 0.5
 
@@ -35,7 +34,8 @@ class Prediction:
 
     path: Path
     top: tuple[tuple[str, float], ...]
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    """For a model with several labels a picture: those of a probability of one half or more."""
     error: str = ""
 
 
@@ -61,16 +61,17 @@ def predict(source: Path, files: Sequence[str | Path], *, top: int = 5, device: 
         EVAL_BATCH,
         workers,
     )
-    model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place = find_device(device)
+    model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = task_for(loaded.classes, loaded.multi_label)
     with progress("predicting", len(paths)) as bar:
-        found = collect(model, batches, task, loaded.preprocessing, device=torch.device(device), advance=bar.advance)
+        found = collect(model, batches, task, loaded.preprocessing, device=place, advance=bar.advance)
     values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
     reasons = dict(zip((i for i in range(len(paths)) if i not in values), found.failed, strict=True))
     return [
         _name(path, values[i], loaded.classes, loaded.multi_label, top)
         if i in values
-        else Prediction(path, (), (), reasons[i])
+        else Prediction(path, (), None, reasons[i])
         for i, path in enumerate(paths)
     ]
 
@@ -103,14 +104,14 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
     width = max((len(p.top) for p in predictions), default=1) or 1
     header = ["path", "label", "probability"]
     header += [name for i in range(2, width + 1) for name in (f"label_{i}", f"probability_{i}")]
-    multi = any(p.labels for p in predictions)
+    multi = any(p.labels is not None for p in predictions)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, *(["labels"] if multi else []), "error"])
     for p in predictions:
         cells = [str(p.path)] + [cell for name, value in p.top for cell in (name, f"{value:.4f}")]
         cells += [""] * (2 * width + 1 - len(cells))
-        writer.writerow([*cells, *(["|".join(p.labels)] if multi else []), p.error])
+        writer.writerow([*cells, *(["|".join(p.labels or ())] if multi else []), p.error])
     return text.getvalue()
 
 
@@ -121,7 +122,7 @@ def to_json(predictions: Sequence[Prediction]) -> str:
         if not p.error:
             entry: dict[str, Any] = {"path": str(p.path), "label": p.top[0][0], "probability": p.top[0][1]}
             entry["top"] = [{"label": name, "probability": value} for name, value in p.top]
-            good.append(entry | ({"labels": list(p.labels)} if p.labels else {}))
+            good.append(entry | ({} if p.labels is None else {"labels": list(p.labels)}))
     bad = [{"path": str(p.path), "reason": p.error} for p in predictions if p.error]
     return json.dumps({"predictions": good, "unreadable": bad}, indent=1, ensure_ascii=False)
 
@@ -129,8 +130,8 @@ def to_json(predictions: Sequence[Prediction]) -> str:
 def _name(path: Path, values: NDArray[np.float32], classes: tuple[str, ...], multi_label: bool, top: int) -> Prediction:
     order = np.argsort(-values, kind="stable")[: max(1, top)]
     named = tuple((classes[i], float(values[i])) for i in order)
-    labels = tuple(c for c, v in zip(classes, values, strict=True) if v >= THRESHOLD) if multi_label else ()
-    return Prediction(path, named, labels)
+    labels = tuple(c for c, v in zip(classes, values, strict=True) if v >= THRESHOLD)
+    return Prediction(path, named, labels if multi_label else None)
 
 
 def _hidden(path: Path, root: Path) -> bool:

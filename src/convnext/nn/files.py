@@ -133,7 +133,7 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     plain = torch.contiguous_format  # copies, because safetensors refuses tensors that share memory
     tensors = {key: tensor.detach().to("cpu", copy=True, memory_format=plain) for key, tensor in state.items()}
     metadata = {"format": "convnext", "config": json.dumps(config)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(safetensors.torch.save(tensors, metadata))
         _flush(partial)
@@ -146,7 +146,9 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
 
 
 def _flush(path: Path) -> None:
-    """Makes sure that a file or a folder is on the disk."""
+    """Makes sure that a file, or a folder where the system lets it, is on the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -275,7 +275,7 @@ def common_mistakes(matrix: Sequence[Sequence[int]], classes: Sequence[str], mos
 def commands(run: RunFiles) -> list[tuple[str, str]]:
     """What to type to go on with this run, each with the purpose it serves; paths are quoted for the shell."""
     folder, data = shlex.quote(str(run.folder)), shlex.quote(run.data_root or "DATA")
-    again = shlex.quote(str(run.folder.with_name(run.folder.name + "-again")))
+    again = shlex.quote(f"{run.folder if run.folder.name else run.folder.resolve()}-again")
     recipe = shlex.quote(str(run.folder / "recipe.toml"))
     rows = [
         ("Evaluate again", f"convnext evaluate {folder}"),

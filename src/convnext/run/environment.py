@@ -9,7 +9,12 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from convnext.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def describe_environment(command: str) -> dict[str, Any]:
@@ -31,6 +36,21 @@ def describe_environment(command: str) -> dict[str, Any]:
         "git_commit": _git_commit(),
     }
     return facts
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: this machine does not have it.
+    """
+    import torch
+
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name in there or (name == "cuda" and len(there) > 1 and "cuda:0" in there):
+        return torch.device(name)
+    raise UserError(f'there is no device "{name}"; this machine has {", ".join(there)}')
 
 
 def usable_cores() -> int:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from convnext.errors import RunError
 
-_MARKS = ("recipe.toml", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+_MARKS = ("data.json", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
 _OWN = (
-    *_MARKS, "environment.json", "data.json", "plan.json", "batch.json", "result.json", "mistakes.json", "report.html",
-    "pictures", "tensorboard",
+    *_MARKS, "recipe.toml", "environment.json", "plan.json", "batch.json", "result.json", "mistakes.json",
+    "report.html", "pictures/batch.jpg", "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
 )  # fmt: skip
 
 
@@ -88,22 +97,29 @@ class RunFolder:
 
 def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
     """Raises a RunError when a new run cannot be put into `path`; changes nothing."""
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; --out takes the name of a folder")
-    if path.is_dir() and any(path.iterdir()):
-        is_run = any((path / mark).exists() for mark in _MARKS)
-        if not is_run:
-            raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
-        if not overwrite:
-            raise RunError(
-                f"{path} holds another run; go on with it by --resume, replace it by --overwrite, or give another --out"
-            )
+    try:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; --out takes the name of a folder")
+        inside = {item.name for item in path.iterdir()} if path.is_dir() else set()
+        there = _nearest_existing(path)
+    except OSError as error:
+        raise RunError(_not_writable(path, error)) from None
+    if inside and not ("recipe.toml" in inside and inside & set(_MARKS)):
+        raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
+    if inside and not overwrite:
+        raise RunError(
+            f"{path} holds another run; go on with it by --resume, replace it by --overwrite, or give another --out"
+        )
+    if not os.access(there, os.W_OK):
+        raise RunError(f"{path} cannot be written (permission denied in {there}); give --out a folder of yours")
+    if inside:
+        with locked(RunFolder(path)):
+            pass
 
 
 def refuse_small_disk(path: Path, need: int) -> None:
     """Raises a RunError when the disk of a new run folder has less than `need` bytes left."""
-    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    usage = shutil.disk_usage(there)
+    usage = shutil.disk_usage(_nearest_existing(path))
     free = usage.free
     if usage.total and free < need:  # pseudo file systems have no size; writing to them fails by itself
         raise RunError(
@@ -127,17 +143,50 @@ def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror or error}); give --out a folder of yours") from None
+        raise RunError(_not_writable(path, error)) from None
     return RunFolder(path)
+
+
+@contextlib.contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Keeps other processes from writing to the run folder meanwhile; the lock goes with the process that holds it.
+
+    Raises:
+        RunError: another process is training or judging in this folder.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        file = (run.path / ".lock").open("w")
+    except OSError as error:
+        raise RunError(_not_writable(run.path, error)) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process is working in {run.path}; wait for it, or give another --out") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+
+
+def _not_writable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror or error}); give --out a folder of yours"
 
 
 def _remove_run(path: Path) -> None:
     """Removes what a run writes and nothing else that may lie in the folder."""
-    for name in _OWN:
-        if (path / name).is_dir():
-            shutil.rmtree(path / name)
-        else:
-            (path / name).unlink(missing_ok=True)
+    for pattern in _OWN:
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
+    for folder in ("pictures", "tensorboard"):
+        with contextlib.suppress(OSError):  # not there, or somebody else's files are in it
+            (path / folder).rmdir()
 
 
 def open_run(path: Path) -> RunFolder:
@@ -155,8 +204,8 @@ def open_run(path: Path) -> RunFolder:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by `text`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Replaces a file by `text`, whole or not at all. Names that are not UTF-8 are written with escapes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -115,6 +115,8 @@ def weights_of(run: RunFolder, which: str = "auto") -> Path:
     if which == "auto":
         result = run.read_json("result.json")
         which = result["weights"] if result else "best"
+    if which not in ("best", "last"):
+        raise RunError(f'weights "{which}": a run has "best" and "last"; "auto" takes what its result judged')
     path = run.best if which == "best" else run.last
     if not path.exists():
         raise RunError(f"{run.path} has no {path.name} yet: no epoch was finished. Go on with `--resume`")

@@ -39,18 +39,20 @@ class Record:
             raise RunError(
                 f"{self.run.log} could not be written ({error.strerror}); the last saved state is intact"
             ) from None
+        try:
+            self._to_board(row)
+        except OSError as error:
+            say(f"TensorBoard's file cannot be written any more ({error.strerror or error}); log.jsonl goes on")
+            self.board = None
+
+    def _to_board(self, row: dict[str, Any]) -> None:
+        if self.board is None:
+            return
         for key, value in row.items():
-            if (
-                self.board is not None
-                and isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and key != "epoch"
-            ):
+            if isinstance(value, int | float) and not isinstance(value, bool) and key != "epoch":
                 group = "train" if key.startswith("train") else "val" if "val_" in key else "run"
                 self.board.add_scalar(f"{group}/{key}", value, row["epoch"])
-        if self.board is not None:
-            with contextlib.suppress(OSError):
-                self.board.flush()
+        self.board.flush()
 
     def close(self) -> None:
         """Closes the TensorBoard file."""

@@ -25,8 +25,12 @@ def save_batch(
     shown, labels = [], []
     for index in range(0, len(pictures), step)[:SHOWN]:
         picture, found, _, _ = pictures[(index, mix_seed(recipe.train.seed, 0, index))]
+        if picture is None:
+            continue
         shown.append(as_picture(picture, preprocessing))
         labels.append(" | ".join(dataset.classes[i] for i in found))
+    if not shown:
+        return
     side = shown[0].shape[-1]
     rows = -(-len(shown) // COLUMNS)
     grid = Image.new("RGB", (COLUMNS * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")

@@ -19,6 +19,7 @@ class SingleLabel:
 
     name = "classify"
     primary = "top1"
+    title = "top-1"
 
     def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0, weights: tuple[float, ...] = ()) -> None:
         self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
@@ -33,6 +34,10 @@ class SingleLabel:
         """Cross-entropy with soft targets, in fp32, each class times its weight."""
         weights = None if self.weights is None else self.weights.to(outputs.device)
         return F.cross_entropy(outputs.float(), targets, weight=weights)
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> int | None:
+        """Pictures whose most probable class is the label."""
+        return int((outputs.argmax(1) == labels).sum())
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities that add up to 1."""
@@ -58,6 +63,7 @@ class MultiLabel:
 
     name = "classify"
     primary = "micro_f1"
+    title = "micro F1"
 
     def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
         self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
@@ -69,6 +75,10 @@ class MultiLabel:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy, mean over classes and pictures, in fp32."""
         return F.binary_cross_entropy_with_logits(outputs.float(), targets)
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> int | None:
+        """No count: a picture has many answers."""
+        return None
 
     def predict(self, outputs: Tensor) -> Tensor:
         """A probability for each class by itself."""

@@ -16,6 +16,9 @@ from convnext.data.loader import Batch, Preprocessing
 from convnext.data.transforms import normalize
 from convnext.tasks.task import Task
 
+EVAL_BATCH = 64
+"""Pictures in a forward pass of evaluation; the same everywhere, so that a saved run gives the same numbers again."""
+
 
 @dataclass(frozen=True)
 class Predictions:

@@ -17,6 +17,8 @@ class Task(Protocol):
     """Size of the network's head."""
     primary: str
     """Key of the metric that decides which epoch is best; larger is better."""
+    title: str
+    """The same for people."""
 
     def targets(self, labels: Tensor) -> Tensor:
         """Labels of a batch as what the loss compares with: soft targets (N, outputs)."""
@@ -24,6 +26,10 @@ class Task(Protocol):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch, a scalar."""
+        ...
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> int | None:
+        """How many of a training batch are right; None where that has no meaning."""
         ...
 
     def predict(self, outputs: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from convnext.data.loader import Batch, EpochSampler, Preprocessing
 from convnext.data.mixing import Mixing
 from convnext.data.transforms import normalize
-from convnext.errors import NonFiniteLoss
+from convnext.errors import DataError, NonFiniteLoss
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
@@ -66,8 +66,11 @@ class Loop:
             with self._stop_on_signals():
                 while not self.finished:
                     self._epoch(record)
+                    if self.stop_asked:
+                        raise KeyboardInterrupt
         finally:
             record.close()
+            end_workers(self.train_batches)
 
     @property
     def finished(self) -> bool:
@@ -94,14 +97,20 @@ class Loop:
         done.seconds += time.monotonic() - start
         row["seconds"] = round(done.seconds, 2)
         done.epoch, done.step_in_epoch, done.epoch_sums = number, 0, {}
-        self._early_stop()
+        patience = self.recipe.train.patience
+        done.stopped_early = bool(patience) and done.epoch - done.best_epoch >= patience
         self.save_model("last.safetensors", averaged_state(self.state), number, self.source)
+        record.epoch(row)  # before the state: a row too many is dropped on resuming, a missing one is lost
         self.state.save(self.run.state)
-        record.epoch(row)
-        say(describe_epoch(row, self.task.primary))
+        say(describe_epoch(row, self.task))
+        if done.stopped_early:
+            say(f"no better validation result for {patience} epochs: stopped early")
 
     def _step(self, batch: Batch, bar: Bar) -> None:
         """One optimizer step over the effective batch, in micro-batches."""
+        self._note_failed(batch.failed)
+        if len(batch.indices) == 0:
+            raise DataError(f"no picture of a whole batch can be read any more, the first: {batch.failed[0]}")
         state, recipe = self.state, self.recipe
         done = state.progress
         rate = rate_at(recipe, self.steps, done.step)
@@ -112,23 +121,23 @@ class Loop:
         pictures, targets = self.mixing(pictures, self.task.targets(labels), done.epoch, done.step_in_epoch)
         micro = int(recipe.train.micro_batch)
         parts = math.ceil(len(pictures) / micro)
-        total, hits = 0.0, 0
+        total, hits = 0.0, 0.0
         for x, y, label in zip(pictures.split(micro), targets.split(micro), labels.split(micro), strict=True):
             with autocast(self.device, recipe.train.precision):
                 outputs = state.model(x)
             loss = self.task.loss(outputs, y) / parts
             loss.backward()
             total += loss.item()
-            hits += int((outputs.argmax(1) == label).sum()) if label.ndim == 1 else 0
+            right = self.task.hits(outputs, label)
+            hits += math.nan if right is None else right
         if not math.isfinite(total):
-            self._refuse(total)
+            self._refuse(total, f"step {done.step + 1}")
         if recipe.train.clip_grad > 0:
             nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip_grad)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.ema is not None:
             state.ema.update(state.model)
-        self._note_failed(batch.failed)
         for key, value in (("loss", total), ("hits", hits), ("pictures", len(pictures)), ("steps", 1), ("lr", rate)):
             done.epoch_sums[key] = done.epoch_sums.get(key, 0.0) * (key != "lr") + value
         done.step += 1
@@ -146,7 +155,7 @@ class Loop:
     def _row(self, number: int, sums: dict[str, float]) -> dict[str, Any]:
         """The training half of an epoch's log line."""
         mixed = self.mixing.probability > 0 and (self.mixing.mixup > 0 or self.mixing.cutmix > 0)
-        plain = self.task.primary == "top1" and not mixed
+        plain = not mixed and math.isfinite(sums["hits"])
         return {
             "epoch": number, "epochs": int(self.recipe.train.epochs), "step": self.state.progress.step, "seconds": 0.0,
             "epoch_seconds": round(sums["seconds"], 2),
@@ -176,25 +185,22 @@ class Loop:
                 device=self.device, precision=self.recipe.train.precision,
             )  # fmt: skip
             self._note_failed(list(found.failed))
-            row |= {f"{prefix}_{k}": v for k, v in self.task.metrics(found.values, found.labels).items()}
-            if row[f"{prefix}_{self.task.primary}"] > done.best:
+            metrics = self.task.metrics(found.values, found.labels)
+            if source == "model" and len(found.labels) and not math.isfinite(metrics["loss"]):
+                self._refuse(metrics["loss"], "its validation")
+            row |= {f"{prefix}_{k}": v for k, v in metrics.items()}
+            if math.isfinite(metrics["loss"]) and row[f"{prefix}_{self.task.primary}"] > done.best:
                 done.best, done.best_epoch, done.best_source = row[f"{prefix}_{self.task.primary}"], number, source
                 better = (weights, source)
         if better is not None:
             self.save_model("best.safetensors", dict(better[0]), number, better[1])
         return row | {"best": better is not None, "time": datetime.now().astimezone().isoformat("T", "seconds")}
 
-    def _early_stop(self) -> None:
-        done, patience = self.state.progress, self.recipe.train.patience
-        if patience and done.epoch - done.best_epoch >= patience:
-            done.stopped_early = True
-            say(f"no better validation result for {patience} epochs: stopped early after epoch {done.epoch}")
-
-    def _refuse(self, loss: float) -> None:
+    def _refuse(self, loss: float, where: str) -> None:
         done = self.state.progress
         kept = f"the state after epoch {done.epoch} is kept" if self.run.state.exists() else "no epoch was finished yet"
         raise NonFiniteLoss(
-            f"the loss is {loss} in epoch {done.epoch + 1}, step {done.step + 1}: training stopped, {kept}. "
+            f"the loss is {loss} in epoch {done.epoch + 1}, {where}: training stopped, {kept}. "
             f"Lower train.lr (now {self.recipe.train.lr:g}), set train.clip_grad=1, or use train.precision=fp32"
         )
 
@@ -235,9 +241,16 @@ def build_twin(model: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def describe_epoch(row: dict[str, Any], primary: str) -> str:
+def end_workers(batches: DataLoader[Batch]) -> None:
+    """Ends the loader's processes now: they ignore the signals that Python's own clean-up would send at exit."""
+    running = getattr(batches, "_iterator", None)
+    if running is not None and hasattr(running, "_shutdown_workers"):
+        running._shutdown_workers()
+
+
+def describe_epoch(row: dict[str, Any], task: Task) -> str:
     """One line for a person."""
-    name = {"top1": "top-1", "micro_f1": "micro F1"}.get(primary, primary)
+    primary, name = task.primary, task.title
     parts = [f"epoch {row['epoch']:>3}/{row['epochs']}", f"loss {row['train_loss']:.3f}"]
     parts.append(f"val loss {row['val_loss']:.3f}")
     parts.append(f"val {name} {100 * row[f'val_{primary}']:.1f} %")

@@ -1,6 +1,7 @@
 """What `train` chooses where the recipe says "auto": every choice with its reason, before the first step.
 
-The rules are for pictures of an ordinary size on an ordinary machine. A value given in the recipe always wins.
+The rules are for pictures of an ordinary size on an ordinary machine. A value given in the recipe stays, unless it
+cannot work: then it is repaired, with the reason.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from convnext.config import get, nearest, override
+from convnext.config import get, override
+from convnext.data.decode import read_size
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side
 from convnext.errors import DataError, RecipeError
 from convnext.nn.variants import get_spec
 from convnext.recipe import Recipe
-from convnext.run.environment import available_memory, usable_cores
+from convnext.run.environment import available_memory, find_device, usable_cores
 from convnext.train.schedule import learning_rate
 
 DEFAULT_MINUTES = 30.0
@@ -76,17 +77,12 @@ def choose_device(plan: Plan) -> torch.device:
     """The device: as given when it is there, else the best there is.
 
     Raises:
-        RecipeError: a device was asked for that this machine does not have.
+        UserError: a device was asked for that this machine does not have.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     best = "cuda" if cuda else "mps" if mps else "cpu"
     asked = plan.choose("train.device", best, "the best that this machine has")
-    kind = str(asked).split(":")[0]
-    there = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
-    if kind not in there:
-        hint = nearest(kind, ["cpu", "cuda", "mps"])
-        raise RecipeError(f'train.device = "{asked}": this machine has {", ".join(there)}{hint}')
-    return torch.device(asked)
+    return find_device(str(asked))
 
 
 def choose_precision(plan: Plan, device: torch.device) -> None:
@@ -111,7 +107,7 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
     if device.type == "cuda":
         plan.choose("model.name", "convnext_tiny", "the paper's smallest model; a GPU trains it quickly")
     else:
-        plan.choose("model.name", "convnext_atto", "the smallest model: without a GPU, time is short")
+        plan.choose("model.name", "convnext_atto", "the smallest model: on this device, time is short")
     get_spec(plan.recipe.model.name)  # an unknown name is the user's mistake; say so before any work
     patch = 1 if side < 48 else 2 if side < 96 else 4
     reason = (
@@ -128,13 +124,19 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
         f"the pictures' median short side is {side} pixels" if wanted < 128 else "detail against time on this device",
     )  # fmt: skip
     plan.choose("data.eval_size", size, "as in training")
+    for key in ("data.size", "data.eval_size"):
+        if int(get(plan.recipe, key)) < stride:
+            raise RecipeError(
+                f"{key} = {get(plan.recipe, key)}: with model.stem_patch = {patch} the network needs {stride} pixels "
+                "or more; enlarge the pictures, or use a smaller model.stem_patch"
+            )
 
 
 def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
     """Effective batch, micro-batch and learning rate; an odd or too large batch is repaired."""
     limit = 256 if device.type == "cuda" else 32
     fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(8, pictures), limit))
-    batch = int(plan.choose("train.batch", fitting, f"at least 20 steps an epoch with {pictures} pictures"))
+    batch = int(plan.choose("train.batch", fitting, f"{pictures // fitting} steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
         batch = int(plan.repair("train.batch", fitting, why))
@@ -161,10 +163,7 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         plan.repair("train.warmup_epochs", warmup, f"a warm-up of {given} epochs would outlast the run of {epochs}")
     steps = max(1, epochs * per_epoch)
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
-    given = plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
-    if plan.recipe.train.ema and float(given) > 0 and np.log(0.5) / np.log(float(given)) > steps / 4:
-        why = f"with {given} the average would still hold much of the initial weights after {steps} steps"
-        plan.repair("train.ema_decay", round(decay, 5), why)
+    plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
     plan.choose(
         "model.layer_scale", 1e-6 if pretrained else 0.1,
@@ -204,15 +203,9 @@ def picture_sizes(dataset: Dataset, limit: int = 200) -> tuple[int, float]:
     """Median short side, pixels, and mean number of pixels of an even sample of the training pictures."""
     samples = dataset.splits["train"]
     chosen = samples[:: max(1, len(samples) // limit)][:limit]
-    sizes = []
-    for sample in chosen:
-        try:
-            with Image.open(sample.path) as picture:
-                sizes.append(picture.size)
-        except OSError:
-            continue
+    sizes = [size for size in (read_size(sample.path) for sample in chosen) if size is not None]
     if not sizes:
-        raise DataError(f"none of {len(chosen)} sampled training pictures can be opened now; is the disk still there?")
+        raise DataError(f"none of {len(chosen)} training pictures can be opened any more; is the disk still there?")
     return int(np.median([min(s) for s in sizes])), float(np.mean([w * h for w, h in sizes]))
 
 

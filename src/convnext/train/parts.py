@@ -1,0 +1,135 @@
+"""What is made from a complete recipe and data alone, before any training."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from convnext.data.loader import Collate, EvalPictures, Preprocessing, TrainPictures
+from convnext.data.sources import Dataset
+from convnext.data.transforms import TrainTransform, normalization, train_short_side
+from convnext.errors import DataError, RecipeError
+from convnext.nn.convnext import ConvNeXt
+from convnext.nn.create import create_model
+from convnext.nn.download import find_weights
+from convnext.nn.weights import load_state, read_state
+from convnext.recipe import Recipe
+from convnext.run.record import say
+from convnext.tasks.classify import class_weights, task_for
+from convnext.tasks.task import Task
+from convnext.train.groups import weight_decay_groups
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Task, preprocessing and data sets."""
+
+    task: Task
+    preprocessing: Preprocessing
+    train_set: TrainPictures
+    val_set: EvalPictures
+    collate: Collate
+
+
+def build_model(recipe: Recipe, dataset: Dataset) -> ConvNeXt:
+    """The recipe's network for the data's classes, with seeded or pretrained weights."""
+    torch.manual_seed(recipe.train.seed)
+    model = create_model(
+        recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
+        drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 1e-6),
+        head_init_scale=recipe.model.head_init_scale, stem_patch=int(recipe.model.stem_patch),
+        checkpointing=recipe.model.checkpointing,
+    )  # fmt: skip
+    found = find_weights(recipe.model.name, recipe.weights, say)
+    if found is not None:
+        say(str(load_state(model, read_state(found.path), source=found.source)))
+    return model
+
+
+def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
+    """Task, preprocessing and data sets of a complete recipe."""
+    data, model, size = recipe.data, recipe.model, int(recipe.data.size)
+    mean, std = normalization(data.normalization, model.in_chans)
+    preprocessing = Preprocessing(int(data.eval_size), data.crop_ratio, data.interpolation, mean, std, model.in_chans)
+    try:
+        transform = TrainTransform(data, recipe.augment, size, model.in_chans)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise RecipeError(f'augment.randaugment = "{recipe.augment.randaugment}" is not understood: {error}') from None
+    side = train_short_side(size, recipe.augment.crop_min)
+    if dataset.multi_label and recipe.train.class_balance:
+        raise RecipeError("train.class_balance is for one label a picture; with several labels leave it at 0")
+    weights = class_weights(dataset.counts("train"), recipe.train.class_balance)
+    if "val" not in dataset.splits:
+        raise DataError(
+            f"{dataset.root}: no pictures are left for validation; every class needs 3 different pictures or more, "
+            "or give a val split of your own"
+        )
+    if recipe.augment.randaugment and model.in_chans == 4:
+        raise RecipeError("augment.randaugment does not work on pictures with alpha (model.in_chans = 4)")
+    return Parts(
+        task_for(dataset.classes, dataset.multi_label, recipe.augment.label_smoothing, weights),
+        preprocessing,
+        TrainPictures(dataset.splits["train"], transform, side, data.interpolation),
+        EvalPictures(dataset.splits["val"], preprocessing),
+        Collate(len(dataset.classes), dataset.multi_label),
+    )
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """What a run learned from, for data.json."""
+    sets = Counter(sample.labels for sample in dataset.splits["train"])
+    return {
+        "root": str(dataset.root), "layout": dataset.layout, "classes": list(dataset.classes),
+        "multi_label": dataset.multi_label,
+        "majority": list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0]),
+        "counts": {split: dataset.counts(split) for split in dataset.splits},
+        "pictures": {split: len(samples) for split, samples in dataset.splits.items()},
+        "fingerprint": fingerprint(dataset),
+        "broken": [{"path": str(b.path), "reason": b.reason} for b in dataset.broken],
+        "notes": list(dataset.notes),
+    }  # fmt: skip
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A hash of every picture's place, labels and split; the same wherever the data lies."""
+    digest = hashlib.sha256()
+    base = dataset.root if dataset.root.is_dir() else dataset.root.parent
+    for split, samples in dataset.splits.items():
+        for sample in samples:
+            digest.update(os.fsencode(os.path.relpath(sample.path, base)) + repr((split, sample.labels)).encode())
+    return digest.hexdigest()
+
+
+def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing) -> dict[str, Any]:
+    """What a model file says about itself: how to build it, its classes, what it must be shown."""
+    return {
+        "model": {
+            "name": recipe.model.name, "num_classes": len(dataset.classes), "in_chans": recipe.model.in_chans,
+            "stem_patch": recipe.model.stem_patch, "layer_scale": recipe.model.layer_scale,
+        },
+        "classes": list(dataset.classes), "multi_label": dataset.multi_label,
+        "preprocessing": {
+            "size": preprocessing.size, "crop_ratio": preprocessing.crop_ratio,
+            "interpolation": preprocessing.interpolation, "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std), "in_chans": preprocessing.in_chans,
+        },
+    }  # fmt: skip
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW in its fused form where torch has one (CPU, CUDA)."""
+    train = recipe.train
+    return torch.optim.AdamW(
+        weight_decay_groups(model, train.weight_decay), lr=float(train.lr), betas=train.betas,
+        fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
+
+
+def _number(value: float | str, fallback: float) -> float:
+    return fallback if isinstance(value, str) else float(value)
