@@ -44,7 +44,7 @@ class ModelRecipe:
     drop_path: Probability | Auto = knob("auto", "stochastic depth of the last block, linear from 0 (Table 5)")
     layer_scale: NonNegative | Auto = knob("auto", "initial layer scale; 0 for none (Table 5: 1e-6)")
     head_init_scale: NonNegative = knob(1.0, "factor on the head's initial weights (Table 6: 0.001)")
-    checkpointing: bool = knob(False, "recompute blocks in the backward pass: less memory, about a third slower")
+    checkpointing: bool = knob(False, "recompute blocks in the backward pass: less memory, more time")
 
 
 @dataclass(frozen=True)

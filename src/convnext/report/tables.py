@@ -146,7 +146,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     size = (run.recipe.get("data") or {}).get("size")
     params = number(run.result.get("params"))
     rows = [
-        ("Data", run.data_root),
+        ("Data", "/".join(Path(run.data_root).parts[-2:]).lstrip("/")),
         ("Classes", classes),
         ("Pictures", _pictures(run)),
         ("Model", model_name(run) + (f", {params / 1e6:.1f} million parameters" if params else "")),
