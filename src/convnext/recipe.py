@@ -53,6 +53,7 @@ class DataRecipe:
 
     root: str = knob("", "image folder or CSV table")
     size: Side | Auto = knob("auto", "side of the training pictures, pixels")
+    start_size: Side | Auto = knob("auto", "side in the first epoch; grows to size over three quarters of the run")
     eval_size: Side | Auto = knob("auto", "side of the pictures in evaluation and prediction, pixels")
     crop_ratio: Annotated[float, Gt(0), Le(1)] = knob(0.875, "share of the short side that the central crop keeps")
     interpolation: Literal["bicubic", "bilinear"] = knob("bicubic", "resampling filter, with antialiasing")

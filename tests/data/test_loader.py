@@ -39,10 +39,10 @@ def pictures(root: Path) -> TrainPictures:
 @settings(deadline=None, max_examples=30)
 def test_an_epoch_shows_each_picture_once(count: int, batch: int, seed: int, epoch: int) -> None:
     """Batches are full, no index comes twice, only a part batch is left out; a resumed epoch is the end of a whole."""
-    sampler = EpochSampler(count, batch, seed)
+    sampler = EpochSampler(count, batch, seed, 16)
     sampler.epoch = epoch
     batches = list(sampler)
-    indices = [i for b in batches for i, _ in b]
+    indices = [i for b in batches for i, _, _ in b]
     assert len(set(indices)) == len(indices) == count // batch * batch
     assert len(sampler) == len(batches)
     sampler.first = len(batches) // 2
@@ -71,9 +71,9 @@ def test_the_cache_gives_back_what_it_was_given_within_its_budget() -> None:
 def test_cached_and_uncached_pictures_are_the_same(stripes: Path) -> None:
     """For training and for evaluation."""
     train = pictures(stripes)
-    fresh = train[(3, 77)]
+    fresh = train[(3, 77, 16)]
     train.fill_cache(10**7, 2)
-    assert torch.equal(train[(3, 77)][0], fresh[0])
+    assert torch.equal(train[(3, 77, 16)][0], fresh[0])
     held_out = EvalPictures(read_dataset(stripes).splits["val"], PREPROCESSING)
     before = held_out[1]
     held_out.fill_cache(10**7, 2)
@@ -108,7 +108,7 @@ def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
     """The batch stays full, the next picture takes the place; a whole set of broken files is an error."""
     train = pictures(stripes)
     train.samples[5].path.write_bytes(b"broken")
-    sampler = EpochSampler(len(train), 8, 0)
+    sampler = EpochSampler(len(train), 8, 0, 16)
     seen: Counter[int] = Counter()
     failed = []
     for batch in train_loader(train, sampler, Collate(2, False), 0, False):
@@ -119,7 +119,7 @@ def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
     assert len(failed) == 1
     for sample in train.samples:
         sample.path.write_bytes(b"")
-    picture, _, _, reason = train[(0, 0)]
+    picture, _, _, reason = train[(0, 0, 16)]
     assert picture is None
     assert "is the disk still there" in reason
 

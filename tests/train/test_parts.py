@@ -16,7 +16,7 @@ from convnext.run.state import EMA, Progress, TrainState
 from convnext.train import plan as planning
 from convnext.train.groups import weight_decay_groups
 from convnext.train.plan import Plan, count_steps, rate_at
-from convnext.train.schedule import learning_rate
+from convnext.train.schedule import learning_rate, size_at
 
 
 def micro(**changes: object) -> ConvNeXt:
@@ -175,6 +175,15 @@ def test_rates_of_a_recipe_start_low_and_end_at_nothing() -> None:
     assert rate_at(recipe, steps, 49) < 5e-6
 
 
+def test_pictures_grow_over_three_quarters_of_the_run() -> None:
+    """From the start size to the full one in whole steps; without a smaller start the size never changes."""
+    recipe = override(Recipe(), {"data.start_size": 64, "data.size": 96, "model.stem_patch": 4})
+    sizes = [size_at(recipe, epoch, 40) for epoch in range(40)]
+    assert sizes == [64] * 15 + [80] * 15 + [96] * 10
+    same = override(recipe, {"data.start_size": 96})
+    assert {size_at(same, epoch, 40) for epoch in range(40)} == {96}
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     """With what the machine has."""
     plan = Plan(override(Recipe(), {"train.device": "cuda:7" if not torch.cuda.is_available() else "xpu"}))
@@ -196,7 +205,7 @@ def test_a_long_average_in_a_short_run_forgets_the_initial_weights() -> None:
     assert min(moved) > 0.99
 
 
-@pytest.mark.parametrize("setting", ["data.size=16", "data.eval_size=16"])
+@pytest.mark.parametrize("setting", ["data.size=16", "data.eval_size=16", "data.start_size=16"])
 def test_pictures_smaller_than_the_last_stride_are_refused(stripes: Path, setting: str) -> None:
     """Before anything is trained, with the size that is needed."""
     with pytest.raises(RecipeError, match="needs 32 pixels"):

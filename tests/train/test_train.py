@@ -117,7 +117,14 @@ def test_bf16_stays_close_to_fp32(stripes: Path, tmp_path: Path) -> None:
 
 def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of the second epoch and resumed: the weights of the uninterrupted run, bit for bit."""
-    settings = [*QUICK, "train.epochs=3", "augment.cutmix=1.0", "model.drop_path=0.2"]
+    settings = [
+        *QUICK,
+        "train.epochs=3",
+        "augment.cutmix=1.0",
+        "model.drop_path=0.2",
+        "data.size=48",
+        "data.start_size=32",
+    ]
     whole = train_run(stripes, load_recipe(None, settings), tmp_path / "whole")
     steps = {"done": 0}
     original = loops.Loop._step

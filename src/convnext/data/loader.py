@@ -93,7 +93,7 @@ class PictureCache:
 
 
 class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
-    """Training pictures: item (index, seed) -> (augmented picture, labels, index, path that failed or "")."""
+    """Training pictures: item (index, seed, size) -> (augmented picture, labels, index, what failed or "")."""
 
     def __init__(self, samples: Sequence[Sample], transform: TrainTransform, short_side: int, filter_: str) -> None:
         self.samples, self.transform, self.short_side, self.filter = samples, transform, short_side, filter_
@@ -114,8 +114,8 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
         self.cache = cache
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor | None, tuple[int, ...], int, str]:
-        index, seed = item
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor | None, tuple[int, ...], int, str]:
+        index, seed, size = item
         failed = ""
         for attempt in range(100):
             at = (index + attempt) % len(self)
@@ -125,7 +125,7 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
             except PictureError as error:
                 failed = failed or str(error)
                 continue
-            return self.transform(picture, seed), self.samples[at].labels, at, failed
+            return self.transform(picture, seed, size), self.samples[at].labels, at, failed
         return None, (), index, f"{failed}, and the 99 pictures after it; is the disk still there?"
 
 
@@ -157,24 +157,25 @@ class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         return picture, sample.labels, index, ""
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (index, seed): a new order every epoch, from (seed, epoch) alone; the last part batch is left out.
+class EpochSampler(Sampler[list[tuple[int, int, int]]]):
+    """Batches of (index, seed, size) in an order that (seed, epoch) decide alone; the last part batch is left out.
 
-    Set `epoch` and `first` (batches to skip, when an epoch goes on after a stop) before iterating.
+    Set `epoch`, `size` (side of the pictures) and `first` (batches to skip, when an epoch goes on after a stop) before
+    iterating.
     """
 
-    def __init__(self, pictures: int, batch: int, seed: int) -> None:
-        self.pictures, self.batch, self.seed = pictures, batch, seed
+    def __init__(self, pictures: int, batch: int, seed: int, size: int) -> None:
+        self.pictures, self.batch, self.seed, self.size = pictures, batch, seed, size
         self.epoch, self.first = 0, 0
 
     def __len__(self) -> int:
         return self.pictures // self.batch - self.first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         order = np.random.default_rng(mix_seed(self.seed, self.epoch)).permutation(self.pictures)
         for step in range(self.first, self.pictures // self.batch):
             indices = order[step * self.batch : (step + 1) * self.batch].tolist()
-            yield [(i, mix_seed(self.seed, self.epoch, i)) for i in indices]
+            yield [(i, mix_seed(self.seed, self.epoch, i), self.size) for i in indices]
 
 
 class Collate:

@@ -107,22 +107,19 @@ def seeded(seed: int, *, everything: bool = False) -> Iterator[None]:
 class TrainTransform:
     """Random crop, mirror, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
 
+    `size` is the recipe's, or a smaller one that a call names while pictures still grow.
+
     The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
     normalisation).
     """
 
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
-        self.in_chans = in_chans
-        geometry: list[v2.Transform] = [
-            v2.RandomResizedCrop(
-                size, scale=(augment.crop_min, 1.0), interpolation=_FILTERS[data.interpolation], antialias=True
-            )
-        ]
-        if augment.flip > 0:
-            geometry.append(v2.RandomHorizontalFlip(augment.flip))
-        if augment.vertical_flip > 0:
-            geometry.append(v2.RandomVerticalFlip(augment.vertical_flip))
-        self.geometry = v2.Compose(geometry)
+        self.in_chans, self.size = in_chans, size
+        self.crop = v2.RandomResizedCrop(
+            size, scale=(augment.crop_min, 1.0), interpolation=_FILTERS[data.interpolation], antialias=True
+        )
+        self.flips = [v2.RandomHorizontalFlip(augment.flip)] if augment.flip > 0 else []
+        self.flips += [v2.RandomVerticalFlip(augment.vertical_flip)] if augment.vertical_flip > 0 else []
         mean, std = normalization(data.normalization, in_chans)
         self.randaugment = rand_augment(augment.randaugment, size, mean) if augment.randaugment else None
         strength = augment.color_jitter
@@ -130,12 +127,15 @@ class TrainTransform:
         self.jitter = v2.ColorJitter(*colour) if strength > 0 and in_chans in (1, 3) else None
         self.mean, self.std, self.erasing = mean, std, augment.erasing
 
-    def __call__(self, picture: Tensor, seed: int) -> Tensor:
+    def __call__(self, picture: Tensor, seed: int, size: int | None = None) -> Tensor:
         with seeded(seed, everything=self.randaugment is not None or self.erasing > 0):
-            return self._vary(picture)
+            return self._vary(picture, size or self.size)
 
-    def _vary(self, picture: Tensor) -> Tensor:
-        out: Tensor = self.geometry(picture)
+    def _vary(self, picture: Tensor, size: int) -> Tensor:
+        self.crop.size = (size, size)
+        out: Tensor = self.crop(picture)
+        for flip in self.flips:
+            out = flip(out)
         if self.randaugment is not None:
             image = TF.to_pil_image(out, mode=MODES[self.in_chans])
             out = to_tensor(self.randaugment(image))

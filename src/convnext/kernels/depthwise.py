@@ -1,13 +1,13 @@
 """Depthwise convolution with a fast backward on the CPU.
 
-The stock backward of a depthwise convolution is the slowest part of training a ConvNeXt on a processor (about half of
-a step). Both of its gradients are themselves convolutions that stock operators do quickly:
+The stock backward of a depthwise convolution is badly served on processors. Both of its gradients are themselves
+convolutions that stock operators do quickly:
 
 - the input's gradient is a depthwise convolution of the output's gradient with the kernel turned by 180 degrees;
 - the kernel's gradient is a convolution of the input *by* the output's gradient, each of the N * C planes a group of
   its own, summed over the N pictures.
 
-The forward pass is the stock operator's, so outputs are the same to the bit. `docs/speed.md` has the measurements.
+The forward pass is the stock operator's, so outputs are the same to the bit. `docs/speed.md` has measurements.
 """
 
 from __future__ import annotations

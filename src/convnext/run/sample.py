@@ -24,7 +24,7 @@ def save_batch(
     step = max(1, len(pictures) // SHOWN)
     shown, labels = [], []
     for index in range(0, len(pictures), step)[:SHOWN]:
-        picture, found, _, _ = pictures[(index, mix_seed(recipe.train.seed, 0, index))]
+        picture, found, _, _ = pictures[(index, mix_seed(recipe.train.seed, 0, index), int(recipe.data.size))]
         if picture is None:
             continue
         shown.append(as_picture(picture, preprocessing))

@@ -27,6 +27,7 @@ from convnext.run.state import TrainState, averaged_state
 from convnext.tasks.collect import autocast, collect
 from convnext.tasks.task import Task
 from convnext.train.plan import Steps, rate_at
+from convnext.train.schedule import size_at
 
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
 """(file name, weights, epoch, "ema" or "model"): writes a model file with classes and preprocessing."""
@@ -81,6 +82,7 @@ class Loop:
         done = self.state.progress
         number, epochs = done.epoch + 1, int(self.recipe.train.epochs)
         self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
+        self.sampler.size = size_at(self.recipe, done.epoch, epochs)
         self.state.model.train()
         pictures = self.steps.per_epoch * int(self.recipe.train.batch)
         with progress(f"epoch {number}/{epochs}", pictures) as bar:
@@ -161,7 +163,7 @@ class Loop:
             "epoch_seconds": round(sums["seconds"], 2),
             "images_per_second": round(sums["pictures"] / max(sums["seconds"], 1e-9), 1),
             "data_wait": round(sums["wait"] / max(sums["seconds"], 1e-9), 4),
-            "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
+            "size": self.sampler.size, "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
             "train_top1": sums["hits"] / sums["pictures"] if plain else None,
         }  # fmt: skip
 

@@ -124,7 +124,8 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
         f"the pictures' median short side is {side} pixels" if wanted < 128 else "detail against time on this device",
     )  # fmt: skip
     plan.choose("data.eval_size", size, "as in training")
-    for key in ("data.size", "data.eval_size"):
+    plan.choose("data.start_size", size, "pictures do not grow during the run")
+    for key in ("data.size", "data.start_size", "data.eval_size"):
         if int(get(plan.recipe, key)) < stride:
             raise RecipeError(
                 f"{key} = {get(plan.recipe, key)}: with model.stem_patch = {patch} the network needs {stride} pixels "

@@ -1,8 +1,10 @@
-"""The learning rate at each step: linear warm-up, then half a cosine (Table 5)."""
+"""The learning rate at each step, and the size of the pictures in each epoch."""
 
 from __future__ import annotations
 
 import math
+
+from convnext.recipe import Recipe
 
 
 def learning_rate(step: int, *, peak: float, minimum: float, warmup: int, total: int) -> float:
@@ -15,3 +17,15 @@ def learning_rate(step: int, *, peak: float, minimum: float, warmup: int, total:
         return peak * (step + 1) / warmup
     t = min(1.0, (step - warmup) / max(1, total - warmup))
     return minimum + (peak - minimum) * (1 + math.cos(math.pi * t)) / 2
+
+
+def size_at(recipe: Recipe, epoch: int, epochs: int) -> int:
+    """Side of the training pictures, pixels, in an epoch counted from 0.
+
+    From `data.start_size` it grows evenly to `data.size` over the first three quarters of the run, in steps of half the
+    network's last stride; small pictures cost little, and what they teach carries over.
+    """
+    start, size = int(recipe.data.start_size), int(recipe.data.size)
+    step = 4 * int(recipe.model.stem_patch)
+    grown = start + (size - start) * min(1.0, epoch / (0.75 * epochs))
+    return size if grown >= size else max(min(start, size), int(grown) // step * step)

@@ -183,7 +183,7 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: ConvNeXt, par
     steps = count_steps(recipe, len(parts.train_set))
     optimizer = make_optimizer(network, recipe, device)
     ema = EMA(network, float(recipe.train.ema_decay)) if recipe.train.ema else None
-    sampler = EpochSampler(len(parts.train_set), int(recipe.train.batch), recipe.train.seed)
+    sampler = EpochSampler(len(parts.train_set), int(recipe.train.batch), recipe.train.seed, int(recipe.data.size))
     _fill_caches(parts, recipe)
     config = model_config(recipe, dataset, parts.preprocessing)
 

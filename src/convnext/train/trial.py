@@ -17,6 +17,7 @@ from convnext.run.environment import usable_cores
 from convnext.tasks.collect import EVAL_BATCH, autocast, collect
 from convnext.train.loop import end_workers
 from convnext.train.parts import make_optimizer, make_parts
+from convnext.train.schedule import size_at
 
 TRIAL_SECONDS = 30.0
 """How long steps are timed at most."""
@@ -40,7 +41,7 @@ def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) ->
         parts.train_set.samples[:count], parts.train_set.transform, parts.train_set.short_side, trial.data.interpolation
     )
     trial_set.fill_cache(int(float(trial.data.cache_gb) * 1e9), usable_cores())
-    sampler = EpochSampler(count, batch, trial.train.seed)
+    sampler = EpochSampler(count, batch, trial.train.seed, int(trial.data.size))
     loader = train_loader(trial_set, sampler, parts.collate, int(trial.data.workers), False)
     times: list[float] = []
     while len(times) < 2 * count // batch and (len(times) < 3 or sum(times) < TRIAL_SECONDS):
@@ -69,4 +70,5 @@ def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) ->
     collect(model, batches, parts.task, parts.preprocessing, device=device, precision=trial.train.precision)
     each = (time.perf_counter() - start) / len(held_out)
     rounds = 2 if trial.train.ema else 1
+    step *= statistics.mean((size_at(trial, epoch, 100) / int(trial.data.size)) ** 2 for epoch in range(100))
     return step * (len(parts.train_set) // batch) * 1.03 + each * len(parts.val_set) * rounds
