@@ -134,7 +134,7 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
 
 
 def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
-    """Effective batch, micro-batch and learning rate; an odd or too large batch is repaired."""
+    """Effective batch and micro-batch; one that does not fit the data or the other is repaired."""
     limit = 256 if device.type == "cuda" else 32
     fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(8, pictures), limit))
     batch = int(plan.choose("train.batch", fitting, f"{pictures // fitting} steps an epoch with {pictures} pictures"))

@@ -25,7 +25,7 @@ TRIAL_SECONDS = 30.0
 
 def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) -> float:
     """Times a few steps of training and of evaluation on a throw-away copy of the model."""
-    trial = override(recipe, {"train.epochs": 1, "train.warmup_epochs": 0, "train.lr": 1e-3, "train.ema_decay": 0.99})
+    trial = override(recipe, {"train.lr": 1e-3})
     parts = make_parts(trial, dataset)
     model = create_model(
         trial.model.name,
