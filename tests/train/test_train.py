@@ -283,6 +283,17 @@ def test_judging_a_saved_run_again_gives_the_same_numbers(stripes: Path, tmp_pat
     assert json.loads(out.stdout) == json.loads((run.path / "result.json").read_text())
 
 
+def test_a_time_budget_becomes_epochs_that_are_written_down(stripes: Path, tmp_path: Path) -> None:
+    """`train.minutes` alone: the measured number of epochs is in recipe.toml, and the run keeps near its budget."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.minutes=0.1"]), tmp_path / "run")
+    written = load_recipe(run.path / "recipe.toml", [])
+    log = run.read_log()
+    assert written.train.minutes == 0.1
+    assert written.train.epochs == len(log) >= 1
+    choices = json.loads((run.path / "plan.json").read_text())
+    assert [choice["value"] for choice in choices if choice["key"] == "train.epochs"] == [len(log)]
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(stripes: Path, tmp_path: Path) -> None:
     """With the step and the remedy; the state of the last whole epoch is still there."""
     settings = [*QUICK, "train.epochs=3", "train.lr=9e8", "train.warmup_epochs=0", "train.ema=false"]
