@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@echo "== 1/5 the data: 2,624 photographs of solar cells (elpv-dataset, CC BY-NC-SA 4.0)"
 	$(BIN)/convnext sample elpv $(DEMO_DATA)
-	@echo "== 2/5 training from scratch, at most 10 minutes"
+	@echo "== 2/5 training from scratch, about 9 minutes"
 	$(BIN)/convnext train $(DEMO_DATA)/data.csv recipes/elpv.toml --out $(DEMO_RUN) --overwrite
 	@echo "== 3/5 judging the saved run again, in a process of its own"
 	$(BIN)/convnext evaluate $(DEMO_RUN)

@@ -25,17 +25,28 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("convnext: stopped", file=sys.stderr)
         return 130
+    except OSError as error:  # the system's word on a file: no permission, a name too long, a disk gone read-only
+        if error.filename is None:
+            return _fault(error)
+        print(f"convnext: {error.filename}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 2
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
-            print(f"convnext: {error.format_message()}; `convnext --help` lists the commands", file=sys.stderr)
+            said = error.format_message().rstrip(".")
+            hint = "`convnext --help` lists the commands"
+            if "no such option" in said.lower():
+                hint = "settings of a run are written key=value, as train.epochs=50"
+            print(f"convnext: {said}; {hint}", file=sys.stderr)
             return 2
-        import traceback
+        return _fault(error)
 
-        traceback.print_exc()
-        print(
-            f"convnext: a fault of this program, not yours ({type(error).__name__}); please report it", file=sys.stderr
-        )
-        return 1
+
+def _fault(error: Exception) -> int:
+    import traceback
+
+    traceback.print_exc()
+    print(f"convnext: a fault of this program, not yours ({type(error).__name__}); please report it", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto for the best there is.")]
 
 
 def _print(text: str) -> None:
@@ -55,7 +55,8 @@ def _main(
 def train(
     data: Annotated[Path | None, typer.Argument(help="Image folder or CSV table; not needed with --resume.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe.toml, and single settings.")
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe.toml, and settings such as train.epochs=50."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to write; by default runs/NAME-OF-DATA.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -102,15 +103,19 @@ def evaluate(
         Path | None, typer.Argument(help="Other data with the same classes; default: the run's own.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The network of a bare weight file.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test.")] = None,
-    weights: Annotated[str, typer.Option(help="best, last, or auto: what the run's result judged.")] = "auto",
-    size: Annotated[int, typer.Option(help="Picture size for a bare weight file, pixels.")] = 224,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; default: test, else val; all of other data.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="best or last; auto: best on the run's test split, last on its train and val.")
+    ] = "auto",
+    size: Annotated[int, typer.Option(help="Picture size for a bare weight file, pixels.", min=1)] = 224,
     normalization: Annotated[
         str, typer.Option(help="imagenet, unit or symmetric, for a bare weight file.")
     ] = "imagenet",
     as_json: Json = False,
 ) -> int:
-    """Judge a run or a weight file: accuracy, F1, confusion, calibration, each with a 95 % interval."""
+    """Judge a run or a weight file: accuracy, F1 and calibration with 95 % intervals, and the confusion counts."""
     from convnext.errors import UserError
     from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
     from convnext.report.text import describe_result

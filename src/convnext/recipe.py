@@ -104,16 +104,18 @@ class TrainRecipe:
     ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")
     ema_decay: Probability | Auto = knob("auto", "decay of the average per step (Table 5: 0.9999)")
     patience: Annotated[int, Ge(0)] = knob(0, "stop after so many epochs without a better validation; 0 never")
-    precision: Literal["auto", "fp32", "bf16"] = knob("auto", "bf16 uses autocast where the processor is fast at it")
+    precision: Literal["auto", "fp32", "bf16"] = knob(
+        "auto", "fp32, bf16, or auto: bf16 where it is at least 1.5 times as fast"
+    )
     device: str = knob("auto", "cpu, cuda, cuda:1, mps; auto takes the best there is")
-    seed: Annotated[int, Ge(0)] = knob(0, "seed of the initial weights, the order and the augmentation")
+    seed: Annotated[int, Ge(0), Lt(2**63)] = knob(0, "seed of the initial weights, the order and the augmentation")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A complete recipe. Derived values are properties of the plan, never stored twice."""
 
-    weights: str = knob("auto", "auto, none, a file, timm:NAME or official:NAME")
+    weights: str = knob("auto", "auto, none, a file, timm:NAME, official:NAME or torchvision:NAME")
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import ImageFolder
@@ -274,7 +274,11 @@ contents = st.dictionaries(
 )
 
 
+LINKED = {1: "a", 0: "ad", 53: "cd", 225: "cd", 11484445: "ac"}  # small classes that share all their pictures
+
+
 @settings(max_examples=150, deadline=None)
+@example({hashlib.sha256(str(n).encode()).hexdigest(): set(names) for n, names in LINKED.items()}, 0.1, 0.1)
 @given(contents, st.sampled_from([0.0, 0.1, 0.3]), st.sampled_from([0.0, 0.1, 0.3]))
 def test_the_rule_moves_only_what_it_must(labels: dict[str, set[str]], val: float, test: float) -> None:
     """Whatever the classes (also several a picture): all get a split that is wanted, no class loses its training

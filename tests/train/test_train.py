@@ -154,7 +154,7 @@ def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, mo
 def test_a_killed_run_goes_on(stripes: Path, tmp_path: Path) -> None:
     """kill -9 at some moment after the first epoch: --resume ends with every epoch that was asked for."""
     run = tmp_path / "run"
-    settings = [*QUICK, "train.epochs=4"]
+    settings = [*QUICK, "train.epochs=4", "data.workers=2"]  # loader processes outlive a killed parent by seconds
     command = [sys.executable, "-m", "convnext", "train", str(stripes), *settings, "--out", str(run)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200

@@ -32,7 +32,7 @@ class _Found:
     others: Counter[str] = field(default_factory=Counter)  # files that are not pictures, by suffix
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, *, judging: bool = False) -> Listing:
     """The pictures of a data set in folders; raises DataError when they are not laid out as they should be."""
     folders, found = _top(root)
     splits: dict[str, Path] = {}
@@ -46,7 +46,7 @@ def list_folder(root: Path) -> Listing:
         if split:
             splits[split] = folder
     if splits and not _is_a_class(splits, folders):
-        listing = _split_folders(root, splits, found)
+        listing = _split_folders(root, splits, found, judging)
         extra = [folder.name for folder in folders if folder not in splits.values()]
         if extra:
             listing.notes.append(f"folders beside the splits were ignored: {listed(extra)}")
@@ -62,15 +62,15 @@ def _is_a_class(splits: dict[str, Path], folders: list[Path]) -> bool:
     return bool(inside.pictures) and not inner
 
 
-def _split_folders(root: Path, splits: dict[str, Path], found: _Found) -> Listing:
+def _split_folders(root: Path, splits: dict[str, Path], found: _Found, judging: bool) -> Listing:
     """`DATA/{train,val,test}/<class>/...`"""
-    if "train" not in splits:
+    if "train" not in splits and not judging:
         names = listed(f"{folder.name}/" for folder in splits.values())
         raise DataError(
             f"{printable(root)}: has {names} but no train/: splits need a folder train/ to learn from "
             f"(a class that is called so must be renamed)"
         )
-    if len(splits) == 1:
+    if len(splits) == 1 and not judging:
         raise DataError(
             f"{printable(root)}: has {splits['train'].name}/ but neither val/ nor test/: add one of them, or give "
             f"{printable(splits['train'])} itself as the data to have it split automatically"
@@ -87,7 +87,7 @@ def _split_folders(root: Path, splits: dict[str, Path], found: _Found) -> Listin
         if split == "train":
             known = named
             _require_classes(folder, classes, inside)
-        for name in sorted(named - known):
+        for name in sorted(named - known) if "train" in splits else ():
             raise DataError(
                 f"{printable(folder / name)}: the class is not in {splits['train'].name}/{did_you_mean(name, known)}: "
                 f"every class needs pictures to learn from; rename the folder, add the class there, or remove it here"

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnext.data.decode import MODES, read_picture
 from convnext.data.sources import Sample
-from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, shrink, to_tensor
-from convnext.errors import PictureError
+from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, normalize, shrink, to_tensor
+from convnext.errors import PictureError, UserError
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,16 @@ class Preprocessing:
     def view(self, path: Path) -> Tensor:
         """A file as the network sees it in evaluation, before normalisation: uint8 (C, size, size)."""
         side = eval_resize(self.size, self.crop_ratio)
-        picture = to_tensor(read_picture(path, mode=MODES[self.in_chans], at_least=side))
+        picture = to_tensor(read_picture(Path(path), mode=MODES[self.in_chans], at_least=side))
         return eval_view(picture, self.size, self.crop_ratio, self.interpolation)
+
+    def prepare(self, path: str | Path) -> Tensor:
+        """A file as a batch of one, ready for the network: float32 (1, C, size, size).
+
+        Raises:
+            PictureError: the file cannot be read.
+        """
+        return normalize(self.view(Path(path)).unsqueeze(0), self.mean, self.std)
 
 
 @dataclass
@@ -62,7 +70,13 @@ class PictureCache:
     """
 
     def __init__(self, pictures: int, budget: int) -> None:
-        self.block = np.empty(budget, dtype=np.uint8)  # the system gives pages when they are first written
+        try:
+            self.block = np.empty(budget, dtype=np.uint8)  # the system gives pages when they are first written
+        except MemoryError:
+            raise UserError(
+                f"data.cache_gb asks for {budget / 1e9:.3g} GB, which this machine does not give; "
+                "lower it, or set it to 0 to decode anew every epoch"
+            ) from None
         self.place = np.full((pictures, 4), -1, dtype=np.int64)  # start, channels, height, width
 
     def fill(
@@ -223,17 +237,12 @@ def eval_loader(dataset: EvalPictures, collate: Collate, batch: int, workers: in
     """A loader in file order that leaves nothing out."""
     return DataLoader(
         cast("Dataset[Batch]", dataset), batch_size=batch, shuffle=False, collate_fn=collate, num_workers=workers,
-        generator=torch.Generator(), worker_init_fn=leave_ctrl_c_to_parent,
+        generator=torch.Generator(), worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
 
 
-def leave_ctrl_c_to_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; only the main process answers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; only the training process must answer, and end its workers."""
+    """Ctrl-C and SIGTERM reach the whole process group; only the main process must answer, and end its workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

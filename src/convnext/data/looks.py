@@ -48,7 +48,9 @@ def balance(data: Dataset) -> list[Finding]:
         message = (
             f'uneven classes: "{largest}" has {most:,} training pictures, "{smallest}" {least:,} ({most / least:.0f}:1)'
         )
-        advice = "judge by balanced accuracy and macro F1, not by accuracy; collect more of the rare classes"
+        advice = (
+            "judge by balanced accuracy and macro F1; try train.class_balance=0.5; collect more of the rare classes"
+        )
         found.append(Finding("warning" if most >= UNEVEN[1] * least else "note", "imbalance", message, advice))
     for split in ("val", "test"):
         found.extend(_judges(data, split))
@@ -100,7 +102,7 @@ def looks(pictures: Sequence[Picture]) -> list[Finding]:
     tiny = sorted((p for p in pictures if p.short_side < TINY), key=lambda p: p.short_side)
     if 2 * len(tiny) > total:
         message = f"small pictures: {len(tiny):,} of {total:,} have a side below {TINY} px"
-        advice = "a network with a stem patch of 1 or 2 suits them"
+        advice = "model.stem_patch=1 or 2 suits them; it is chosen by itself where it is left open"
         found.append(Finding("note", "tiny", message, advice, _one_each(tiny, size=True)))
     elif tiny:
         message = f"{count(len(tiny), 'picture has', 'pictures have')} a side below {TINY} px"
@@ -124,7 +126,7 @@ def _gray(pictures: Sequence[Picture]) -> list[Finding]:
     if not gray:
         return []
     if len(gray) == len(pictures):
-        advice = "a network with one input channel (in_chans=1) is enough when it is trained from scratch"
+        advice = "a network with one input channel (model.in_chans=1) is enough when it is trained from scratch"
         return [Finding("note", "grayscale", "all pictures are gray", advice)]
     message = f"{len(gray):,} of {len(pictures):,} pictures are gray"
     return [Finding("note", "grayscale", message, "nothing, if gray pictures will also come later", _one_each(gray))]

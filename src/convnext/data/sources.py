@@ -85,6 +85,7 @@ def read_dataset(
     split_column: str = "split",
     progress: Progress | None = None,
     workers: int | None = None,
+    judging: bool = False,
 ) -> Dataset:
     """Lists, opens and splits the pictures of a data set.
 
@@ -98,6 +99,7 @@ def read_dataset(
         split_column: may be absent from the table.
         progress: called with (files done, files in all).
         workers: threads; None means one a core.
+        judging: nothing is to be learnt from the data, so it needs no train split.
 
     Raises:
         DataError: the data set cannot be used; the message says what to do.
@@ -112,6 +114,7 @@ def read_dataset(
         split_column=split_column,
         progress=progress,
         workers=workers,
+        judging=judging,
     )[0]
 
 
@@ -126,21 +129,24 @@ def survey(
     split_column: str,
     progress: Progress | None,
     workers: int | None,
+    judging: bool = False,
 ) -> tuple[Dataset, dict[Path, Facts]]:
     """`read_dataset`, and with it what the check found in every file."""
     _check_shares(val, test)
     root = _existing(root)
     if root.is_dir():
-        listing = list_folder(root)
+        listing = list_folder(root, judging=judging)
     else:
-        listing = list_table(root, path_column=path_column, label_column=label_column, split_column=split_column)
+        listing = list_table(
+            root, path_column=path_column, label_column=label_column, split_column=split_column, judging=judging
+        )
     facts = check_files([entry.path for entry in listing.entries], root=root, progress=progress, workers=workers)
     readable = [entry for entry in listing.entries if not facts[entry.path].reason]
     broken = [Broken(entry.path, facts[entry.path].reason) for entry in listing.entries if facts[entry.path].reason]
     broken.extend(Broken(path, reason) for path, reason in listing.unreadable)
     if not readable:
         raise DataError(_nothing_readable(root, broken))
-    names = _classes(root, listing, classes)
+    names = _classes(root, listing, classes, judging)
     _refuse_lost_classes(listing, facts)
     splits, notes = _split(listing, readable, facts, val, test)
     dataset = Dataset(
@@ -202,7 +208,7 @@ def _nothing_readable(root: Path, broken: list[Broken]) -> str:
     )
 
 
-def _classes(root: Path, listing: Listing, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def _classes(root: Path, listing: Listing, wanted: tuple[str, ...], judging: bool) -> tuple[str, ...]:
     """The classes in their order: those wanted, or those found."""
     found = sorted({name for entry in listing.entries for name in entry.labels})
     if wanted:
@@ -210,16 +216,18 @@ def _classes(root: Path, listing: Listing, wanted: tuple[str, ...]) -> tuple[str
             if name not in wanted:
                 raise DataError(
                     f'{printable(root)}: class "{printable(name)}" is not one of the classes asked for'
-                    f"{did_you_mean(name, wanted)}: {listed(wanted)}; rename it or leave it out"
+                    f"{did_you_mean(name, wanted)}: {listed(wanted)}; rename it, leave it out, or in training set "
+                    "data.classes=[] to take what is there"
                 )
         return wanted
-    if len(found) < 2 and not (listing.multi_label and found):
+    if len(found) < 2 and not judging and not (listing.multi_label and found):
         hint = _deeper(root, found) if listing.layout == "class folders" else ""
         raise DataError(
             f'{printable(root)}: a single class ("{printable(found[0]) if found else ""}"): '
             f"a classifier needs two or more to tell apart{hint}"
         )
-    _refuse_unseen(root, listing)
+    if not judging:
+        _refuse_unseen(root, listing)
     return tuple(found)
 
 
@@ -269,17 +277,32 @@ def _split(
 ) -> tuple[dict[Path, str], list[str]]:
     """The split of every readable picture, and the remarks about how it was decided."""
     given = {entry.path: entry.split for entry in readable if entry.split is not None}
+    notes = _leaking(given, facts)
     if not given:
         splits = _by_content(readable, facts, val, test)
         wanted = [f"{share:.0%} {split}" for split, share in (("val", val), ("test", test)) if share > 0]
-        notes = [f"{OWN_SPLIT}: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
+        notes += [f"{OWN_SPLIT}: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
         return splits, notes + _lacking(readable, splits, wanted)
     splits = dict(given)
     if "val" in given.values() or val == 0:
-        return splits, []
+        return splits, notes
     train = [entry for entry in readable if entry.split == "train"]
     splits.update(_by_content(train, facts, val, 0.0))
-    return splits, [f"no val split given: {val:.0%} of train were taken for it, decided by each file's content"]
+    return splits, [*notes, f"no val split given: {val:.0%} of train were taken for it, decided by each file's content"]
+
+
+def _leaking(given: Mapping[Path, str], facts: Mapping[Path, Facts]) -> list[str]:
+    """A remark when equal files are in several of the user's own splits."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for path, split in given.items():
+        places[facts[path].sha256].add(split)
+    several = sum(len(splits) > 1 for splits in places.values())
+    if not several:
+        return []
+    return [
+        f"{count(several, 'picture is', 'pictures are')} in more than one split, so the result flatters: "
+        "`convnext doctor` names them"
+    ]
 
 
 def _by_content(entries: list[Entry], facts: Mapping[Path, Facts], val: float, test: float) -> dict[Path, str]:

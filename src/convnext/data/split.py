@@ -70,13 +70,13 @@ def _move_one(
 ) -> None:
     """Moves one of the contents to `split`, the first that leaves no class of its own without a picture where it was.
 
-    The contents come with the smallest number first; for train the largest is taken.
+    The contents come with the smallest number first; for train the largest is taken, and if none can be spared the
+    largest all the same, since nothing can be learnt of a class without training pictures.
     """
-    for sha256 in reversed(contents) if split == "train" else contents:
-        before = splits[sha256]
-        if all(held[name][before] >= 2 for name in classes[sha256]):
-            for name in classes[sha256]:
-                held[name][before] -= 1
-                held[name][split] += 1
-            splits[sha256] = split
-            return
+    order = contents[::-1] if split == "train" else contents
+    spared = [item for item in order if all(held[name][splits[item]] >= 2 for name in classes[item])]
+    for sha256 in (spared or (order if split == "train" else []))[:1]:
+        for name in classes[sha256]:
+            held[name][splits[sha256]] -= 1
+            held[name][split] += 1
+        splits[sha256] = split

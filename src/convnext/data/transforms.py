@@ -45,9 +45,16 @@ def eval_resize(size: int, crop_ratio: float) -> int:
     return round(size / crop_ratio)
 
 
+STRIP = 8
+"""A picture longer than so many times its short side is a strip: it is cropped before it is resized."""
+
+
 def eval_view(picture: Tensor, size: int, crop_ratio: float, interpolation: str) -> Tensor:
     """What the network sees in evaluation: short side resized, central crop. uint8 (C, H, W) -> (C, size, size)."""
     side = eval_resize(size, crop_ratio)
+    short, long = sorted(picture.shape[1:])
+    if long > STRIP * short:  # only the middle will be seen; enlarging all of a strip could fill the memory
+        picture = TF.center_crop(picture, [min(n, STRIP * short) for n in picture.shape[1:]])
     picture = TF.resize(picture, [side], interpolation=_FILTERS[interpolation], antialias=True)
     out: Tensor = TF.center_crop(picture, [size, size])
     return out

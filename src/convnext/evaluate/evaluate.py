@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +18,15 @@ from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
-from convnext.recipe import NORMALIZATIONS, DataRecipe
+from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.environment import find_device, usable_cores
-from convnext.run.folder import RunFolder, locked, open_run, write_bytes
+from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
 from convnext.run.load import Loaded, load_all, load_bare
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
+from convnext.train.parts import fingerprint
 from convnext.train.train import read_data
 
 MISTAKES_KEPT = 24
@@ -49,6 +52,7 @@ def judge_run(path: Path) -> dict[str, Any]:
     judged = evaluate_run(path)
     with locked(run):
         _keep_mistakes(run, judged)
+        write_text(run.path / "predictions.csv", _list_predictions(judged))
         run.write_json("result.json", judged.result)
     return judged.result
 
@@ -65,17 +69,17 @@ def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = No
     Raises:
         UserError: the run, the data or the split cannot be used.
     """
+    path = Path(path)
     run, recipe = open_run(path), load_recipe(open_run(path).recipe)
     known = run.read_json("data.json") or {}
-    own = data is None or data.resolve() == Path(recipe.data.root).resolve()
-    if own:
-        dataset = read_data(Path(recipe.data.root), recipe)
+    dataset = _own_data(recipe, known, None if data is None else Path(data))
+    if dataset is not None:
         chosen = split or ("test" if "test" in dataset.splits else "val")
         if which == "auto":
             which = "best" if chosen == "test" else "last"
     loaded = load_all(path, which=which)
-    if not own:
-        dataset = _foreign(data or Path(), loaded, recipe.data)
+    if dataset is None:
+        dataset = _foreign(Path(data or ""), loaded, recipe.data)
         chosen = split or _default_split(dataset)
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
@@ -93,6 +97,31 @@ def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = No
     return Judged(result, samples, predictions)
 
 
+def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Dataset | None:
+    """The run's own data, also where it has moved; None when `data` is another data set.
+
+    Raises:
+        DataError: the run's data is not where it was, and no other place is given.
+    """
+    home, before = Path(recipe.data.root), known.get("fingerprint")
+    if data is not None and data.resolve() != home.resolve():
+        try:
+            dataset = read_data(data, recipe, quiet=True)
+        except DataError:
+            return None
+        return dataset if fingerprint(dataset) == before else None
+    try:
+        dataset = read_data(home, recipe)
+    except DataError as error:
+        raise DataError(
+            f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
+            "name the new place as DATA"
+        ) from None
+    if before not in (None, fingerprint(dataset)):
+        say(f"{dataset.root} has changed since the run was trained: the numbers are for what is there now")
+    return dataset
+
+
 def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normalization: str, split: str | None) -> Judged:
     """Judges a bare weight file; the data's classes, sorted, must be in the order of its outputs.
 
@@ -102,7 +131,7 @@ def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normaliza
     if normalization not in NORMALIZATIONS:
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
-    dataset = read_dataset(data, val=0.0, test=0.0)
+    dataset = read_dataset(data, val=0.0, test=0.0, judging=True)
     loaded = load_bare(path, model, dataset.classes, size, normalization)
     if loaded.config["model"]["name"] != model:
         raise UserError(f"{path} is a {loaded.config['model']['name']} with a description of its own, not a {model}")
@@ -160,7 +189,7 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
     dataset = read_dataset(
         data, val=0.0, test=0.0, classes=loaded.classes, path_column=columns.path_column,
-        label_column=columns.label_column, split_column=columns.split_column,
+        label_column=columns.label_column, split_column=columns.split_column, judging=True,
     )  # fmt: skip
     if dataset.multi_label and not loaded.multi_label:
         raise DataError(f"{data} has pictures with several labels or none; {loaded.path} names one class a picture")
@@ -173,6 +202,20 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
 
 def _default_split(dataset: Dataset) -> str:
     return next(split for split in ("test", "val", "train") if split in dataset.splits)
+
+
+def _list_predictions(judged: Judged) -> str:
+    """What the model said of every judged picture, as CSV: path, truth, named, and the probability of each class."""
+    names = [entry["name"] for entry in judged.result["per_class"]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "truth", "named", *(f"p_{name}" for name in names)])
+    for index, values in zip(judged.predictions.indices, judged.predictions.values, strict=True):
+        sample = judged.samples[int(index)]
+        named = np.flatnonzero(values >= 0.5) if judged.result["multi_label"] else [int(values.argmax())]
+        cells = ["|".join(names[int(i)] for i in chosen) or "|" for chosen in (sample.labels, named)]
+        writer.writerow([str(sample.path), *cells, *(f"{value:.4f}" for value in values)])
+    return text.getvalue()
 
 
 def _keep_mistakes(run: RunFolder, judged: Judged) -> None:

@@ -39,7 +39,7 @@ class Prediction:
     error: str = ""
 
 
-def predict(source: Path, files: Sequence[str | Path], *, top: int = 5, device: str = "cpu") -> list[Prediction]:
+def predict(source: str | Path, files: Sequence[str | Path], *, top: int = 5, device: str = "cpu") -> list[Prediction]:
     """Predictions for pictures, in the order of `find_pictures`.
 
     Args:
@@ -51,7 +51,7 @@ def predict(source: Path, files: Sequence[str | Path], *, top: int = 5, device: 
     Raises:
         UserError: the model cannot be loaded, or no file is found.
     """
-    loaded = load_all(source)
+    loaded = load_all(Path(source))
     paths = find_pictures(files)
     samples = [Sample(path, ()) for path in paths]
     workers = 0 if len(paths) <= EVAL_BATCH else min(4, max(1, usable_cores() - 1))

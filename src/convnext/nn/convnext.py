@@ -103,7 +103,8 @@ class ConvNeXt(nn.Module):
     `forward` maps pictures (N, in_chans, H, W) to logits (N, num_classes), or to pooled features (N, dims[-1]) when
     `num_classes` is 0. `features` gives the four maps that dense tasks use, of `channels` and `strides`.
 
-    A model that comes from a run knows the names of its `classes` and its `preprocessing`; a new one has neither.
+    A model that comes from a run knows the names of its `classes`, whether a picture may have several (`multi_label`),
+    and its `preprocessing`, whose `prepare(file)` gives what the model takes; a new one knows none of it.
 
     Args:
         depths: blocks in each stage.
@@ -139,6 +140,7 @@ class ConvNeXt(nn.Module):
         self.strides = tuple(stem_patch * 2**i for i in range(len(dims)))
         self.checkpointing = checkpointing
         self.classes: tuple[str, ...] = ()
+        self.multi_label = False
         self.preprocessing: Preprocessing | None = None
 
         rates = torch.split(torch.linspace(0, drop_path, sum(depths), device="cpu"), list(depths))

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pickle
@@ -142,18 +143,21 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {_first_line(error)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
     """Makes sure that a file, or a folder where the system lets it, is on the disk."""
-    if os.name != "posix" and path.is_dir():
+    folder = path.is_dir()
+    if os.name != "posix" and folder:
         return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():  # some file systems flush no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -25,7 +25,7 @@ MAX_BYTES = 64_000
 """A picture within its side and this size goes into the page as it is, without a second JPEG compression."""
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: str | Path) -> Path:
     """Write RUN/report.html and return its path.
 
     The page holds what the folder holds: an unfinished run gives a page without the final numbers. The same folder
@@ -37,8 +37,8 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: not a run folder, a damaged file in it, or the page cannot be written.
     """
-    target = run / "report.html"
-    write_text(target, render(read_run(run)))
+    target = Path(run) / "report.html"
+    write_text(target, render(read_run(Path(run))))
     return target
 
 

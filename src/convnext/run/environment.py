@@ -39,7 +39,7 @@ def describe_environment(command: str) -> dict[str, Any]:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name; the best that there is for "auto".
 
     Raises:
         UserError: this machine does not have it.
@@ -48,9 +48,11 @@ def find_device(name: str) -> torch.device:
 
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     there += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else there[-1]
     if name in there or (name == "cuda" and len(there) > 1 and "cuda:0" in there):
         return torch.device(name)
-    raise UserError(f'there is no device "{name}"; this machine has {", ".join(there)}')
+    raise UserError(f'there is no device "{name}"; this machine has {", ".join(there)}; "auto" takes the best of them')
 
 
 def usable_cores() -> int:
@@ -60,20 +62,35 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+_CGROUP_MEMORY = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Files that hold a container's limit and what it uses, bytes."""
+
+
 def total_memory() -> int:
     """Bytes of memory of the machine, or the container's limit where that is smaller; 0 when unknown."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    return min(total, int(limit)) if limit.isdigit() else total
+    limits = [_read(limit).strip() for limit, _ in _CGROUP_MEMORY]
+    return min([total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be used now without swapping; half of the total when the system does not say."""
+    """Bytes of memory that can be used now without swapping, within the container's limit; half of the total when the
+    system does not say.
+    """
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
-    return int(found[1]) * 1024 if found else total_memory() // 2
+    free = int(found[1]) * 1024 if found else total_memory() // 2
+    for limit, used in _CGROUP_MEMORY:  # version 2, version 1
+        most = _read(limit).strip()
+        if most.isdigit():
+            taken = _read(used).strip()
+            free = min(free, max(0, int(most) - int(taken or 0)))
+    return free
 
 
 def _version(package: str) -> str:

@@ -20,10 +20,15 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
+LOCK = ".lock"
+_held: set[Path] = set()
+"""Run folders that this process holds: the system's locks keep out other processes only."""
+
 _MARKS = ("data.json", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
 _OWN = (
-    *_MARKS, "recipe.toml", "environment.json", "plan.json", "batch.json", "result.json", "mistakes.json",
-    "report.html", "pictures/batch.jpg", "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
+    *_MARKS, "recipe.toml", "environment.json", "plan.json", "splits.csv", "predictions.csv",
+    "batch.json", "result.json", "mistakes.json", "report.html", "pictures/batch.jpg",
+    "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
 )  # fmt: skip
 
 
@@ -104,7 +109,9 @@ def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
         there = _nearest_existing(path)
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
-    if inside and not ("recipe.toml" in inside and inside & set(_MARKS)):
+    inside -= {LOCK, ".writable"}
+    begun = inside <= {"recipe.toml", "plan.json", "environment.json"}  # stopped before its first sign of a run
+    if inside and not ("recipe.toml" in inside and (begun or inside & set(_MARKS))):
         raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
     if inside and not overwrite:
         raise RunError(
@@ -157,18 +164,28 @@ def locked(run: RunFolder) -> Iterator[None]:
     if fcntl is None:
         yield
         return
+    place = run.path.resolve()
+    busy = RunError(f"another process is working in {run.path}; wait for it, or give another --out")
+    if place in _held:
+        raise busy
     try:
-        file = (run.path / ".lock").open("w")
+        file = (place / LOCK).open("w")
     except OSError as error:
         raise RunError(_not_writable(run.path, error)) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process is working in {run.path}; wait for it, or give another --out") from None
+            fcntl.lockf(
+                file, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # unlike flock's, not kept alive by forked loader processes
+        except (BlockingIOError, PermissionError):
+            raise busy from None
         except OSError:  # a file system without locks
             pass
-        yield
+        _held.add(place)
+        try:
+            yield
+        finally:
+            _held.discard(place)
 
 
 def _nearest_existing(path: Path) -> Path:
@@ -223,18 +240,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(_write_problem(path, error)) from None
 
 
 def _flush_folder(path: Path) -> None:
     """Makes a rename last through a power cut, where the system lets a folder be flushed."""
     if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with contextlib.suppress(OSError):  # some network file systems cannot; the rename itself has succeeded
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def _write_problem(path: Path, error: OSError) -> str:

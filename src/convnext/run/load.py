@@ -31,14 +31,15 @@ class Loaded:
 def load(source: str | Path) -> ConvNeXt:
     """The network of a run folder or of one of its model files, in eval mode.
 
-    Its attributes `classes` and `preprocessing` say what its outputs mean and what it must be shown.
+    Its attributes `classes`, `multi_label` and `preprocessing` say what its outputs mean and what it must be shown:
+    `model(model.preprocessing.prepare("a.jpg"))` gives the logits of a file.
 
     Raises:
         RunError: the folder holds no run, or the run has no model yet.
         WeightsError: the file is damaged, or it is a bare weight file (use `create_model(name, weights=file)`).
     """
     loaded = load_all(Path(source))
-    loaded.model.classes = loaded.classes
+    loaded.model.classes, loaded.model.multi_label = loaded.classes, loaded.multi_label
     loaded.model.preprocessing = loaded.preprocessing
     return loaded.model
 
@@ -94,8 +95,10 @@ def load_bare(path: Path, model_name: str, classes: tuple[str, ...], size: int, 
         raise WeightsError(
             f"{path} has {outputs} outputs, the data has {len(classes)} classes; both must agree to be compared"
         )
-    in_chans = native["stem.conv.weight"].shape[1]
-    patch = native["stem.conv.weight"].shape[-1]
+    stem = native.get("stem.conv.weight")
+    if stem is None:
+        raise WeightsError(f"{path} is incomplete: it has no stem (stem.conv.weight); download or save it again")
+    in_chans, patch = stem.shape[1], stem.shape[-1]
     model = create_model(model_name, num_classes=outputs, in_chans=in_chans, stem_patch=patch)
     load_state(model, state, source=str(path))
     model.eval()

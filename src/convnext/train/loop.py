@@ -203,7 +203,8 @@ class Loop:
         kept = f"the state after epoch {done.epoch} is kept" if self.run.state.exists() else "no epoch was finished yet"
         raise NonFiniteLoss(
             f"the loss is {loss} in epoch {done.epoch + 1}, {where}: training stopped, {kept}. "
-            f"Lower train.lr (now {self.recipe.train.lr:g}), set train.clip_grad=1, or use train.precision=fp32"
+            f"Lower train.lr (now {self.recipe.train.lr:g}), set train.clip_grad = 1, or use train.precision = fp32: "
+            f"in {self.run.recipe} to go on from there by --resume, or on the command line for a new run"
         )
 
     def _note_failed(self, failed: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -94,6 +96,19 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "broken": [{"path": str(b.path), "reason": b.reason} for b in dataset.broken],
         "notes": list(dataset.notes),
     }  # fmt: skip
+
+
+def list_splits(dataset: Dataset) -> str:
+    """Which picture is in which split, as CSV: path below the data, split, labels."""
+    base = dataset.root if dataset.root.is_dir() else dataset.root.parent
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "split", "label"])
+    for split, samples in dataset.splits.items():
+        for sample in samples:
+            names = "|".join(dataset.classes[i] for i in sample.labels) or "|"
+            writer.writerow([os.path.relpath(sample.path, base), split, names])
+    return text.getvalue()
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -118,10 +118,11 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
         reason = f"fits training pictures of {plan.recipe.data.size} pixels"
     patch = int(plan.choose("model.stem_patch", patch, reason))
     stride = 8 * patch
-    wanted = min(224 if device.type == "cuda" else 128, max(side, stride))
+    most = 224 if device.type == "cuda" else 128
+    wanted = min(most, max(side, stride))
     size = plan.choose(
         "data.size", max(stride, wanted // stride * stride),
-        f"the pictures' median short side is {side} pixels" if wanted < 128 else "detail against time on this device",
+        f"the pictures' median short side is {side} pixels" if side < most else "detail against time on this device",
     )  # fmt: skip
     plan.choose("data.eval_size", size, "as in training")
     plan.choose("data.start_size", size, "pictures do not grow during the run")
@@ -220,7 +221,7 @@ def _micro_batch(recipe: Recipe, batch: int) -> int:
     positions = [(int(recipe.data.size) / int(recipe.model.stem_patch) / 2**i) ** 2 for i in range(4)]
     values = sum(13 * d * c * p for d, c, p in zip(spec.depths, spec.dims, positions, strict=True))
     each = 4 * values  # bytes: thirteen maps of C channels kept a block, four of them wide
-    fits = max(1, int(memory * 0.5 / each))
+    fits = max(1, int(memory * 0.5 / each)) if memory else batch  # not known: as asked for
     return next(batch // parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= fits)
 
 

@@ -17,6 +17,7 @@ from convnext.data.loader import (
     train_loader,
 )
 from convnext.data.mixing import Mixing
+from convnext.data.names import did_you_mean
 from convnext.data.sources import Dataset, read_dataset
 from convnext.errors import DataError, RunError, Stopped
 from convnext.nn.convnext import ConvNeXt
@@ -36,6 +37,7 @@ from convnext.train.parts import (
     build_model,
     describe_data,
     fingerprint,
+    list_splits,
     make_optimizer,
     make_parts,
     model_config,
@@ -44,7 +46,7 @@ from convnext.train.plan import Plan, count_steps
 from convnext.train.trial import seconds_per_epoch
 
 
-def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False) -> RunFolder:
+def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> RunFolder:
     """Trains a model on `root` as the recipe says and leaves everything in the run folder `out`.
 
     Args:
@@ -58,9 +60,11 @@ def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False)
         NonFiniteLoss: the loss is not a number; the last good state is kept.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
+    root, out = Path(root), Path(out)
     _refuse_nesting(root, out)
     refuse_taken(out, overwrite=overwrite)
     dataset = read_data(root, recipe)
+    _refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
     plan, model, parts = prepare(dataset, Plan(recipe))
     refuse_small_disk(out, 44 * sum(p.numel() for p in model.parameters()))  # state, two models, and each once more
@@ -71,6 +75,7 @@ def train_run(root: Path, recipe: Recipe, out: Path, *, overwrite: bool = False)
         run.write_json("plan.json", plan.choices)
         run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
         run.write_json("data.json", describe_data(dataset))
+        write_text(run.path / "splits.csv", list_splits(dataset))
         save_batch(run, parts.train_set, parts.preprocessing, plan.recipe, dataset)
         return _train(run, lambda: _loop(run, plan.recipe, dataset, model, parts))
 
@@ -126,6 +131,21 @@ def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
     return dataset
 
 
+def _refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
+    """Every class that the user asks for, once, must have pictures to learn from."""
+    for name, pictures in zip(dataset.classes, dataset.counts("train"), strict=True):
+        if asked.count(name) > 1:
+            raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
+        if asked and not pictures:
+            there = [c for c, n in zip(dataset.classes, dataset.counts("train"), strict=True) if n]
+            raise DataError(
+                f'{dataset.root}: class "{name}" of data.classes has no training pictures'
+                f"{did_you_mean(name, there)}; take it out, or give it some"
+            )
+    if len(dataset.classes) < 2 and not dataset.multi_label:
+        raise DataError(f"{dataset.root}: a single class; a classifier needs two or more to tell apart")
+
+
 def _refuse_nesting(root: Path, out: Path) -> None:
     """A run inside the data would become a class of it; data inside a run could be overwritten with it."""
     data, run = root.expanduser().resolve(), out.expanduser().resolve()
@@ -135,14 +155,16 @@ def _refuse_nesting(root: Path, out: Path) -> None:
         raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
 
 
-def read_data(root: Path, recipe: Recipe) -> Dataset:
-    """The data set of a recipe, with every file checked, a progress bar, and the loader's remarks."""
+def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
+    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
     data = recipe.data
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
             root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
             label_column=data.label_column, split_column=data.split_column, progress=bar.update,
         )  # fmt: skip
+    if quiet:
+        return dataset
     for note in dataset.notes:
         say(note)
     for broken in dataset.broken[:10]:
@@ -206,15 +228,31 @@ def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
         loop.run_all()
     except KeyboardInterrupt:
         raise Stopped(str(run.path)) from None
-    except torch.OutOfMemoryError as error:
-        first = str(error).splitlines()[0]
-        raise RunError(f"the memory is full ({first}); set train.micro_batch, or model.checkpointing=true") from None
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        raise _explained(error, run) from error
     done = loop.state.progress
     say(
         f"trained {done.epoch} epochs in {clock(done.seconds)}; best epoch on validation: {done.best_epoch} "
         f"({loop.task.title} {100 * done.best:.1f} %, {'moving average' if done.best_source == 'ema' else 'model'})"
     )
     return run
+
+
+def _explained(error: Exception, run: RunFolder) -> Exception:
+    """What the user can do about a failure that is the machine's; another error comes back as it is."""
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    go_on = f"then go on with: convnext train --resume --out {shlex.quote(str(run.path))}"
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
+        return RunError(
+            f"the memory is full ({first}); set train.micro_batch or model.checkpointing = true in {run.recipe}, "
+            f"{go_on}"
+        )
+    if first.startswith("DataLoader worker"):
+        return RunError(
+            f"a process that loads pictures was ended from outside ({first}); set data.workers = 0 in {run.recipe} or "
+            f"give more shared memory (docker: --shm-size), {go_on}"
+        )
+    return error
 
 
 def _fill_caches(parts: Parts, recipe: Recipe) -> None:

@@ -1,0 +1,76 @@
+"""The run folder: who may write to it, what counts as a run, and what the machine allows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convnext.errors import RunError
+from convnext.run import environment
+from convnext.run.folder import RunFolder, create_run, locked, refuse_taken, write_text
+
+
+def test_another_process_is_kept_out(tmp_path: Path) -> None:
+    """While one process holds a folder, a second is refused; when the first is gone, it is let in."""
+    code = (
+        "import sys, pathlib\n"
+        "from convnext.run.folder import RunFolder, locked\n"
+        "with locked(RunFolder(pathlib.Path(sys.argv[1]))):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="another process is working"), locked(RunFolder(tmp_path)):
+        pass
+    holder.kill()
+    holder.communicate()
+    with locked(RunFolder(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("leftovers", [[".lock"], [".lock", "recipe.toml"], ["recipe.toml", "plan.json"]])
+def test_a_run_that_hardly_began_is_no_obstacle(leftovers: list[str], tmp_path: Path) -> None:
+    """What is left when a run stops before its first sign of life can be replaced; a lock alone is no run at all."""
+    for name in leftovers:
+        (tmp_path / name).write_text("")
+    if leftovers == [".lock"]:
+        refuse_taken(tmp_path)
+    else:
+        with pytest.raises(RunError, match="holds another run"):
+            refuse_taken(tmp_path)
+    assert create_run(tmp_path, overwrite=True).path == tmp_path
+
+
+def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
+    """A recipe beside somebody's files is not a run; not even --overwrite writes there."""
+    (tmp_path / "recipe.toml").write_text("")
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(RunError, match="holds other files and no run"):
+        create_run(tmp_path, overwrite=True)
+
+
+def test_a_place_below_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    """The error of writing is reported, not that of cleaning up after it."""
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="could not be written"):
+        write_text(tmp_path / "file" / "x.csv", "text")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_containers_memory_limit_counts(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Available is what the container may still take, not what the host has."""
+    limit, used = environment._CGROUP_MEMORY[2 - version]
+    files = {limit: "4000000000\n", used: "1500000000\n", "/proc/meminfo": "MemAvailable:   60000000 kB\n"}
+    monkeypatch.setattr(environment, "_read", lambda path: files.get(path, ""))
+    assert environment.available_memory() == 2_500_000_000
+    assert environment.total_memory() <= 4_000_000_000
+    files[limit] = "max\n"
+    assert environment.available_memory() == 60_000_000 * 1024
