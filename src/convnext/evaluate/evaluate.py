@@ -57,7 +57,9 @@ def judge_run(path: Path) -> dict[str, Any]:
     return judged.result
 
 
-def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = None, which: str = "auto") -> Judged:
+def evaluate_run(
+    path: str | Path, data: str | Path | None = None, *, split: str | None = None, which: str = "auto"
+) -> Judged:
     """Judges a run on its own data (its test split, or validation) or on another data set with the same classes.
 
     Args:
@@ -70,7 +72,8 @@ def evaluate_run(path: Path, data: Path | None = None, *, split: str | None = No
         UserError: the run, the data or the split cannot be used.
     """
     path = Path(path)
-    run, recipe = open_run(path), load_recipe(open_run(path).recipe)
+    run = open_run(path)
+    recipe = load_recipe(run.recipe)
     known = run.read_json("data.json") or {}
     dataset = _own_data(recipe, known, None if data is None else Path(data))
     if dataset is not None:

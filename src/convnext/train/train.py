@@ -228,8 +228,11 @@ def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
         loop.run_all()
     except KeyboardInterrupt:
         raise Stopped(str(run.path)) from None
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise _explained(error, run) from error
+    except RuntimeError as error:
+        explained = _explained(error, run)
+        if explained is error:
+            raise
+        raise explained from error
     done = loop.state.progress
     say(
         f"trained {done.epoch} epochs in {clock(done.seconds)}; best epoch on validation: {done.best_epoch} "
