@@ -174,9 +174,8 @@ def locked(run: RunFolder) -> Iterator[None]:
         raise RunError(_not_writable(run.path, error)) from None
     with file:
         try:
-            fcntl.lockf(
-                file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # unlike flock's, not kept alive by forked loader processes
+            # unlike a lock of flock's, this one is not kept alive by forked loader processes
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise busy from None
         except OSError:  # a file system without locks

@@ -79,9 +79,7 @@ def choose_device(plan: Plan) -> torch.device:
     Raises:
         UserError: a device was asked for that this machine does not have.
     """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    best = "cuda" if cuda else "mps" if mps else "cpu"
-    asked = plan.choose("train.device", best, "the best that this machine has")
+    asked = plan.choose("train.device", find_device("auto").type, "the best that this machine has")
     return find_device(str(asked))
 
 
