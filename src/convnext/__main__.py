@@ -12,10 +12,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     from convnext.cli import app
     from convnext.errors import UserError
+    from convnext.run.memory import keep_memory
 
     for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    keep_memory()
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0

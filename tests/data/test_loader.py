@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 
+from convnext.data.augment import TrainTransform
 from convnext.data.loader import (
     Collate,
     EpochSampler,
@@ -23,7 +24,6 @@ from convnext.data.loader import (
     train_loader,
 )
 from convnext.data.sources import read_dataset
-from convnext.data.transforms import TrainTransform
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 PREPROCESSING = Preprocessing(24, 0.75, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
 
+from convnext.data import augment as A
 from convnext.data import transforms as T
 from convnext.data.mixing import Mixing, cut_mix
 from convnext.recipe import AugmentRecipe, DataRecipe
@@ -47,7 +50,7 @@ def test_gray_and_alpha_have_their_own_normalisation() -> None:
 def test_an_augmented_picture_depends_on_its_seed_alone() -> None:
     """The same seed gives the same picture whatever happened before; the surrounding random state is untouched."""
     augment = AugmentRecipe(randaugment="rand-m9-mstd0.5-inc1", erasing=0.5, vertical_flip=0.5)
-    transform = T.TrainTransform(DataRecipe(), augment, 32, 3)
+    transform = A.TrainTransform(DataRecipe(), augment, 32, 3)
     first = transform(PICTURE, 5)
     torch.manual_seed(1)
     random.seed(2)
@@ -64,7 +67,7 @@ def test_random_crops_have_torchvisions_distribution() -> None:
     """Areas of our crops, read off a picture of coordinates, are spread as torchvision's sampler spreads them."""
     ramp = (torch.arange(200).float() * 255 / 199).to(torch.uint8)
     picture = torch.stack([ramp.expand(200, 200), ramp.expand(200, 200).T, torch.zeros(200, 200, dtype=torch.uint8)])
-    transform = T.TrainTransform(DataRecipe(), AugmentRecipe(crop_min=0.35, flip=0.0, color_jitter=0.0), 16, 3)
+    transform = A.TrainTransform(DataRecipe(), AugmentRecipe(crop_min=0.35, flip=0.0, color_jitter=0.0), 16, 3)
     ours = []
     for seed in range(400):
         crop = transform(picture, seed).float()
@@ -74,6 +77,59 @@ def test_random_crops_have_torchvisions_distribution() -> None:
     boxes = [_box() for _ in range(400)]
     assert np.mean(ours) == pytest.approx(np.mean(boxes), abs=0.04)
     assert min(ours) > 0.25
+
+
+def test_colour_jitter_is_torchvisions() -> None:
+    """Brightness, contrast and saturation, one after the other in any order, where none of them has to be clamped."""
+    middle = (PICTURE // 2 + 50).to(torch.uint8)  # 50 to 177
+    drawn = random.Random(0)
+    for _ in range(20):
+        b, c, s = A.jitter_factors(drawn, 0.25)
+        steps = [
+            partial(TF.adjust_brightness, brightness_factor=b),
+            partial(TF.adjust_contrast, contrast_factor=c),
+            partial(TF.adjust_saturation, saturation_factor=s),
+        ]
+        drawn.shuffle(steps)
+        theirs = middle.float() / 255
+        for step in steps:
+            theirs = step(theirs)
+        ours = A.color_jitter(middle, b, c, s)
+        torch.testing.assert_close(ours.float(), theirs * 255, rtol=0, atol=0.51 + 0.2)  # their luma has four digits
+
+
+def test_colour_jitter_of_gray_and_at_the_limits() -> None:
+    """Gray has no saturation; factors of one change nothing; bright pixels stop at 255."""
+    gray = PICTURE[:1]
+    assert torch.equal(A.color_jitter(gray, 1.0, 1.0, 0.3), gray)
+    assert torch.equal(A.color_jitter(PICTURE, 1.0, 1.0, 1.0), PICTURE)
+    assert torch.equal(A.color_jitter(PICTURE, 2.0, 1.0, 1.0), (PICTURE.int() * 2).clamp(max=255).to(torch.uint8))
+    colourless = A.color_jitter(PICTURE, 1.0, 1.0, 0.0)
+    assert torch.equal(colourless[0], colourless[1])
+
+
+def test_mirrors_come_as_often_as_asked() -> None:
+    """A ramp is turned round in half of 400 draws, give or take four standard errors; or always; or never."""
+    ramp = torch.arange(40, dtype=torch.uint8).expand(3, 40, 40)
+    for asked, low, high in ((0.5, 0.4, 0.6), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+        transform = A.TrainTransform(DataRecipe(), AugmentRecipe(flip=asked, color_jitter=0.0), 8, 3)
+        views = [transform(ramp, seed).int() for seed in range(400)]
+        turned = sum(bool(v[0, 0, 0] > v[0, 0, -1]) for v in views) / 400
+        assert low <= turned <= high
+
+
+def test_a_box_fits_into_any_picture() -> None:
+    """Strips too: the box lies inside, and its aspect is one that is allowed."""
+    drawn = random.Random(1)
+    for _ in range(2000):
+        height, width = drawn.randint(1, 300), drawn.randint(1, 300)
+        top, left, h, w = A.random_box(drawn, height, width, 0.2)
+        assert 0 <= top <= height - h
+        assert 0 <= left <= width - w
+        assert h >= 1
+        assert w >= 1
+        if min(h, w) > 20:
+            assert 0.7 < w / h < 1.43
 
 
 def _box() -> float:
@@ -86,7 +142,7 @@ def _box() -> float:
 def test_posterising_to_no_bits_is_black_as_it_used_to_be() -> None:
     """RandAugment of the paper asks for 0 bits now and then; Pillow 13 refuses, older Pillows gave black."""
     image = Image.fromarray(PICTURE.permute(1, 2, 0).numpy())
-    transform = T.rand_augment("rand-m10-n1-inc1", 32, (0.5, 0.5, 0.5))
+    transform = A.rand_augment("rand-m10-n1-inc1", 32, (0.5, 0.5, 0.5))
     posterise = [op for op in transform.ops if op.name.startswith("Posterize")]
     assert posterise
     for op in posterise:
@@ -98,8 +154,8 @@ def test_posterising_to_no_bits_is_black_as_it_used_to_be() -> None:
 def test_randaugment_runs_at_every_strength() -> None:
     """Hundreds of draws of the paper's string, without an error, and they change the picture."""
     augment = AugmentRecipe(randaugment="rand-m9-mstd0.5-inc1", color_jitter=0.0, flip=0.0, crop_min=1.0)
-    transform = T.TrainTransform(DataRecipe(), augment, 24, 3)
-    plain = T.TrainTransform(DataRecipe(), AugmentRecipe(color_jitter=0.0, flip=0.0, crop_min=1.0), 24, 3)
+    transform = A.TrainTransform(DataRecipe(), augment, 24, 3)
+    plain = A.TrainTransform(DataRecipe(), AugmentRecipe(color_jitter=0.0, flip=0.0, crop_min=1.0), 24, 3)
     changed = 0
     for seed in range(300):
         ours = transform(PICTURE, seed)
@@ -109,7 +165,7 @@ def test_randaugment_runs_at_every_strength() -> None:
 
 def test_erasing_fills_with_normal_noise_after_normalisation() -> None:
     """As timm does it: the share of erased pixels lies between 2 and 33 %, the noise has mean 0 and deviation 1."""
-    transform = T.TrainTransform(DataRecipe(), AugmentRecipe(erasing=1.0, color_jitter=0.0), 64, 3)
+    transform = A.TrainTransform(DataRecipe(), AugmentRecipe(erasing=1.0, color_jitter=0.0), 64, 3)
     flat = torch.full((3, 80, 80), 128, dtype=torch.uint8)
     noise = []
     for seed in range(40):
@@ -126,7 +182,7 @@ def test_erasing_fills_with_normal_noise_after_normalisation() -> None:
 def test_other_channels_pass_through_all_steps(channels: int) -> None:
     """Gray and RGBA pictures keep their number of channels."""
     augment = AugmentRecipe(color_jitter=0.4, erasing=0.5, randaugment="" if channels == 4 else "rand-m5-n1")
-    transform = T.TrainTransform(DataRecipe(), augment, 16, channels)
+    transform = A.TrainTransform(DataRecipe(), augment, 16, channels)
     picture = torch.randint(0, 256, (channels, 40, 30), dtype=torch.uint8)
     assert transform(picture, 0).shape == (channels, 16, 16)
 

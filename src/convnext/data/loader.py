@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from convnext.data.augment import TrainTransform
 from convnext.data.decode import MODES, read_picture
 from convnext.data.sources import Sample
-from convnext.data.transforms import TrainTransform, eval_resize, eval_view, mix_seed, normalize, shrink, to_tensor
+from convnext.data.transforms import eval_resize, eval_view, mix_seed, normalize, shrink, to_tensor
 from convnext.errors import PictureError, UserError
 
 
@@ -92,7 +93,7 @@ class PictureCache:
                         full = full or picture is not None
                         continue
                     self.place[index] = (start, *picture.shape)
-                    self.block[start : start + picture.numel()] = picture.reshape(-1).numpy()
+                    self.block[start : start + picture.numel()] = picture.permute(1, 2, 0).reshape(-1).numpy()
                     start += picture.numel()
                 if progress is not None:
                     progress(chunk[-1] + 1, total)
@@ -101,9 +102,13 @@ class PictureCache:
         self.block = self.block[:start]
 
     def get(self, index: int) -> Tensor | None:
-        """The picture (C, H, W), or None when it is not held."""
+        """The picture (C, H, W), channels last in memory, or None when it is not held."""
         start, c, h, w = self.place[index].tolist()
-        return None if start < 0 else torch.from_numpy(self.block[start : start + c * h * w]).view(c, h, w)
+        return (
+            None
+            if start < 0
+            else torch.from_numpy(self.block[start : start + c * h * w]).view(h, w, c).permute(2, 0, 1)
+        )
 
 
 class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):

@@ -52,6 +52,10 @@ def _weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
     n, c, h, w = x.shape
     if n == 0:
         return x.new_zeros(c, 1, k, k)
+    short = (0, max(0, 4 - w), 0, max(0, 4 - h))  # below 4 positions a side torch takes a path that is 9 times slower
+    if any(short):
+        x, grad = F.pad(x, short), F.pad(grad, short)
+        h, w = x.shape[2:]
     planes = x.reshape(1, n * c, h, w)
     kernels = grad.reshape(n * c, 1, h, w)
     per_picture = F.conv2d(planes, kernels, padding=k // 2, groups=n * c)  # (1, N * C, k, k)

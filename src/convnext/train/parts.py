@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from convnext.data.augment import TrainTransform
 from convnext.data.loader import Collate, EvalPictures, Preprocessing, TrainPictures
 from convnext.data.sources import Dataset
-from convnext.data.transforms import TrainTransform, normalization, train_short_side
+from convnext.data.transforms import normalization, train_short_side
 from convnext.errors import DataError, RecipeError
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model

@@ -1,0 +1,161 @@
+"""The random road of training: crops, mirrors, RandAugment, colour, erasing.
+
+Every random choice for a picture comes from one seed that depends on (run seed, epoch, index of the picture) alone, so
+neither the number of loader processes nor a restart changes what the network sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from convnext.data.decode import MODES
+from convnext.data.transforms import FILTERS, normalization, normalize, to_tensor
+from convnext.recipe import AugmentRecipe, DataRecipe
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs a block with the global random states of torch, numpy and Python set by `seed`; puts the old ones back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - timm draws from the global state
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+class TrainTransform:
+    """Random crop, mirror, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
+
+    `size` is the recipe's, or a smaller one that a call names while pictures still grow. Crops are drawn as by
+    Inception and torchvision: an area from crop_min to all of the picture, an aspect from 3/4 to 4/3.
+
+    The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
+    normalisation).
+    """
+
+    def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
+        self.augment, self.size, self.in_chans = augment, size, in_chans
+        self.filter = FILTERS[data.interpolation]
+        self.mean, self.std = normalization(data.normalization, in_chans)
+        self.randaugment = rand_augment(augment.randaugment, size, self.mean) if augment.randaugment else None
+        self.jitters = augment.color_jitter > 0 and in_chans in (1, 3)
+
+    def __call__(self, picture: Tensor, seed: int, size: int | None = None) -> Tensor:
+        if self.randaugment is None and self.augment.erasing == 0:
+            return self._vary(picture, random.Random(seed), size or self.size)
+        with seeded(seed):  # timm draws from the global states
+            return self._vary(picture, random.Random(seed), size or self.size)
+
+    def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
+        top, left, height, width = random_box(draw, picture.shape[1], picture.shape[2], self.augment.crop_min)
+        crop = picture[:, top : top + height, left : left + width]
+        out: Tensor = TF.resize(crop, [size, size], interpolation=self.filter, antialias=True)
+        if draw.random() < self.augment.flip:
+            out = out.flip(2)
+        if draw.random() < self.augment.vertical_flip:
+            out = out.flip(1)
+        if self.randaugment is not None:
+            image = TF.to_pil_image(out, mode=MODES[self.in_chans])
+            out = to_tensor(self.randaugment(image))
+        if self.jitters:
+            out = color_jitter(out, *jitter_factors(draw, self.augment.color_jitter))
+        if self.augment.erasing > 0:
+            out = normalize(out.unsqueeze(0), self.mean, self.std).squeeze(0).contiguous()
+            out = _erase(out, self.augment.erasing)
+        return out
+
+
+def random_box(draw: random.Random, height: int, width: int, crop_min: float) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop: area uniform in [crop_min, 1], log aspect uniform in +-log(4/3).
+
+    After ten boxes that do not fit into the picture: the largest central one whose aspect is allowed.
+    """
+    for _ in range(10):
+        area = draw.uniform(crop_min, 1.0) * height * width
+        aspect = math.exp(draw.uniform(-math.log(4 / 3), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return draw.randint(0, height - h), draw.randint(0, width - w), h, w
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def jitter_factors(draw: random.Random, strength: float) -> tuple[float, float, float]:
+    """Factors of brightness, contrast and saturation, each uniform in [max(0, 1 - strength), 1 + strength]."""
+    low, high = max(0.0, 1 - strength), 1 + strength
+    return draw.uniform(low, high), draw.uniform(low, high), draw.uniform(low, high)
+
+
+def color_jitter(picture: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """Scales brightness, contrast (about the mean gray) and saturation (about each pixel's gray) in one pass.
+
+    The three are linear and commute, so together they are one 3 x 3 matrix and a shift; only what they give together is
+    clamped to [0, 255]. uint8 (C, H, W), C 1 or 3 -> the same shape. A gray picture has no saturation.
+    """
+    channels, height, width = picture.shape
+    pixels = picture.reshape(channels, -1).to(torch.float32)
+    gray = torch.tensor([_LUMA if channels == 3 else [1.0]])
+    matrix = torch.eye(channels) * saturation + (1 - saturation) * gray
+    shift = (gray @ pixels.mean(1, keepdim=True)) * (brightness * (1 - contrast))
+    out = torch.addmm(shift, matrix, pixels, alpha=brightness * contrast)
+    return out.round_().clamp_(0, 255).to(torch.uint8).view(channels, height, width)
+
+
+_LUMA = [0.299, 0.587, 0.114]
+"""Weights of red, green and blue in a gray value (ITU-R BT.601)."""
+
+
+def _erase(picture: Tensor, probability: float) -> Tensor:
+    """Random erasing with pixel noise (Zhong et al., 2020; timm's form): area 2 to 33 %, aspect 0.3 to 3.3."""
+    from timm.data.random_erasing import RandomErasing
+
+    eraser = RandomErasing(probability=probability, mode="pixel", device="cpu")
+    out: Tensor = eraser(picture)
+    return out
+
+
+def rand_augment(text: str, size: int, mean: tuple[float, ...]) -> Any:
+    """timm's RandAugment from its string, as in the paper: translations up to 45 % of `size`, filled with the mean.
+
+    Pillow 13 refuses to posterise to 0 bits, which older Pillows answered with black; black it stays here.
+
+    Raises:
+        ValueError: the string is not one that timm understands.
+    """
+    from timm.data.auto_augment import rand_augment_transform
+
+    if not text.startswith("rand"):
+        raise ValueError(f'augment.randaugment is "{text}"; it must start with "rand", as rand-m9-mstd0.5-inc1')
+    fill = tuple(min(255, round(255 * m)) for m in mean)
+    params: dict[str, Any] = {"translate_const": int(size * 0.45), "img_mean": fill if len(fill) > 1 else fill[0]}
+    transform = rand_augment_transform(text, params)
+    for op in transform.ops:
+        if op.name.startswith("Posterize"):
+            op.aug_fn = _posterize
+    return transform
+
+
+def _posterize(picture: Image.Image, bits: float, **_fill: Any) -> Image.Image:
+    from PIL import ImageOps
+
+    bits = int(bits)
+    if bits >= 8:
+        return picture
+    if bits <= 0:
+        return Image.new(picture.mode, picture.size)
+    return ImageOps.posterize(picture, bits)

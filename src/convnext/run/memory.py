@@ -1,0 +1,30 @@
+"""How the process holds memory: freed blocks are kept for the next step, and large ones lie on huge pages.
+
+A training step frees and asks again for the same large tensors. glibc gives each back to the system, which then clears
+it page by page: thousands of page faults a step. `docs/speed.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+
+
+def keep_memory() -> bool:
+    """Asks glibc to keep what is freed, and torch for huge pages. For a command: it changes the whole process.
+
+    Call it before torch gives out its first tensor. Whoever sets THP_MEM_ALLOC_ENABLE or a MALLOC_ variable has the
+    last word. Returns whether the system's allocator took it; others than glibc's have nothing to change.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch's CPU allocator
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return False
+    wanted = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 64 << 20))
+    taken = [mallopt(option, size) == 1 for option, size in wanted]
+    return all(taken)

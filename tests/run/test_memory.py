@@ -1,0 +1,48 @@
+"""Memory that a command keeps, counted by the system's page faults."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from convnext.run.memory import keep_memory
+
+STEPS = """
+import resource, sys
+if sys.argv[1] == "keep":
+    from convnext.run.memory import keep_memory
+    assert keep_memory()
+import torch
+def step():
+    held = [torch.ones(4_000_000) for _ in range(4)]
+    del held
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be asked")
+def test_a_step_that_repeats_faults_no_more() -> None:
+    """Ten rounds of four tensors of 16 MB: faults by the hundred without, next to none with it."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "THP_MEM_ALLOC_ENABLE"}
+    found = {
+        mode: int(subprocess.run([sys.executable, "-c", STEPS, mode], env=env, capture_output=True, check=True).stdout)
+        for mode in ("keep", "plain")
+    }
+    assert found["keep"] * 10 < found["plain"]
+
+
+def test_the_users_own_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a MALLOC_ variable set, the allocator is left alone."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    assert not keep_memory()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
