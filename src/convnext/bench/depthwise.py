@@ -59,11 +59,13 @@ def compare_step(name: str, batch: int, size: int, rounds: int) -> dict[str, flo
             _use_stock(model)
         model = model.to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        sides[side] = _step(model, optimizer, x, labels)
+        sides[side] = train_step(model, optimizer, x, labels)
     return in_turn(sides, rounds)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor) -> Callable[[], None]:
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor) -> Callable[[], None]:
+    """A training step on one batch, as something to call again and again."""
+
     def step() -> None:
         F.cross_entropy(model(x), labels).backward()
         optimizer.step()
