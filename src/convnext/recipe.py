@@ -43,6 +43,9 @@ class ModelRecipe:
     )
     drop_path: Probability | Auto = knob("auto", "stochastic depth of the last block, linear from 0 (Table 5)")
     layer_scale: NonNegative | Auto = knob("auto", "initial layer scale; 0 for none (Table 5: 1e-6)")
+    init: Literal["auto", "paper", "fan_in"] = knob(
+        "auto", "initial weights: paper (deviation 0.02, Table 5), or fan_in for short runs from scratch"
+    )
     head_init_scale: NonNegative = knob(1.0, "factor on the head's initial weights (Table 6: 0.001)")
     checkpointing: bool = knob(False, "recompute blocks in the backward pass: less memory, more time")
 

@@ -97,10 +97,11 @@ def test_a_strange_name_gets_the_list_without_a_guess() -> None:
         ("drop_path", float("nan")),
         ("layer_scale", -1e-6),
         ("stem_patch", 3),
+        ("init", "lecun"),
         ("stem_patch", 0),
     ],
 )
-def test_values_out_of_range_are_refused(key: str, value: float) -> None:
+def test_values_out_of_range_are_refused(key: str, value: float | str) -> None:
     """Each error names the key, the value and the rule."""
     with pytest.raises(UserError, match=f"{key} is {value}; it must be"):
         create_model("convnext_atto", **{key: value})

@@ -46,7 +46,7 @@ def build_model(recipe: Recipe, dataset: Dataset) -> ConvNeXt:
     model = create_model(
         recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
         drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 1e-6),
-        head_init_scale=recipe.model.head_init_scale, stem_patch=int(recipe.model.stem_patch),
+        head_init_scale=recipe.model.head_init_scale, init=recipe.model.init, stem_patch=int(recipe.model.stem_patch),
         checkpointing=recipe.model.checkpointing,
     )  # fmt: skip
     found = find_weights(recipe.model.name, recipe.weights, say)
