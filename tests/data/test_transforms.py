@@ -108,6 +108,36 @@ def test_colour_jitter_of_gray_and_at_the_limits() -> None:
     assert torch.equal(colourless[0], colourless[1])
 
 
+def test_erasing_does_not_know_the_crop() -> None:
+    """Whether a rectangle is erased, and how large the crop is, are not correlated: |r| within four standard errors."""
+    ramp = (torch.arange(200).float() * 255 / 199).to(torch.uint8)
+    picture = torch.stack([ramp.expand(200, 200), ramp.expand(200, 200).T, torch.zeros(200, 200, dtype=torch.uint8)])
+    augment = AugmentRecipe(crop_min=0.2, flip=0.0, color_jitter=0.0, erasing=0.5)
+    erased_too = A.TrainTransform(DataRecipe(normalization="unit"), augment, 24, 3)
+    plain = A.TrainTransform(DataRecipe(), AugmentRecipe(crop_min=0.2, flip=0.0, color_jitter=0.0), 24, 3)
+    areas, erased = [], []
+    for seed in range(400):
+        crop = plain(picture, seed).float()
+        areas.append(float(crop[0].max() - crop[0].min()) * float(crop[1].max() - crop[1].min()))
+        erased.append(float((erased_too(picture, seed) * 255 - crop).abs().max() > 1))
+    assert 0.4 < np.mean(erased) < 0.6
+    assert abs(np.corrcoef(areas, erased)[0, 1]) < 0.2
+
+
+def test_colour_jitter_does_not_depend_on_the_number_of_threads() -> None:
+    """A loader process has one thread, the training process several: the same bits."""
+    picture = torch.randint(0, 256, (3, 500, 501), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(A.color_jitter(picture, 1.13, 0.77, 1.31))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_mirrors_come_as_often_as_asked() -> None:
     """A ramp is turned round in half of 400 draws, give or take four standard errors; or always; or never."""
     ramp = torch.arange(40, dtype=torch.uint8).expand(3, 40, 40)

@@ -182,6 +182,20 @@ def test_a_run_killed_in_its_first_epoch_starts_again(stripes: Path, tmp_path: P
     assert all(torch.equal(expected[k], again[k]) for k in expected)
 
 
+def test_a_run_from_before_the_choice_of_initial_weights_goes_on(stripes: Path, tmp_path: Path) -> None:
+    """Its recipe has no `init`: it started from the paper's weights, and does so again."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1", "model.init=paper"]), tmp_path / "run")
+    expected = states(run.path)
+    for name in ("last.state.pt", "last.safetensors", "best.safetensors", "log.jsonl"):
+        (run.path / name).unlink()
+    lines = (run.path / "recipe.toml").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("init = ")]
+    assert len(kept) == len(lines) - 1
+    (run.path / "recipe.toml").write_text("".join(kept))
+    again = states(resume_run(run.path).path)
+    assert all(torch.equal(expected[k], again[k]) for k in expected)
+
+
 def test_a_run_stopped_before_it_was_judged_is_judged_on_resume(stripes: Path, tmp_path: Path) -> None:
     """The last step of the main job can be repeated, without its weight file and without training again."""
     start = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "start")

@@ -1,7 +1,7 @@
 """`python -m convnext.bench.memory`: a training step with and without the memory that the command keeps.
 
 Each measurement is a process of its own, because the allocator's settings hold for a process; the two sides take turns.
-The figures are medians over the rounds: seconds and page faults of a step.
+The figures are medians over the rounds: seconds and page faults of a step, and the most memory that the process held.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIDES = ("plain", "kept")
 
 
 def measure_step(name: str, batch: int, size: int, steps: int) -> dict[str, float]:
-    """Seconds and page faults of a training step in this process, after five to warm up."""
+    """Seconds and page faults of a training step in this process, after five to warm up, and its peak memory, bytes."""
     import torch
 
     from convnext.bench.depthwise import train_step
@@ -38,7 +38,9 @@ def measure_step(name: str, batch: int, size: int, steps: int) -> dict[str, floa
         step()
     seconds = time.perf_counter() - start
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    return {"seconds": seconds / steps, "faults": faults / steps}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return {"seconds": seconds / steps, "faults": faults / steps, "peak": peak}
 
 
 def in_child(side: str, arguments: list[str]) -> dict[str, float]:
@@ -72,11 +74,12 @@ def main() -> None:
     print(f"{machine}, {given.model} at {given.size}, batch {given.batch}, {given.rounds} rounds\n")
     arguments = [f"--{key}={getattr(given, key)}" for key in ("model", "batch", "size", "steps")]
     rounds = [{side: in_child(side, arguments) for side in SIDES} for _ in range(given.rounds)]
-    print("| memory | ms a step | pictures/s | page faults a step |\n|---|---|---|---|")
+    print("| memory | ms a step | pictures/s | page faults a step | peak, GB |\n|---|---|---|---|---|")
     for side in SIDES:
-        seconds = statistics.median(found[side]["seconds"] for found in rounds)
-        faults = statistics.median(found[side]["faults"] for found in rounds)
-        print(f"| {side} | {1e3 * seconds:.1f} | {given.batch / seconds:.1f} | {faults:.0f} |")
+        seconds, faults, peak = (
+            statistics.median(r[side][key] for r in rounds) for key in ("seconds", "faults", "peak")
+        )
+        print(f"| {side} | {1e3 * seconds:.1f} | {given.batch / seconds:.1f} | {faults:.0f} | {peak / 1e9:.2f} |")
     ratio = statistics.median(found["plain"]["seconds"] / found["kept"]["seconds"] for found in rounds)
     print(f"\nratio {ratio:.2f} (median of the rounds)")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from convnext.data.decode import MODES
-from convnext.data.transforms import FILTERS, normalization, normalize, to_tensor
+from convnext.data.transforms import FILTERS, mix_seed, normalization, normalize, to_tensor
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 
@@ -58,7 +58,7 @@ class TrainTransform:
     def __call__(self, picture: Tensor, seed: int, size: int | None = None) -> Tensor:
         if self.randaugment is None and self.augment.erasing == 0:
             return self._vary(picture, random.Random(seed), size or self.size)
-        with seeded(seed):  # timm draws from the global states
+        with seeded(mix_seed(seed, 1)):  # timm draws from the global states; its draws are not those of the crop
             return self._vary(picture, random.Random(seed), size or self.size)
 
     def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
@@ -104,19 +104,21 @@ def jitter_factors(draw: random.Random, strength: float) -> tuple[float, float, 
 def color_jitter(picture: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
     """Scales brightness, contrast (about the mean gray) and saturation (about each pixel's gray) in one pass.
 
-    The three are linear and commute, so together they are one 3 x 3 matrix and a shift; only what they give together is
-    clamped to [0, 255]. uint8 (C, H, W), C 1 or 3 -> the same shape. A gray picture has no saturation.
+    The three are linear and commute, so together they are a weighted sum of the picture, its gray picture and one number;
+    only what they give together is clamped to [0, 255]. uint8 (C, H, W), C 1 or 3 -> the same shape. A gray picture has no
+    saturation. Every step goes pixel by pixel or sums integers, so the number of threads changes no bit.
     """
-    channels, height, width = picture.shape
-    pixels = picture.reshape(channels, -1).to(torch.float32)
-    gray = torch.tensor([_LUMA if channels == 3 else [1.0]])
-    matrix = torch.eye(channels) * saturation + (1 - saturation) * gray
-    shift = (gray @ pixels.mean(1, keepdim=True)) * (brightness * (1 - contrast))
-    out = torch.addmm(shift, matrix, pixels, alpha=brightness * contrast)
-    return out.round_().clamp_(0, 255).to(torch.uint8).view(channels, height, width)
+    pixels = picture.to(torch.float32)
+    luma = _LUMA if len(picture) == 3 else (1.0,)
+    sums = picture.sum((1, 2), dtype=torch.int64).tolist()
+    mean = sum(w * s for w, s in zip(luma, sums, strict=True)) / picture[0].numel()
+    out = pixels * (brightness * contrast * saturation) + mean * brightness * (1 - contrast)
+    for weight, channel in zip(luma, pixels, strict=True):
+        out.add_(channel, alpha=brightness * contrast * (1 - saturation) * weight)
+    return out.round_().clamp_(0, 255).to(torch.uint8)
 
 
-_LUMA = [0.299, 0.587, 0.114]
+_LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a gray value (ITU-R BT.601)."""
 
 

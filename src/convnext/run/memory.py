@@ -15,16 +15,16 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 def keep_memory() -> bool:
     """Asks glibc to keep what is freed, and torch for huge pages. For a command: it changes the whole process.
 
-    Call it before torch gives out its first tensor. Whoever sets THP_MEM_ALLOC_ENABLE or a MALLOC_ variable has the
-    last word. Returns whether the system's allocator took it; others than glibc's have nothing to change.
+    Call it before torch gives out its first tensor. Whoever sets THP_MEM_ALLOC_ENABLE, a MALLOC_ variable or glibc's
+    tunables has the last word. Returns whether the system's allocator took it; others than glibc's have nothing to change.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch's CPU allocator
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
-    wanted = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 64 << 20))
-    taken = [mallopt(option, size) == 1 for option, size in wanted]
-    return all(taken)
+    if not (mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 32 << 20)):  # older ones take 32 MB at most
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)) and bool(mallopt(_TOP_PAD, 64 << 20))

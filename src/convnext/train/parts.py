@@ -43,10 +43,11 @@ class Parts:
 def build_model(recipe: Recipe, dataset: Dataset) -> ConvNeXt:
     """The recipe's network for the data's classes, with seeded or pretrained weights."""
     torch.manual_seed(recipe.train.seed)
+    init = "paper" if recipe.model.init == "auto" else recipe.model.init  # the recipe of a run from before the key
     model = create_model(
         recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
         drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 1e-6),
-        head_init_scale=recipe.model.head_init_scale, init=recipe.model.init, stem_patch=int(recipe.model.stem_patch),
+        head_init_scale=recipe.model.head_init_scale, init=init, stem_patch=int(recipe.model.stem_patch),
         checkpointing=recipe.model.checkpointing,
     )  # fmt: skip
     found = find_weights(recipe.model.name, recipe.weights, say)

@@ -165,10 +165,10 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
     plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
-    init = plan.choose(
-        "model.init", "paper" if pretrained else "fan_in",
-        "as pretrained" if pretrained else "from scratch it learns in half the epochs (docs/results.md)",
-    )  # fmt: skip
+    init, why = "paper", "as pretrained" if pretrained else "a wide network"
+    if not pretrained and get_spec(plan.recipe.model.name).dims[0] < 96:
+        init, why = "fan_in", "a narrow network from scratch learns in half the epochs (docs/results.md)"
+    init = str(plan.choose("model.init", init, why))
     plan.choose(
         "model.layer_scale", 1e-6 if pretrained else (1.0 if init == "fan_in" else 0.1),
         "as pretrained" if pretrained else "blocks take part at once; 1e-6 costs a short run many steps",
