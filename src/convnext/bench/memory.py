@@ -76,9 +76,8 @@ def main() -> None:
     rounds = [{side: in_child(side, arguments) for side in SIDES} for _ in range(given.rounds)]
     print("| memory | ms a step | pictures/s | page faults a step | peak, GB |\n|---|---|---|---|---|")
     for side in SIDES:
-        seconds, faults, peak = (
-            statistics.median(r[side][key] for r in rounds) for key in ("seconds", "faults", "peak")
-        )
+        middle = {key: statistics.median(found[side][key] for found in rounds) for key in rounds[0][side]}
+        seconds, faults, peak = middle["seconds"], middle["faults"], middle["peak"]
         print(f"| {side} | {1e3 * seconds:.1f} | {given.batch / seconds:.1f} | {faults:.0f} | {peak / 1e9:.2f} |")
     ratio = statistics.median(found["plain"]["seconds"] / found["kept"]["seconds"] for found in rounds)
     print(f"\nratio {ratio:.2f} (median of the rounds)")

@@ -104,9 +104,9 @@ def jitter_factors(draw: random.Random, strength: float) -> tuple[float, float, 
 def color_jitter(picture: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
     """Scales brightness, contrast (about the mean gray) and saturation (about each pixel's gray) in one pass.
 
-    The three are linear and commute, so together they are a weighted sum of the picture, its gray picture and one number;
-    only what they give together is clamped to [0, 255]. uint8 (C, H, W), C 1 or 3 -> the same shape. A gray picture has no
-    saturation. Every step goes pixel by pixel or sums integers, so the number of threads changes no bit.
+    The three are linear and commute, so together they are a weighted sum of the picture, its gray picture and a number;
+    only what they give together is clamped to [0, 255]. uint8 (C, H, W), C 1 or 3 -> the same shape. A gray picture has
+    no saturation. Every step goes pixel by pixel or sums integers, so the number of threads changes no bit.
     """
     pixels = picture.to(torch.float32)
     luma = _LUMA if len(picture) == 3 else (1.0,)

@@ -15,7 +15,7 @@ from convnext.nn.convnext import ConvNeXt
 
 
 def init_fan_in(model: ConvNeXt) -> None:
-    """Draws the stem and the stages anew, so that linear layers and convolutions keep the scale of their input; in place.
+    """Draws stem and stages anew, so that linear layers and convolutions keep the scale of their input; in place.
 
     A truncated normal of variance 1 / (weights per output), as LeCun et al. (1998) recommend; depthwise kernels have 1
     added in their centre, so that a block starts from the map itself and not from a random blur of it. Biases are 0.

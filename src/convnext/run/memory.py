@@ -16,7 +16,7 @@ def keep_memory() -> bool:
     """Asks glibc to keep what is freed, and torch for huge pages. For a command: it changes the whole process.
 
     Call it before torch gives out its first tensor. Whoever sets THP_MEM_ALLOC_ENABLE, a MALLOC_ variable or glibc's
-    tunables has the last word. Returns whether the system's allocator took it; others than glibc's have nothing to change.
+    tunables has the last word. Returns whether the system's allocator took it; only glibc's has something to change.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch's CPU allocator
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
