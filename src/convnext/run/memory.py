@@ -1,7 +1,7 @@
 """How the process holds memory: freed blocks are kept for the next step, and large ones lie on huge pages.
 
 A training step frees and asks again for the same large tensors. glibc gives each back to the system, which then clears
-it page by page: thousands of page faults a step. `docs/speed.md` has the measurements.
+it page by page: thousands of page faults a step. `python -m convnext.bench.memory` measures it.
 """
 
 from __future__ import annotations
