@@ -112,7 +112,7 @@ def color_jitter(picture: Tensor, brightness: float, contrast: float, saturation
     luma = _LUMA if len(picture) == 3 else (1.0,)
     sums = picture.sum((1, 2), dtype=torch.int64).tolist()
     mean = sum(w * s for w, s in zip(luma, sums, strict=True)) / picture[0].numel()
-    out = pixels * (brightness * contrast * saturation) + mean * brightness * (1 - contrast)
+    out: Tensor = pixels * (brightness * contrast * saturation) + mean * brightness * (1 - contrast)
     for weight, channel in zip(luma, pixels, strict=True):
         out.add_(channel, alpha=brightness * contrast * (1 - saturation) * weight)
     return out.round_().clamp_(0, 255).to(torch.uint8)
