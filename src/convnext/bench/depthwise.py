@@ -6,31 +6,16 @@ same network with torch's own convolution.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from convnext.bench.measure import in_turn, machine, options, train_step
 from convnext.kernels.depthwise import DepthwiseConv2d, depthwise_conv2d
 from convnext.nn.create import create_model
 from convnext.nn.variants import get_spec
-from convnext.run.environment import describe_environment
-
-
-def in_turn(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side, measured in turn after one warm-up round."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, work in sides.items():
-            start = time.perf_counter()
-            work()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def compare_backward(batch: int, dim: int, side: int, rounds: int) -> dict[str, float]:
@@ -63,17 +48,6 @@ def compare_step(name: str, batch: int, size: int, rounds: int) -> dict[str, flo
     return in_turn(sides, rounds)
 
 
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: Tensor) -> Callable[[], None]:
-    """A training step on one batch, as something to call again and again."""
-
-    def step() -> None:
-        F.cross_entropy(model(x), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
 def _use_stock(model: nn.Module) -> None:
     """Gives every depthwise convolution torch's own forward and backward."""
     for module in model.modules():
@@ -83,15 +57,8 @@ def _use_stock(model: nn.Module) -> None:
 
 def main() -> None:
     """Prints both tables as Markdown, with the machine."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="convnext_atto")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
-    facts = describe_environment("python -m convnext.bench.depthwise")
-    machine = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date'][:10]}"
-    print(f"{machine}, batch {given.batch}, {given.rounds} rounds\n")
+    given = options(__doc__, model="convnext_atto", batch=32, size=128, rounds=9).parse_args()
+    print(f"{machine()}, batch {given.batch}, {given.rounds} rounds\n")
     print("| channels, side | stock, ms | ours, ms | ratio |\n|---|---|---|---|")
     for i, dim in enumerate(get_spec(given.model).dims):
         found = compare_backward(given.batch, dim, given.size // 4 // 2**i, given.rounds)

@@ -7,7 +7,6 @@ own loaders do.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
@@ -15,11 +14,10 @@ from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_train
 from torchvision.transforms import InterpolationMode, v2
 
-from convnext.bench.depthwise import in_turn
+from convnext.bench.measure import in_turn, machine, options
 from convnext.data.augment import TrainTransform
 from convnext.data.transforms import to_tensor, train_short_side
 from convnext.recipe import AugmentRecipe, DataRecipe
-from convnext.run.environment import describe_environment
 
 PICTURES = 100
 """Pictures in one round of one side."""
@@ -50,17 +48,10 @@ def sides(size: int, crop_min: float, strength: float) -> dict[str, Callable[[],
 
 def main() -> None:
     """Prints the table as Markdown, with the machine."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--crop-min", type=float, default=0.2)
-    parser.add_argument("--jitter", type=float, default=0.4)
-    parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
+    given = options(__doc__, size=96, crop_min=0.2, jitter=0.4, rounds=9).parse_args()
     torch.set_num_threads(1)
-    facts = describe_environment("python -m convnext.bench.feeding")
     found = in_turn(sides(given.size, given.crop_min, given.jitter), given.rounds)
-    machine = f"{facts['cpu']}, one thread, torch {facts['torch']}, {facts['date'][:10]}"
-    print(f"{machine}, to {given.size} pixels, crops from {given.crop_min} on, {given.rounds} rounds\n")
+    print(f"{machine(1)}, to {given.size} pixels, crops from {given.crop_min} on, {given.rounds} rounds\n")
     print("| side | ms a picture | pictures/s | ours is faster by |\n|---|---|---|---|")
     for name, seconds in found.items():
         each = seconds / PICTURES

@@ -6,16 +6,15 @@ The figures are medians over the rounds: seconds and page faults of a step, and 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 
-from convnext.run.memory import keep_memory
+from convnext.bench.measure import machine, options, train_step
+from convnext.run.memory import keep_memory, untuned_environment
 
 SIDES = ("plain", "kept")
 
@@ -24,7 +23,6 @@ def measure_step(name: str, batch: int, size: int, steps: int) -> dict[str, floa
     """Seconds and page faults of a training step in this process, after five to warm up, and its peak memory, bytes."""
     import torch
 
-    from convnext.bench.depthwise import train_step
     from convnext.nn.create import create_model
 
     model = create_model(name, num_classes=10, layer_scale=0.1).to(memory_format=torch.channels_last).train()
@@ -45,21 +43,15 @@ def measure_step(name: str, batch: int, size: int, steps: int) -> dict[str, floa
 
 def in_child(side: str, arguments: list[str]) -> dict[str, float]:
     """The same in a new process, whose allocator is the system's own or asked to keep what is freed."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "THP_MEM_ALLOC_ENABLE"}
     command = [sys.executable, "-m", "convnext.bench.memory", "--side", side, *arguments]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=untuned_environment(), stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
 def main() -> None:
     """Prints the table as Markdown, with the machine."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="convnext_atto")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = options(__doc__, model="convnext_atto", batch=32, size=96, steps=30, rounds=5)
     parser.add_argument("--side", choices=SIDES, help="measure one side in this process, and print JSON")
     given = parser.parse_args()
     if given.side:
@@ -67,11 +59,7 @@ def main() -> None:
             sys.exit("this system's allocator cannot be asked to keep memory")
         print(json.dumps(measure_step(given.model, given.batch, given.size, given.steps)))
         return
-    from convnext.run.environment import describe_environment
-
-    facts = describe_environment("python -m convnext.bench.memory")
-    machine = f"{facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date'][:10]}"
-    print(f"{machine}, {given.model} at {given.size}, batch {given.batch}, {given.rounds} rounds\n")
+    print(f"{machine()}, {given.model} at {given.size}, batch {given.batch}, {given.rounds} rounds\n")
     arguments = [f"--{key}={getattr(given, key)}" for key in ("model", "batch", "size", "steps")]
     rounds = [{side: in_child(side, arguments) for side in SIDES} for _ in range(given.rounds)]
     print("| memory | ms a step | pictures/s | page faults a step | peak, GB |\n|---|---|---|---|---|")

@@ -10,6 +10,7 @@ import ctypes
 import os
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+_TUNERS = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_memory() -> bool:
@@ -19,7 +20,7 @@ def keep_memory() -> bool:
     tunables has the last word. Returns whether the system's allocator took it; only glibc's has something to change.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch's CPU allocator
-    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+    if any(name.startswith(_TUNERS) for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -28,3 +29,8 @@ def keep_memory() -> bool:
     if not (mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 32 << 20)):  # older ones take 32 MB at most
         return False
     return bool(mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)) and bool(mallopt(_TOP_PAD, 64 << 20))
+
+
+def untuned_environment() -> dict[str, str]:
+    """The environment without whatever speaks to the allocator: a child process starts from the system's own."""
+    return {key: value for key, value in os.environ.items() if not key.startswith((*_TUNERS, "THP_MEM_ALLOC_ENABLE"))}
