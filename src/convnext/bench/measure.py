@@ -29,7 +29,8 @@ def machine(threads: int | None = None) -> str:
     from convnext.run.environment import describe_environment
 
     facts = describe_environment("")
-    return f"{facts['cpu']}, {threads or facts['threads']} threads, torch {facts['torch']}, {facts['date'][:10]}"
+    threads = threads or facts["threads"]
+    return f"{facts['cpu']}, threads: {threads}, torch {facts['torch']}, {facts['date'][:10]}"
 
 
 def in_turn(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
