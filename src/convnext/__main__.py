@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 
@@ -14,8 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     from convnext.errors import UserError
     from convnext.run.memory import keep_memory
 
-    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8 is no reason to stop
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):  # a name that is not UTF-8 is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     keep_memory()
     try:
@@ -28,11 +33,17 @@ def main(arguments: list[str] | None = None) -> int:
         print("convnext: stopped", file=sys.stderr)
         return 130
     except OSError as error:  # the system's word on a file: no permission, a name too long, a disk gone read-only
+        if error.errno == errno.ENOSPC:
+            print(f"convnext: {error.filename or 'the output'} cannot be written: the disk is full", file=sys.stderr)
+            return 2
         if error.filename is None:
             return _fault(error)
         print(f"convnext: {error.filename}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 2
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return 2
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
             said = error.format_message().rstrip(".")
             hint = "`convnext --help` lists the commands"

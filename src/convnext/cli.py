@@ -75,9 +75,9 @@ def train(
     from convnext.train.train import resume_run, train_run
 
     if resume:
-        if (given := out or data) is None or (out and data) or settings or overwrite:
-            raise UserError("--resume takes the run folder alone: convnext train --resume --out RUN")
-        begin = partial(resume_run, given)
+        if (given := out or data) is None or settings or overwrite:
+            raise UserError("--resume takes the run folder and no settings: convnext train --resume --out RUN")
+        begin = partial(resume_run, given, data if out else None)
     else:
         if data is None:
             raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
@@ -109,10 +109,12 @@ def evaluate(
     weights: Annotated[
         str, typer.Option(help="best or last; auto: best on the run's test split, last on its train and val.")
     ] = "auto",
-    size: Annotated[int, typer.Option(help="Picture size for a bare weight file, pixels.", min=1)] = 224,
+    size: Annotated[
+        int | None, typer.Option(help="Picture size for a bare weight file, pixels; default: 224.", min=1)
+    ] = None,
     normalization: Annotated[
-        str, typer.Option(help="imagenet, unit or symmetric, for a bare weight file.")
-    ] = "imagenet",
+        str | None, typer.Option(help="imagenet (the default), unit or symmetric, for a bare weight file.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Judge a run or a weight file: accuracy, F1 and calibration with 95 % intervals, and the confusion counts."""
@@ -121,9 +123,11 @@ def evaluate(
     from convnext.report.text import describe_result
 
     if run.is_file():
-        if model is None or data is None:
-            raise UserError(f"{run} is a weight file: say whose weights by --model NAME, and give DATA to judge it on")
+        if data is None:
+            raise UserError(f"{run} is a weight file: give DATA to judge it on")
         judged = evaluate_weights(run, model, data, size=size, normalization=normalization, split=split)
+    elif model or size or normalization:
+        raise UserError("--model, --size and --normalization are for bare weight files; a run knows its own")
     else:
         judged = evaluate_run(run, data, split=split, which=weights)
     _print(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
@@ -143,14 +147,16 @@ def predict(
     from convnext.errors import DataError
     from convnext.evaluate.predict import predict as predict_files
     from convnext.evaluate.predict import to_csv, to_json
-    from convnext.run.folder import write_text
+    from convnext.run.folder import write_output
 
     found = predict_files(run, files, top=top, device=device)
     text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
     if out is None:
         _print(text.rstrip("\n"))
     else:
-        write_text(out, text)
+        if any(out.resolve() == p.path.resolve() for p in found):
+            raise DataError(f"--out {out} is one of the pictures; give the table a name of its own")
+        write_output(out, text)
     for p in found:
         if p.error:
             print(f"not read: {p.error}", file=sys.stderr)

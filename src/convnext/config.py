@@ -31,6 +31,23 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     return check_recipe(raw, source=str(path) if path is not None else "")
 
 
+def load_complete(path: Path) -> Recipe:
+    """The recipe of a run, in which nothing is left open.
+
+    Raises:
+        RecipeError: as `load_recipe`, or a value is "auto".
+    """
+    recipe = load_recipe(path)
+    open_ended = ("train.minutes", "model.init")  # not used once epochs are known; not there in runs of before
+    left = [key for key in all_keys() if key not in open_ended and get(recipe, key) == "auto"]
+    if left:
+        raise RecipeError(
+            f'the recipe {path} leaves {", ".join(left)} at "auto"; a run holds what was chosen. '
+            "plan.json beside it has the values; or give one"
+        )
+    return recipe
+
+
 def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:
     """Sorts the words after DATA into a recipe file, if one is given, and `key=value` settings."""
     files = [word for word in words if "=" not in word]
@@ -132,7 +149,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"the recipe {path} cannot be read ({error}); give a TOML file in UTF-8") from None
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"the recipe {path} is not valid TOML: {error}") from None
 
 
@@ -144,7 +161,7 @@ def _apply(raw: dict[str, Any], text: str) -> str:
     value = value.strip()
     try:
         parsed = tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         lower = value.lower()
         parsed = lower == "true" if lower in ("true", "false") else value
     _set(raw, key.strip(), parsed)
@@ -187,7 +204,15 @@ def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
 def _nearest_key(key: str) -> str:
     last = key.rpartition(".")[2]
     same_name = [k for k in all_keys() if k.rpartition(".")[2] == last]
-    return f'; did you mean "{same_name[0]}"?' if same_name else nearest(key, all_keys())
+    return f'; did you mean "{same_name[0]}"?' if same_name else nearest(key.lower(), all_keys())
+
+
+_RULES = {
+    "missing": "of full length", "too_long": "no longer",
+    "tuple_type": 'a list, as train.betas=[0.9,0.999] or data.classes=["a","b"]',
+    "int_parsing": "a whole number", "float_parsing": "a number",
+}  # fmt: skip
+"""Our words for pydantic's errors, where its own speak of Python."""
 
 
 def _explain(error: Any) -> list[str]:
@@ -197,7 +222,7 @@ def _explain(error: Any) -> list[str]:
     for e in error.errors():
         key = ".".join(str(part) for part in e["loc"][:2] if isinstance(part, str) and part.isidentifier())
         values[key] = e["input"]
-        rule = e["msg"][0].lower() + e["msg"][1:]
+        rule = _RULES.get(e["type"]) or e["msg"][0].lower() + e["msg"][1:]
         rules.setdefault(key, []).append(rule.removeprefix("input should be ").replace("'", '"'))
     mistakes = []
     for key, parts in rules.items():

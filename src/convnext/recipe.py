@@ -16,7 +16,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Probability = Annotated[float, Ge(0), Lt(1)]
 Positive = Annotated[float, Gt(0), Lt(1e9)]
 NonNegative = Annotated[float, Ge(0), Lt(1e9)]
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(10_000_000)]
 Side = Annotated[int, Ge(8), Le(4096)]
 
 NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -58,7 +58,7 @@ class DataRecipe:
     size: Side | Auto = knob("auto", "side of the training pictures, pixels")
     start_size: Side | Auto = knob("auto", "side in the first epoch; grows to size over three quarters of the run")
     eval_size: Side | Auto = knob("auto", "side of the pictures in evaluation and prediction, pixels")
-    crop_ratio: Annotated[float, Gt(0), Le(1)] = knob(0.875, "share of the short side that the central crop keeps")
+    crop_ratio: Annotated[float, Ge(0.05), Le(1)] = knob(0.875, "share of the short side that the central crop keeps")
     interpolation: Literal["bicubic", "bilinear"] = knob("bicubic", "resampling filter, with antialiasing")
     normalization: Literal["imagenet", "unit", "symmetric"] = knob(
         "imagenet", "imagenet: its mean and deviation; unit: [0, 1]; symmetric: [-1, 1]"

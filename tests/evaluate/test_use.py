@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import torch
 import convnext
 from convnext.__main__ import main
 from convnext.config import load_recipe
-from convnext.errors import DataError, UserError
+from convnext.errors import DataError, RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.run.environment import find_device
-from convnext.train.train import train_run
+from convnext.train.train import resume_run, train_run
 
 QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=2",
@@ -52,7 +53,7 @@ def test_the_lists_agree_with_the_verdict(run: Path, stripes: Path) -> None:
     splits = list(csv.DictReader((run / "splits.csv").read_text().splitlines()))
     assert sorted(row["path"] for row in splits) == sorted(str(p.relative_to(stripes)) for p in stripes.rglob("*.png"))
     rows = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
-    tested = {str(stripes / row["path"]) for row in splits if row["split"] == "test"}
+    tested = {row["path"] for row in splits if row["split"] == "test"}
     assert {row["path"] for row in rows} == tested
     result = evaluate_run(run).result
     assert np.mean([row["truth"] == row["named"] for row in rows]) == pytest.approx(result["top1"])
@@ -70,7 +71,7 @@ def test_moved_pictures_are_recognised(run: Path, stripes: Path, tmp_path: Path)
     after = evaluate_run(run, place).result
     assert (after["n"], after["split"], after["confusion"]) == (before["n"], "test", before["confusion"])
     (next(place.rglob("*.png"))).unlink()  # no longer the same data: all of it is judged, as of any other
-    assert evaluate_run(run, place).result["split"] == "train"
+    assert evaluate_run(run, place).result["split"] == "all"
 
 
 def test_auto_is_a_device() -> None:
@@ -84,3 +85,36 @@ def test_options_that_are_settings_are_explained(capsys: pytest.CaptureFixture[s
     """People try `--epochs 50` first."""
     assert main(["train", "photos", "--epochs", "50"]) == 2
     assert "settings of a run are written key=value, as train.epochs=50" in capsys.readouterr().err
+
+
+def test_predict_takes_one_name_as_it_takes_many(run: Path, stripes: Path) -> None:
+    """A string is a file, not a list of letters; the first name is at hand, and none for what cannot be read."""
+    picture = next(stripes.rglob("*.png"))
+    many = convnext.predict(run, [picture])
+    assert convnext.predict(run, str(picture)) == convnext.predict(run, picture) == many
+    assert (many[0].label, many[0].probability) == many[0].top[0]
+    picture.write_bytes(b"no picture")
+    assert convnext.predict(run, picture)[0].label is None
+
+
+def test_a_model_file_of_a_run_knows_its_network(run: Path, stripes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no --model and takes no other size; nor does a run."""
+    best = run / "best.safetensors"
+    assert main(["evaluate", str(best), str(stripes), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"] == "all"
+    for words, message in (
+        ([best, stripes, "--size", "64"], "knows its own --size"),
+        ([run, "--size", "64"], "a run knows its own"),
+        ([best, stripes, "--model", "convnext_tiny"], "not a convnext_tiny"),
+        ([best], "give DATA"),
+    ):
+        assert main(["evaluate", *map(str, words)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_resuming_names_its_data_or_none(run: Path, stripes: Path, tmp_path: Path) -> None:
+    """The old command with --resume added is what people try first; other data is not gone on with."""
+    with pytest.raises(RunError, match="is finished"):
+        resume_run(run, stripes)
+    with pytest.raises(RunError, match=r"is a run on .*stripes, not on"):
+        resume_run(run, tmp_path)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from convnext.errors import RunError
 from convnext.run import environment
-from convnext.run.folder import RunFolder, create_run, locked, refuse_taken, write_text
+from convnext.run.folder import RunFolder, locked, new_run, refuse_taken, write_output, write_text
 
 
 def test_another_process_is_kept_out(tmp_path: Path) -> None:
@@ -45,15 +47,53 @@ def test_a_run_that_hardly_began_is_no_obstacle(leftovers: list[str], tmp_path: 
     else:
         with pytest.raises(RunError, match="holds another run"):
             refuse_taken(tmp_path)
-    assert create_run(tmp_path, overwrite=True).path == tmp_path
+    with new_run(tmp_path, overwrite=True) as run:
+        assert run.path == tmp_path
 
 
 def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     """A recipe beside somebody's files is not a run; not even --overwrite writes there."""
     (tmp_path / "recipe.toml").write_text("")
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RunError, match="holds other files and no run"):
-        create_run(tmp_path, overwrite=True)
+    with pytest.raises(RunError, match="holds other files and no run"), new_run(tmp_path, overwrite=True):
+        pass
+
+
+def test_a_run_in_the_making_is_not_removed_by_another(tmp_path: Path) -> None:
+    """--overwrite waits for nobody, and takes nothing from a process that has the folder."""
+    with new_run(tmp_path / "run") as run:
+        write_text(run.recipe, "")
+        with pytest.raises(RunError, match="another process is working"), new_run(run.path, overwrite=True):
+            pass
+        assert run.recipe.exists()
+
+
+def test_a_damaged_line_of_the_log_is_named_and_a_cut_off_one_is_left_out(tmp_path: Path) -> None:
+    """The lines after the damaged one are somebody's results."""
+    run = RunFolder(tmp_path)
+    assert run.read_log() == []
+    run.log.write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "los')
+    assert [row["epoch"] for row in run.read_log()] == [1, 2]
+    for bad in (b"x", b"{}", b"[]", b"null", b"\xff\xfe"):
+        run.log.write_bytes(b'{"epoch": 1}\n' + bad + b'\n{"epoch": 3}\n')
+        with pytest.raises(RunError, match=r"log.jsonl, line 2 is damaged"):
+            run.read_log()
+
+
+def test_a_result_is_written_through_links_and_into_devices(tmp_path: Path) -> None:
+    """What stands at the place stays what it is."""
+    target, link, pipe = tmp_path / "target.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_output(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        found = reader.submit(pipe.read_text)
+        write_output(pipe, "through")
+        assert found.result(timeout=30) == "through"
+    assert pipe.is_fifo()
 
 
 def test_a_place_below_a_file_is_a_clear_error(tmp_path: Path) -> None:

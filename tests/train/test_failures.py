@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,14 @@ from convnext.config import load_recipe
 from convnext.data.loader import PictureCache
 from convnext.data.sources import read_dataset
 from convnext.data.transforms import eval_view
-from convnext.errors import DataError, NonFiniteLoss, RunError, UserError
+from convnext.errors import DataError, NonFiniteLoss, RunError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run
+from convnext.nn.create import create_model
+from convnext.nn.weights import load_state
 from convnext.run.folder import RunFolder
 from convnext.tasks.classify import MultiLabel
 from convnext.train import train as training
-from convnext.train.train import train_run
+from convnext.train.train import resume_run, train_run
 
 QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=1",
@@ -140,3 +144,140 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str])
 def test_a_seed_that_torch_cannot_take_is_refused(stripes: Path, tmp_path: Path) -> None:
     """With the rule."""
     assert main(["train", str(stripes), *QUICK, "train.seed=18446744073709551616", "--out", str(tmp_path / "r")]) == 2
+
+
+def test_weights_of_the_run_that_is_replaced_are_refused(stripes: Path, tmp_path: Path) -> None:
+    """They would be gone before the new run has saved anything."""
+    run = train_run(stripes, load_recipe(None, QUICK), tmp_path / "run")
+    recipe = load_recipe(None, [*QUICK[1:], f"weights={run.best}"])
+    with pytest.raises(RunError, match="which is to be replaced"):
+        train_run(stripes, recipe, run.path, overwrite=True)
+    assert run.best.exists()
+
+
+def test_a_finished_run_is_judged_anew_when_its_verdict_is_old(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More epochs asked for afterwards, and a stop before they are judged: the old verdict is not the last word."""
+    out = tmp_path / "run"
+    assert main(["train", str(stripes), *QUICK, "--out", str(out)]) == 0
+    assert main(["train", "--resume", "--out", str(out)]) == 2
+    assert "is finished (1 epochs)" in capsys.readouterr().err
+    recipe = out / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("epochs = 1 ", "epochs = 2 "))
+    assert resume_run(out).read_table("result.json")["epochs"] == 1  # type: ignore[index]
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert "was not judged" in capsys.readouterr().err
+    assert RunFolder(out).read_table("result.json")["epochs"] == 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("data.json", "[]", "holds a list, no table"),
+        ("recipe.toml", "", 'leaves .*train.epochs.* at "auto"'),
+        ("log.jsonl", "5\n{}\n", "log.jsonl, line 1 is damaged"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(file: str, content: str, message: str, stripes: Path, tmp_path: Path) -> None:
+    """By resuming and by judging."""
+    run = train_run(stripes, load_recipe(None, QUICK), tmp_path / "run").path
+    recipe = (run / "recipe.toml").read_text().replace("epochs = 1 ", "epochs = 2 ")
+    (run / "recipe.toml").write_text(recipe)
+    (run / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        evaluate_run(run)
+    with pytest.raises(UserError, match=message):
+        resume_run(run)
+
+
+def test_a_single_training_picture_trains(tmp_path: Path) -> None:
+    """It is a batch of one, not an epoch without a step."""
+    for number in range(2):
+        Image.new("RGB", (40, 40), (number * 99, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "data.csv").write_text("path,label,split\n0.png,a|b,train\n1.png,a,val\n")
+    settings = [setting for setting in QUICK if not setting.startswith("train.batch")]
+    run = train_run(tmp_path / "data.csv", load_recipe(None, settings), tmp_path / "run")
+    assert run.read_log()[0]["step"] == 1
+
+
+def test_a_given_split_of_broken_pictures_is_not_replaced_by_another(stripes: Path, tmp_path: Path) -> None:
+    """Judging something else without a word would be a lie."""
+    rows = [f"{file},{file.parent.name},train" for file in sorted(stripes.rglob("*.png"))]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    for split in ("val", "test"):
+        (tmp_path / "data.csv").write_text("\n".join(["path,label,split", *rows, f"bad.png,wide,{split}"]))
+        with pytest.raises(DataError, match=f"the {split} split: its only picture is broken"):
+            read_dataset(tmp_path / "data.csv")
+
+
+def test_one_picture_under_two_names_is_seen(stripes: Path, tmp_path: Path) -> None:
+    """`a/../b.png` is `b.png`: with another label the table contradicts itself."""
+    files = sorted(stripes.rglob("*.png"))
+    rows = [f"{file},{file.parent.name}" for file in files]
+    other = files[0].parent.parent / files[-1].parent.name / ".." / files[0].parent.name / files[0].name
+    (tmp_path / "data.csv").write_text("\n".join(["path,label", *rows, f"{other},{files[-1].parent.name}"]))
+    with pytest.raises(DataError, match=r"lines 2 and \d+"):
+        read_dataset(tmp_path / "data.csv")
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_training(stripes: Path, tmp_path: Path) -> None:
+    """A recipe could not name it, and the finished run could not be judged."""
+    folder = tmp_path / "inv\udcffroot"
+    stripes.rename(folder)
+    with pytest.raises(DataError, match="not text in UTF-8"):
+        read_dataset(folder)
+
+
+def test_a_validation_split_that_vanishes_stops_the_run(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be said of an epoch that nobody judged."""
+    original = training._loop
+
+    def spoil(*args: object) -> object:
+        made = original(*args)  # type: ignore[arg-type]
+        for sample in made.val_batches.dataset.samples:  # type: ignore[attr-defined]
+            sample.path.unlink()
+        return made
+
+    monkeypatch.setattr(training, "_loop", spoil)
+    with pytest.raises(DataError, match="none of the validation pictures can be read any more"):
+        train_run(stripes, load_recipe(None, [*QUICK, "data.cache_gb=0"]), tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+    """They would name every picture alike, with a probability that is none."""
+    model = create_model("convnext_atto", num_classes=2)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["head.bias"][0] = value
+    with pytest.raises(WeightsError, match=r"head\.bias holds values that are not finite"):
+        load_state(model, state, source="x.pth")
+    state["head.bias"] = torch.zeros(2).to_sparse()
+    with pytest.raises(WeightsError, match=r"head\.bias is not a plain tensor"):
+        load_state(model, state, source="x.pth")
+
+
+def test_closed_streams_and_full_devices_are_no_fault(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`2>&-`, as services do, and an output that takes no more."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["doctor", str(stripes)]) == 0
+    sys.stderr.close()
+    monkeypatch.undo()
+    command = [sys.executable, "-m", "convnext", "doctor", str(stripes)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be written: the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_does_not_replace_a_picture(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`predict --out` on one of its inputs."""
+    run = train_run(stripes, load_recipe(None, QUICK), tmp_path / "run").path
+    picture = next(stripes.rglob("*.png"))
+    before = picture.read_bytes()
+    assert main(["predict", str(run), str(picture), "--out", str(picture)]) == 2
+    assert "is one of the pictures" in capsys.readouterr().err
+    assert picture.read_bytes() == before

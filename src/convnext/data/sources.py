@@ -134,6 +134,10 @@ def survey(
     """`read_dataset`, and with it what the check found in every file."""
     _check_shares(val, test)
     root = _existing(root)
+    if not _is_text(root):
+        raise DataError(
+            f"{printable(root)}: the path is not text in UTF-8, so a recipe cannot name it; rename the folder"
+        )
     if root.is_dir():
         listing = list_folder(root, judging=judging)
     else:
@@ -191,6 +195,14 @@ def _existing(root: Path) -> Path:
     raise DataError(f"{shown}: neither a folder nor a CSV file: expected {EXPECTED}")
 
 
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _data_sets_in(folder: Path) -> list[str]:
     """Names beside which a misspelt one may have been meant."""
     if not folder.is_dir():
@@ -212,18 +224,20 @@ def _classes(root: Path, listing: Listing, wanted: tuple[str, ...], judging: boo
     """The classes in their order: those wanted, or those found."""
     found = sorted({name for entry in listing.entries for name in entry.labels})
     if wanted:
+        retrain = "" if judging else ", or set data.classes=[] to take what is there"
         for name in found:
             if name not in wanted:
                 raise DataError(
                     f'{printable(root)}: class "{printable(name)}" is not one of the classes asked for'
-                    f"{did_you_mean(name, wanted)}: {listed(wanted)}; rename it, leave it out, or in training set "
-                    "data.classes=[] to take what is there"
+                    f"{did_you_mean(name, wanted)}: {listed(wanted)}; rename it or leave it out{retrain}"
                 )
         return wanted
-    if len(found) < 2 and not judging and not (listing.multi_label and found):
+    if not found:
+        raise DataError(f"{printable(root)}: no picture has a label, so there is nothing to learn; give some a class")
+    if len(found) < 2 and not judging and not listing.multi_label:
         hint = _deeper(root, found) if listing.layout == "class folders" else ""
         raise DataError(
-            f'{printable(root)}: a single class ("{printable(found[0]) if found else ""}"): '
+            f'{printable(root)}: a single class ("{printable(found[0])}"): '
             f"a classifier needs two or more to tell apart{hint}"
         )
     if not judging:
@@ -277,6 +291,13 @@ def _split(
 ) -> tuple[dict[Path, str], list[str]]:
     """The split of every readable picture, and the remarks about how it was decided."""
     given = {entry.path: entry.split for entry in readable if entry.split is not None}
+    for split in SPLITS:
+        members = [entry.path for entry in listing.entries if entry.split == split]
+        if members and split not in given.values():
+            raise DataError(
+                f"the {split} split: {_all_of(len(members))} broken; the first, {printable(members[0])}: "
+                f"{facts[members[0]].reason}: replace the files or take the split out of the data set"
+            )
     notes = _leaking(given, facts)
     if not given:
         splits = _by_content(readable, facts, val, test)

@@ -103,7 +103,7 @@ def _paths(table: Path, rows: list[Row], column: str) -> list[Path]:
             path = table.parent / row[column].replace("\\", "/")
         if not os.path.lexists(path):  # a dangling link is there, and will be found broken
             missing.append(row[column])
-        paths.append(path)
+        paths.append(_plain(path))
     if missing:
         raise DataError(
             f"{printable(table)}: {len(missing):,} of {count(len(rows), 'path leads', 'paths lead')} to no file, "
@@ -111,6 +111,14 @@ def _paths(table: Path, rows: list[Row], column: str) -> list[Path]:
             f"correct them or drop the rows"
         )
     return paths
+
+
+def _plain(path: Path) -> Path:
+    """Without `..`, so that one file has one name; as it is where a link on the way gives `..` another meaning."""
+    if ".." not in path.parts:
+        return path
+    plain = Path(os.path.normpath(path))
+    return plain if plain.exists() and path.exists() and plain.samefile(path) else path
 
 
 def _labels(table: Path, rows: list[Row], column: str) -> tuple[list[tuple[str, ...]], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from convnext.config import load_recipe, nearest
+from convnext.config import load_complete, nearest
 from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Dataset, Sample, read_dataset
@@ -21,7 +22,7 @@ from convnext.errors import DataError, PictureError, UserError
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
-from convnext.run.load import Loaded, load_all, load_bare
+from convnext.run.load import Loaded, load_all, load_bare, load_described
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
@@ -73,8 +74,8 @@ def evaluate_run(
     """
     path = Path(path)
     run = open_run(path)
-    recipe = load_recipe(run.recipe)
-    known = run.read_json("data.json") or {}
+    recipe = load_complete(run.recipe)
+    known = run.read_table("data.json") or {}
     dataset = _own_data(recipe, known, None if data is None else Path(data))
     if dataset is not None:
         chosen = split or ("test" if "test" in dataset.splits else "val")
@@ -89,6 +90,8 @@ def evaluate_run(
     predictions = _run_over(samples, loaded, recipe.train.precision, recipe.train.device, workers)
     result = _verdict(loaded, predictions, tuple(known.get("majority", ())))
     log = run.read_log()
+    if len(log) < int(recipe.train.epochs) and recipe.train.patience == 0:
+        say(f"{path} is not finished: {len(log)} of {recipe.train.epochs} epochs are trained")
     result |= {
         "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
@@ -114,7 +117,7 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
             return None
         return dataset if fingerprint(dataset) == before else None
     try:
-        dataset = read_data(home, recipe)
+        dataset = read_data(home, recipe, quiet=True)
     except DataError as error:
         raise DataError(
             f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
@@ -125,28 +128,41 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
     return dataset
 
 
-def evaluate_weights(path: Path, model: str, data: Path, *, size: int, normalization: str, split: str | None) -> Judged:
-    """Judges a bare weight file; the data's classes, sorted, must be in the order of its outputs.
+def evaluate_weights(
+    path: Path, model: str | None, data: Path, *, size: int | None, normalization: str | None, split: str | None
+) -> Judged:
+    """Judges a weight file: one of a run, or a bare one of the network `model`.
+
+    The classes of the data, sorted, must be in the order of a bare file's outputs. None for `size` and `normalization`
+    is 224 and "imagenet"; the file of a run has its own.
 
     Raises:
         UserError: the file, the model, the normalisation or the data cannot be used.
     """
-    if normalization not in NORMALIZATIONS:
+    if normalization is not None and normalization not in NORMALIZATIONS:
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     dataset = read_dataset(data, val=0.0, test=0.0, judging=True)
-    loaded = load_bare(path, model, dataset.classes, size, normalization)
-    if loaded.config["model"]["name"] != model:
-        raise UserError(f"{path} is a {loaded.config['model']['name']} with a description of its own, not a {model}")
+    loaded = load_described(path)
+    if loaded is None and model is None:
+        raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
+    if loaded is None:
+        loaded = load_bare(path, str(model), dataset.classes, size or 224, normalization or "imagenet")
+    elif size or normalization:
+        raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
+    name = loaded.config["model"]["name"]
+    if model not in (None, name):
+        raise UserError(f"{path} is a {name} with a description of its own, not a {model}")
     if loaded.classes != dataset.classes or dataset.multi_label:
         dataset = _foreign(data, loaded, DataRecipe())
+    dataset = _as_a_whole(dataset)
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
     predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
-    counts = dataset.counts("train") if "train" in dataset.splits else []
+    counts = dataset.counts(split)
     result = _verdict(loaded, predictions, (int(np.argmax(counts)),) if sum(counts) else ())
     result |= {
-        "model": model, "params": sum(p.numel() for p in loaded.model.parameters()), "split": split,
+        "model": name, "params": sum(p.numel() for p in loaded.model.parameters()), "split": split,
         "weights": str(path), "task": "classify", "multi_label": loaded.multi_label, "data_root": str(data),
         "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
@@ -200,16 +216,23 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
         say(f"left out: {broken.path}: {broken.reason}")
     if list(dataset.splits) == ["train"]:
         say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
-    return replace(dataset, multi_label=loaded.multi_label)
+    return replace(_as_a_whole(dataset), multi_label=loaded.multi_label)
+
+
+def _as_a_whole(dataset: Dataset) -> Dataset:
+    """Data without a split of its own, under the name "all": nothing was trained on it."""
+    return replace(dataset, splits={"all": dataset.splits["train"]}) if list(dataset.splits) == ["train"] else dataset
 
 
 def _default_split(dataset: Dataset) -> str:
-    return next(split for split in ("test", "val", "train") if split in dataset.splits)
+    return next(split for split in ("test", "val", "train", "all") if split in dataset.splits)
 
 
 def _list_predictions(judged: Judged) -> str:
-    """What the model said of every judged picture, as CSV: path, truth, named, and the probability of each class."""
+    """What the model said of every judged picture, as CSV: path below the data, truth, named, each probability."""
     names = [entry["name"] for entry in judged.result["per_class"]]
+    home = Path(judged.result["data_root"])
+    base = home if home.is_dir() else home.parent
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "truth", "named", *(f"p_{name}" for name in names)])
@@ -217,7 +240,7 @@ def _list_predictions(judged: Judged) -> str:
         sample = judged.samples[int(index)]
         named = np.flatnonzero(values >= 0.5) if judged.result["multi_label"] else [int(values.argmax())]
         cells = ["|".join(names[int(i)] for i in chosen) or "|" for chosen in (sample.labels, named)]
-        writer.writerow([str(sample.path), *cells, *(f"{value:.4f}" for value in values)])
+        writer.writerow([os.path.relpath(sample.path, base), *cells, *(f"{value:.4f}" for value in values)])
     return text.getvalue()
 
 

@@ -38,13 +38,25 @@ class Prediction:
     """For a model with several labels a picture: those of a probability of one half or more."""
     error: str = ""
 
+    @property
+    def label(self) -> str | None:
+        """The most probable class, None for a file that cannot be read."""
+        return self.top[0][0] if self.top else None
 
-def predict(source: str | Path, files: Sequence[str | Path], *, top: int = 5, device: str = "cpu") -> list[Prediction]:
+    @property
+    def probability(self) -> float | None:
+        """The probability of `label`."""
+        return self.top[0][1] if self.top else None
+
+
+def predict(
+    source: str | Path, files: str | Path | Sequence[str | Path], *, top: int = 5, device: str = "cpu"
+) -> list[Prediction]:
     """Predictions for pictures, in the order of `find_pictures`.
 
     Args:
         source: a run folder or one of its model files.
-        files: files, folders (searched through) or patterns such as `new/*.jpg`.
+        files: a file, a folder (searched through) or a pattern such as `new/*.jpg`, or several.
         top: how many names to give for each picture.
         device: where to compute.
 
@@ -52,7 +64,7 @@ def predict(source: str | Path, files: Sequence[str | Path], *, top: int = 5, de
         UserError: the model cannot be loaded, or no file is found.
     """
     loaded = load_all(Path(source))
-    paths = find_pictures(files)
+    paths = find_pictures([files] if isinstance(files, str | Path) else files)
     samples = [Sample(path, ()) for path in paths]
     workers = 0 if len(paths) <= EVAL_BATCH else min(4, max(1, usable_cores() - 1))
     batches = eval_loader(

@@ -51,7 +51,7 @@ def judge(
         probs: (n, k), each row the probabilities of one picture.
         labels: (n,) true class indices.
         classes: the k names.
-        majority: index of the largest class of the *training* split, the trivial baseline; None leaves it empty.
+        majority: index of the class that the trivial baseline always names; None leaves it empty.
         bootstrap: resamples for the intervals; 0 leaves them empty.
         seed: of the resampling.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import pickle
@@ -110,6 +111,10 @@ def _unwrap(found: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path} holds a {type(found).__name__}, not a table of tensors. Save model.state_dict()")
     state = {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
+    if any(tensor.is_meta for tensor in state.values()):
+        raise WeightsError(
+            f"{path} holds the shapes of weights, on the meta device, and no values; save them from a model"
+        )
     if not state or len(state) < len(found):
         others = [str(key) for key in found if str(key) not in state]
         raise WeightsError(
@@ -141,6 +146,10 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
         partial.replace(path)
         _flush(path.parent)
     except (OSError, safetensors.SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise WeightsError(
+                f"{path} could not be written: the disk is full. Free some space; what was saved before is intact"
+            ) from error
         raise WeightsError(f"{path} cannot be written: {_first_line(error)}") from error
     finally:
         with contextlib.suppress(OSError):

@@ -93,6 +93,7 @@ def load_state(model: ConvNeXt, state: Mapping[str, Tensor], *, source: str) -> 
     Raises:
         WeightsError: weights of another model, or an incomplete file.
     """
+    _refuse_odd(state, source)
     try:
         format = detect_format(state)
         native = to_native(state, format)
@@ -109,6 +110,20 @@ def load_state(model: ConvNeXt, state: Mapping[str, Tensor], *, source: str) -> 
     loaded = {name: tensor for name, tensor in fitting.items() if name in wanted}
     model.load_state_dict(loaded, strict=False)
     return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced)
+
+
+def _refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
+    """Tensors that are no plain finite numbers are no weights."""
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex())
+        if not plain or tensor.numel() == 0:
+            raise WeightsError(
+                f"{source}: {name} is not a plain tensor of numbers; save the weights as ordinary tensors"
+            )
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise WeightsError(
+                f"{source}: {name} holds values that are not finite; training went wrong or it is damaged"
+            )
 
 
 def _fit(
@@ -181,7 +196,7 @@ def _sizes(native: Mapping[str, Tensor]) -> tuple[Shape, Shape]:
         if match:
             stage, block = int(match.group(1)), int(match.group(2))
             depths[stage] = max(depths.get(stage, 0), block + 1)
-            dims[stage] = tensor.shape[0]
+            dims[stage] = tensor.shape[0] if tensor.dim() else 0
     return tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims))
 
 

@@ -23,7 +23,8 @@ def describe_result(result: dict[str, Any]) -> str:
         always = f'always "{result["majority_class"]}"'
         lines.append(f"  {always:<24}{100 * result['majority_top1']:6.1f} %  (the trivial answer)")
     if "exact_match_baseline" in result:
-        lines.append(f"  {'always the same labels':<24}{100 * result['exact_match_baseline']:6.1f} %  (exact match)")
+        for key, name in (("micro_f1", "micro F1"), ("exact_match", "exact match")):
+            lines.append(f"  {'always the same labels':<24}{100 * result[f'{key}_baseline']:6.1f} %  ({name})")
     if result.get("unreadable"):
         lines.append(f"  {result['unreadable']} pictures could not be read and are not counted")
     width = max(len(str(entry["name"])) for entry in result["per_class"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -87,21 +88,50 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); the run folder is damaged") from None
 
+    def read_table(self, name: str) -> dict[str, Any] | None:
+        """The content of a JSON file that holds a table, None when there is none."""
+        value = self.read_json(name)
+        if value is not None and not isinstance(value, dict):
+            raise RunError(f"{self.path / name} holds a {type(value).__name__}, no table; the run folder is damaged")
+        return value
+
     def read_log(self) -> list[dict[str, Any]]:
-        """The epochs logged so far; a last line that was cut off by a crash is left out."""
-        rows: list[dict[str, Any]] = []
+        """The epochs logged so far; a last line that was cut off by a crash is left out.
+
+        Raises:
+            RunError: another line is no epoch.
+        """
         if not self.log.exists():
-            return rows
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
+            return []
+        lines = [line for line in self.log.read_bytes().split(b"\n") if line.strip()]
+        rows = []
+        for number, line in enumerate(lines, 1):
+            row = _epoch_of(line)
+            if row is not None:
+                rows.append(row)
+            elif number < len(lines):
+                raise RunError(f"{self.log}, line {number} is damaged: it holds no epoch. Mend or remove that line")
         return rows
+
+
+def _epoch_of(line: bytes) -> dict[str, Any] | None:
+    """A line of the log, None for anything else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("epoch"), int) else None
 
 
 def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
     """Raises a RunError when a new run cannot be put into `path`; changes nothing."""
+    if (path / LOCK).is_file():
+        with locked(RunFolder(path)):
+            pass
+    _refuse_content(path, overwrite)
+
+
+def _refuse_content(path: Path, overwrite: bool) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; --out takes the name of a folder")
@@ -118,10 +148,10 @@ def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
             f"{path} holds another run; go on with it by --resume, replace it by --overwrite, or give another --out"
         )
     if not os.access(there, os.W_OK):
-        raise RunError(f"{path} cannot be written (permission denied in {there}); give --out a folder of yours")
-    if inside:
-        with locked(RunFolder(path)):
-            pass
+        raise RunError(
+            f"{path} cannot be written (no permission in {there}, or its disk is read-only); "
+            "give --out a folder of yours"
+        )
 
 
 def refuse_small_disk(path: Path, need: int) -> None:
@@ -135,23 +165,26 @@ def refuse_small_disk(path: Path, need: int) -> None:
         )
 
 
-def create_run(path: Path, *, overwrite: bool = False) -> RunFolder:
-    """A new run folder; with `overwrite`, what an earlier run wrote there is removed.
+@contextlib.contextmanager
+def new_run(path: Path, *, overwrite: bool = False) -> Iterator[RunFolder]:
+    """A new run folder, `locked` meanwhile; with `overwrite`, what an earlier run wrote there is removed.
 
     Raises:
-        RunError: the folder holds another run or other files, or cannot be written.
+        RunError: the folder holds another run or other files, another process works in it, or it cannot be written.
     """
     refuse_taken(path, overwrite=overwrite)
     try:
-        if path.is_dir() and overwrite:
-            _remove_run(path)
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
-    return RunFolder(path)
+    with locked(RunFolder(path)):
+        _refuse_content(path, overwrite)  # another process may have been quicker
+        if overwrite:
+            _remove_run(path)
+        yield RunFolder(path)
 
 
 @contextlib.contextmanager
@@ -224,6 +257,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_output(path: Path, text: str) -> None:
+    """Writes a result where the user asked for it: through a link, and into a pipe or device, not in its place."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    else:
+        write_text(path.resolve(), text)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces a file by `content`: temporary file, fsync, rename.
 
@@ -256,6 +297,8 @@ def _flush_folder(path: Path) -> None:
 
 
 def _write_problem(path: Path, error: OSError) -> str:
-    if error.errno == 28:
+    if error.errno == errno.ENOSPC:
         return f"{path} could not be written: the disk is full. Free some space; what was saved before is intact"
+    if not path.parent.exists():
+        return f"{path} could not be written: there is no folder {path.parent}; make it first"
     return f"{path} could not be written ({error.strerror or error}); what was saved before is intact"

@@ -72,11 +72,18 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
         classes, multi_label = tuple(config["classes"]), bool(config["multi_label"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path}: its description lacks {error}; it was not written by this program") from None
+    if isinstance(config["classes"], str) or len(classes) != shape["num_classes"]:
+        raise WeightsError(f"{path} has {shape['num_classes']} outputs and names {len(classes)} classes; it is damaged")
     report = load_state(model, state, source=str(path))
     if report.missing or report.replaced:
         raise WeightsError(f"{path} does not fit its own description: {report}")
     model.eval()
     return Loaded(model, path, classes, multi_label, preprocessing, config)
+
+
+def load_described(path: Path) -> Loaded | None:
+    """The model file of a run; None for bare weights."""
+    return None if read_model(path)[1] is None else load_all(path)
 
 
 def load_bare(path: Path, model_name: str, classes: tuple[str, ...], size: int, normalization_name: str) -> Loaded:
@@ -85,9 +92,7 @@ def load_bare(path: Path, model_name: str, classes: tuple[str, ...], size: int, 
     Raises:
         WeightsError: the file is damaged, of another network, or has another number of classes.
     """
-    state, config = read_model(path)
-    if config is not None:
-        return load_all(path)
+    state = read_model(path)[0]
     native = to_native(state, detect_format(state))
     head = native.get("head.weight")
     outputs = 0 if head is None else head.shape[0]
@@ -116,11 +121,14 @@ def weights_of(run: RunFolder, which: str = "auto") -> Path:
         RunError: the run has no such model yet.
     """
     if which == "auto":
-        result = run.read_json("result.json")
-        which = result["weights"] if result else "best"
+        result = run.read_table("result.json")
+        which = str(result.get("weights")) if result else "best"
     if which not in ("best", "last"):
         raise RunError(f'weights "{which}": a run has "best" and "last"; "auto" takes what its result judged')
     path = run.best if which == "best" else run.last
     if not path.exists():
-        raise RunError(f"{run.path} has no {path.name} yet: no epoch was finished. Go on with `--resume`")
+        raise RunError(
+            f"{run.path} has no {path.name} yet: no epoch was finished. Go on with: "
+            f"convnext train --resume --out {run.path}"
+        )
     return path

@@ -107,14 +107,17 @@ class TrainState:
             self.optimizer.load_state_dict(content["optimizer"])
             if self.ema is not None and content["ema"] is not None:
                 self.ema.load_state_dict(content["ema"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise RunError(f"{path} does not fit this run's recipe ({first}); was recipe.toml changed?") from None
-        names = {f.name for f in fields(Progress)}
-        self.progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
-        torch.set_rng_state(content["rng"])
-        if content["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
+            names = {f.name for f in fields(Progress)}
+            self.progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
+            torch.set_rng_state(content["rng"])
+            if content["cuda_rng"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(content["cuda_rng"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(
+                f"{path} is damaged, or does not fit this run's recipe ({first}). If recipe.toml was changed, "
+                "change it back; else start the run anew"
+            ) from None
 
 
 def read_state_file(path: Path) -> dict[str, Any]:
@@ -129,6 +132,9 @@ def read_state_file(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}); start the run anew") from None
+    done = content.get("progress") if isinstance(content, dict) else None
+    if not isinstance(done, dict) or not isinstance(done.get("epoch"), int):
+        raise RunError(f"{path} is damaged: it does not say how far the run is; start the run anew")
     return content
 
 

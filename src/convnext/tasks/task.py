@@ -45,6 +45,6 @@ class Task(Protocol):
     ) -> dict[str, Any]:
         """The full verdict with intervals, as it stands in result.json.
 
-        `majority` is the label, or the set of labels, that is most frequent in training: the trivial answer.
+        `majority` is the label, or the set of labels, that is most frequent in training: a trivial answer.
         """
         ...

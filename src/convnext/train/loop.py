@@ -187,8 +187,13 @@ class Loop:
                 device=self.device, precision=self.recipe.train.precision,
             )  # fmt: skip
             self._note_failed(list(found.failed))
+            if not len(found.labels):
+                raise DataError(
+                    f"none of the validation pictures can be read any more; the state after epoch {done.epoch} is "
+                    "kept. Bring them back, then go on by --resume"
+                )
             metrics = self.task.metrics(found.values, found.labels)
-            if source == "model" and len(found.labels) and not math.isfinite(metrics["loss"]):
+            if source == "model" and not math.isfinite(metrics["loss"]):
                 self._refuse(metrics["loss"], "its validation")
             row |= {f"{prefix}_{k}": v for k, v in metrics.items()}
             if math.isfinite(metrics["loss"]) and row[f"{prefix}_{self.task.primary}"] > done.best:

@@ -135,7 +135,7 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
 def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
     """Effective batch and micro-batch; one that does not fit the data or the other is repaired."""
     limit = 256 if device.type == "cuda" else 32
-    fitting = int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), min(8, pictures), limit))
+    fitting = min(pictures, int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), 8, limit)))
     batch = int(plan.choose("train.batch", fitting, f"{pictures // fitting} steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
@@ -157,6 +157,11 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         "train.lr", float(f"{base * (batch / 64) ** 0.5:.3g}"),
         f"{base:g} for {kind} at batch 64, times the root of {batch}/64",
     )  # fmt: skip
+    if plan.recipe.train.min_lr > float(plan.recipe.train.lr):
+        raise RecipeError(
+            f"train.min_lr = {plan.recipe.train.min_lr:g}: the rate at the end must not be above train.lr = "
+            f"{plan.recipe.train.lr:g}"
+        )
     warmup = min(5.0, round(epochs * 0.1, 2))
     given = plan.choose("train.warmup_epochs", warmup, "a tenth of the run, five epochs at most")
     if float(given) >= epochs:
@@ -199,7 +204,7 @@ def choose_epochs(plan: Plan, seconds_per_epoch: Callable[[], float], pretrained
     minutes = plan.choose("train.minutes", DEFAULT_MINUTES, "a budget without a GPU; or set train.epochs")
     seconds = seconds_per_epoch()
     fit = int(float(minutes) * 60 * 0.95 / seconds)
-    why = f"an epoch takes about {seconds:.0f} s here (measured), and there are {float(minutes):g} minutes"
+    why = f"an epoch takes about {seconds:.0f} s here (measured), the budget is {float(minutes):g} min"
     return int(plan.choose("train.epochs", max(1, min(fit, most)), why))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convnext.config import load_recipe, override, to_toml
+from convnext.config import load_complete, override, to_toml
 from convnext.data.loader import (
     EpochSampler,
     eval_loader,
@@ -25,7 +25,7 @@ from convnext.nn.download import find_weights
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
 from convnext.run.environment import describe_environment, find_device, usable_cores
-from convnext.run.folder import RunFolder, create_run, locked, open_run, refuse_small_disk, refuse_taken, write_text
+from convnext.run.folder import RunFolder, locked, new_run, open_run, refuse_small_disk, refuse_taken, write_text
 from convnext.run.record import clock, progress, say
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, read_state_file
@@ -63,13 +63,13 @@ def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: b
     root, out = Path(root), Path(out)
     _refuse_nesting(root, out)
     refuse_taken(out, overwrite=overwrite)
+    _refuse_own_weights(recipe.weights, out)
     dataset = read_data(root, recipe)
     _refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
     plan, model, parts = prepare(dataset, Plan(recipe))
     refuse_small_disk(out, 44 * sum(p.numel() for p in model.parameters()))  # state, two models, and each once more
-    run = create_run(out, overwrite=overwrite)
-    with locked(run):
+    with new_run(out, overwrite=overwrite) as run:
         _introduce(dataset, plan, model)
         write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
         run.write_json("plan.json", plan.choices)
@@ -80,20 +80,28 @@ def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: b
         return _train(run, lambda: _loop(run, plan.recipe, dataset, model, parts))
 
 
-def resume_run(out: Path) -> RunFolder:
+def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     """Goes on with a run that was stopped, from the last state that it saved, or from its beginning if it saved none.
 
-    A run that is trained but was stopped before it was judged is given back as it is.
+    A run that is trained but was stopped before it was judged is given back as it is. `root`, where given, must be the
+    data that the run is of.
 
     Raises:
-        RunError: there is no run in `out`, its state is damaged, its data has changed, or it is already finished.
+        RunError: there is no run in `out`, it is of other data than `root`, its state is damaged, its data has changed,
+            or it is already finished.
     """
     run = open_run(out)
-    recipe = load_recipe(run.recipe)
+    recipe = load_complete(run.recipe)
+    if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
+        raise RunError(f"{out} is a run on {recipe.data.root}, not on {root}; leave DATA out to go on with it")
     saved = read_state_file(run.state)["progress"] if run.state.exists() else None
-    if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved["stopped_early"]):
-        if run.result.exists():
-            raise RunError(f"{out} is finished ({saved['epoch']} epochs); `convnext evaluate {out}` judges it again")
+    if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
+        result = run.read_table("result.json") or {}
+        if result.get("epochs") == saved["epoch"]:
+            raise RunError(
+                f"{out} is finished ({saved['epoch']} epochs); `convnext evaluate {out}` judges it again, "
+                f"`convnext report {out}` writes its report again"
+            )
         say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
         return run
     dataset = _same_data(run, recipe)
@@ -107,7 +115,8 @@ def resume_run(out: Path) -> RunFolder:
             if saved is not None:
                 loop.state.load(run.state)
                 at = loop.state.progress
-                say(f"going on with {out} on {device} after epoch {at.epoch} and {at.step_in_epoch} steps of the next")
+                steps = f" and {at.step_in_epoch} steps of the next" if at.step_in_epoch else ""
+                say(f"going on with {out} on {device} after epoch {at.epoch}{steps}")
             else:
                 say(f"{out} was stopped before it saved anything: it starts again")
             return loop
@@ -121,9 +130,11 @@ def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
         dataset = read_data(Path(recipe.data.root), recipe)
     except DataError as error:
         raise DataError(f"{error}. The run's data is data.root in {run.recipe}: if it moved, change it there") from None
-    known = run.read_json("data.json")
-    if known is not None and known["fingerprint"] != fingerprint(dataset):
-        before, now = sum(known["pictures"].values()), sum(len(s) for s in dataset.splits.values())
+    known = run.read_table("data.json")
+    if known is not None and known.get("fingerprint") != fingerprint(dataset):
+        counts = known.get("pictures")
+        before = sum(counts.values()) if isinstance(counts, dict) else "an unknown number"
+        now = sum(len(s) for s in dataset.splits.values())
         raise RunError(
             f"the pictures in {recipe.data.root} are not those that the run started with ({before} then, {now} now; "
             "names, labels or splits differ). Put them back, or start a new run"
@@ -146,6 +157,13 @@ def _refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
         raise DataError(f"{dataset.root}: a single class; a classifier needs two or more to tell apart")
 
 
+def _refuse_own_weights(weights: str, out: Path) -> None:
+    """Weights that lie in the run to be replaced would be gone before the new one has saved anything."""
+    file = Path(weights).expanduser()
+    if weights and file.is_file() and file.resolve().is_relative_to(out.expanduser().resolve()):
+        raise RunError(f'weights "{weights}" lie in --out {out}, which is to be replaced; give another --out')
+
+
 def _refuse_nesting(root: Path, out: Path) -> None:
     """A run inside the data would become a class of it; data inside a run could be overwritten with it."""
     data, run = root.expanduser().resolve(), out.expanduser().resolve()
@@ -158,6 +176,8 @@ def _refuse_nesting(root: Path, out: Path) -> None:
 def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
     data = recipe.data
+    if not quiet:
+        say(f"reading {root}")
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
             root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
