@@ -208,7 +208,7 @@ def _nearest_key(key: str) -> str:
 
 
 _RULES = {
-    "missing": "of full length", "too_long": "no longer",
+    "missing": "a list of full length, as train.betas=[0.9,0.999]", "too_long": "no longer, as train.betas=[0.9,0.999]",
     "tuple_type": 'a list, as train.betas=[0.9,0.999] or data.classes=["a","b"]',
     "int_parsing": "a whole number", "float_parsing": "a number",
 }  # fmt: skip

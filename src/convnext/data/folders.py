@@ -15,7 +15,7 @@ from pathlib import Path
 
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing
-from convnext.data.names import count, did_you_mean, listed, printable
+from convnext.data.names import count, did_you_mean, is_text, listed, printable
 from convnext.errors import DataError
 
 EXPECTED = "DATA/<class>/picture.jpg, DATA/{train,val,test}/<class>/picture.jpg, or a CSV file"
@@ -169,12 +169,10 @@ def _merge(into: _Found, found: _Found) -> None:
 
 def _class_name(folder: Path) -> str:
     """The class's name: composed Unicode, so that a folder copied from a Mac means the same class."""
-    try:
-        folder.name.encode("utf-8")
-    except UnicodeEncodeError as error:
+    if not is_text(folder.name):
         raise DataError(
             f"{printable(folder)}: the folder's name is not valid UTF-8, so it cannot name a class: rename it"
-        ) from error
+        )
     return unicodedata.normalize("NFC", folder.name)
 
 

@@ -16,6 +16,15 @@ def printable(path: Path | str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
+def is_text(name: Path | str) -> bool:
+    """Whether a name can be written as UTF-8, as recipes and reports are."""
+    try:
+        os.fspath(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """` (did you mean "x"?)`, or nothing when no option resembles the name."""
     options = list(options)

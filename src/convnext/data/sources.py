@@ -19,7 +19,7 @@ from convnext.data.checked import Facts, Progress, check_files
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
-from convnext.data.names import count, did_you_mean, listed, printable
+from convnext.data.names import count, did_you_mean, is_text, listed, printable
 from convnext.data.split import stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
@@ -134,7 +134,7 @@ def survey(
     """`read_dataset`, and with it what the check found in every file."""
     _check_shares(val, test)
     root = _existing(root)
-    if not _is_text(root):
+    if not is_text(root):
         raise DataError(
             f"{printable(root)}: the path is not text in UTF-8, so a recipe cannot name it; rename the folder"
         )
@@ -193,14 +193,6 @@ def _existing(root: Path) -> Path:
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         raise DataError(f"{shown}: a packed archive: unpack it and give the folder")
     raise DataError(f"{shown}: neither a folder nor a CSV file: expected {EXPECTED}")
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _data_sets_in(folder: Path) -> list[str]:

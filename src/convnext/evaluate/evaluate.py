@@ -22,7 +22,7 @@ from convnext.errors import DataError, PictureError, UserError
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
-from convnext.run.load import Loaded, load_all, load_bare, load_described
+from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
@@ -143,16 +143,7 @@ def evaluate_weights(
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     dataset = read_dataset(data, val=0.0, test=0.0, judging=True)
-    loaded = load_described(path)
-    if loaded is None and model is None:
-        raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
-    if loaded is None:
-        loaded = load_bare(path, str(model), dataset.classes, size or 224, normalization or "imagenet")
-    elif size or normalization:
-        raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
-    name = loaded.config["model"]["name"]
-    if model not in (None, name):
-        raise UserError(f"{path} is a {name} with a description of its own, not a {model}")
+    loaded = load_file(path, model, dataset.classes, size, normalization)
     if loaded.classes != dataset.classes or dataset.multi_label:
         dataset = _foreign(data, loaded, DataRecipe())
     dataset = _as_a_whole(dataset)
@@ -162,9 +153,9 @@ def evaluate_weights(
     counts = dataset.counts(split)
     result = _verdict(loaded, predictions, (int(np.argmax(counts)),) if sum(counts) else ())
     result |= {
-        "model": name, "params": sum(p.numel() for p in loaded.model.parameters()), "split": split,
-        "weights": str(path), "task": "classify", "multi_label": loaded.multi_label, "data_root": str(data),
-        "unreadable": len(predictions.failed) + len(dataset.broken),
+        "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
+        "split": split, "weights": str(path), "task": "classify", "multi_label": loaded.multi_label,
+        "data_root": str(data), "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
     return Judged(result, samples, predictions)
 

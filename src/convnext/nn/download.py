@@ -110,7 +110,7 @@ def find_weights(model_name: str, weights: str, say: Callable[[str], None] = tel
         return Found(find_cached(remote) or _fetch_or_explain(remote, say), weights)
     path = Path(weights).expanduser()
     if not weights or not path.exists():
-        what = "downloads from an address are up to you" if "://" in weights else "there is no such file"
+        what = "an address is not fetched; download the file yourself" if "://" in weights else "there is no such file"
         raise WeightsError(
             f'weights "{weights}": {what}. Give a path, "auto", "none", or an entry such as '
             f'"{get_spec(model_name).pretrained[0]}"'

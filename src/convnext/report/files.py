@@ -66,13 +66,13 @@ def read_run(folder: Path) -> RunFiles:
         folder=folder,
         recipe_text=text,
         recipe=recipe,
-        environment=_read_object(run, "environment.json"),
-        data=_read_object(run, "data.json"),
+        environment=run.read_table("environment.json") or {},
+        data=run.read_table("data.json") or {},
         plan=_read_rows(run, "plan.json"),
-        log=[row for row in run.read_log() if isinstance(row, dict) and isinstance(row.get("epoch"), int)],
-        result=_read_object(run, "result.json"),
+        log=run.read_log(),
+        result=run.read_table("result.json") or {},
         mistakes=_read_rows(run, "mistakes.json"),
-        batch_labels=list(_read_object(run, "batch.json").get("labels") or []),
+        batch_labels=list((run.read_table("batch.json") or {}).get("labels") or []),
     )
 
 
@@ -84,13 +84,6 @@ def _read_recipe(path: Path) -> tuple[str, Json]:
         raise RunError(
             f"{path} cannot be read ({error}): it must be TOML. Mend it, or restore it from a copy"
         ) from None
-
-
-def _read_object(run: RunFolder, name: str) -> Json:
-    value = run.read_json(name)
-    if value is not None and not isinstance(value, dict):
-        raise RunError(f"{run.path / name} holds a {type(value).__name__}: it must be a JSON object. Remove the file")
-    return value or {}
 
 
 def _read_rows(run: RunFolder, name: str) -> list[Json]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from convnext.data.loader import Preprocessing
 from convnext.data.transforms import normalization
-from convnext.errors import RunError, WeightsError
+from convnext.errors import RunError, UserError, WeightsError
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
 from convnext.nn.formats import detect_format, to_native
@@ -58,6 +61,36 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
             f"{path} holds bare weights, without classes and preprocessing; name its network with --model, "
             "or in Python use create_model(name, weights=file)"
         )
+    return _described(path, state, config)
+
+
+def load_file(
+    path: Path, model_name: str | None, classes: tuple[str, ...], size: int | None, normalization_name: str | None
+) -> Loaded:
+    """A weight file: one of a run, or a bare one of the network `model_name`, whose outputs are `classes` in order.
+
+    None for the size and the normalisation of a bare file is 224 and "imagenet"; the file of a run has its own.
+
+    Raises:
+        UserError: a bare file without a name, or a run's file with another name, a size or a normalisation.
+        WeightsError: the file is damaged, of another network, or has another number of classes.
+    """
+    state, config = read_model(path)
+    if config is None:
+        if model_name is None:
+            raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
+        return _bare(path, state, model_name, classes, size or 224, normalization_name or "imagenet")
+    if size or normalization_name:
+        raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
+    loaded = _described(path, state, config)
+    name = loaded.config["model"]["name"]
+    if model_name not in (None, name):
+        raise UserError(f"{path} is a {name} with a description of its own, not a {model_name}")
+    return loaded
+
+
+def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) -> Loaded:
+    """What a run wrote: the description says how to build the network and what belongs to it."""
     try:
         shape = config["model"]
         model = create_model(
@@ -81,18 +114,15 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
     return Loaded(model, path, classes, multi_label, preprocessing, config)
 
 
-def load_described(path: Path) -> Loaded | None:
-    """The model file of a run; None for bare weights."""
-    return None if read_model(path)[1] is None else load_all(path)
-
-
-def load_bare(path: Path, model_name: str, classes: tuple[str, ...], size: int, normalization_name: str) -> Loaded:
-    """A bare weight file of any known format, for a data set whose classes are in the order of its outputs.
-
-    Raises:
-        WeightsError: the file is damaged, of another network, or has another number of classes.
-    """
-    state = read_model(path)[0]
+def _bare(
+    path: Path,
+    state: Mapping[str, Tensor],
+    model_name: str,
+    classes: tuple[str, ...],
+    size: int,
+    normalization_name: str,
+) -> Loaded:
+    """Weights of any known format, for a data set whose classes are in the order of their outputs."""
     native = to_native(state, detect_format(state))
     head = native.get("head.weight")
     outputs = 0 if head is None else head.shape[0]
