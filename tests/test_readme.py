@@ -34,6 +34,9 @@ def test_commands_use_subcommands_options_and_keys_that_exist(page: Path) -> Non
             continue
         assert name in group.commands, words  # type: ignore[attr-defined]
         command = group.commands[name]  # type: ignore[attr-defined]
+        if hasattr(command, "commands"):
+            assert words[2] in command.commands, words
+            command = command.commands[words[2]]
         options = {flag for p in command.params for flag in p.opts}
         for word in words[2:]:
             if word.startswith("--"):

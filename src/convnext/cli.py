@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from functools import partial
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from convnext.cli_networks import networks
+from convnext.cli_parts import Device, Json, print_out
 
 app = typer.Typer(
     name="convnext",
@@ -21,17 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto for the best there is.")]
-
-
-def _print(text: str) -> None:
-    """Prints a result; a reader that has gone away, as `head` does, is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:
@@ -91,8 +82,8 @@ def train(
     except Stopped as stopped:
         print(f"go on with: convnext train --resume --out {shlex.quote(str(stopped))}", file=sys.stderr)
         raise
-    _print(describe_result(judge_run(run.path)))
-    _print(f"report: {write_report(run.path)}")
+    print_out(describe_result(judge_run(run.path)))
+    print_out(f"report: {write_report(run.path)}")
     return 0
 
 
@@ -130,7 +121,7 @@ def evaluate(
         raise UserError("--model, --size and --normalization are for bare weight files; a run knows its own")
     else:
         judged = evaluate_run(run, data, split=split, which=weights)
-    _print(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
+    print_out(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
     return 0
 
 
@@ -152,7 +143,7 @@ def predict(
     found = predict_files(run, files, top=top, device=device)
     text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
     if out is None:
-        _print(text.rstrip("\n"))
+        print_out(text.rstrip("\n"))
     else:
         if any(out.resolve() == p.path.resolve() for p in found):
             raise DataError(f"--out {out} is one of the pictures; give the table a name of its own")
@@ -170,7 +161,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> int:
     """Write RUN/report.html: one file that opens anywhere, offline."""
     from convnext.report.page import write_report
 
-    _print(str(write_report(run)))
+    print_out(str(write_report(run)))
     return 0
 
 
@@ -190,9 +181,11 @@ def doctor(
         found = diagnose(
             data, path_column=path_column, label_column=label_column, split_column=split_column, progress=bar.update
         )
-    _print(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
+    print_out(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
     return 0 if found.ok else 2
 
+
+app.add_typer(networks)
 
 samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
 app.add_typer(samples, name="sample")

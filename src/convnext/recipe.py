@@ -36,10 +36,10 @@ def knob(default: Any, doc: str) -> Any:
 class ModelRecipe:
     """Which network, and its regularisation."""
 
-    name: str = knob("auto", "a name that `convnext.list_models()` gives")
+    name: str = knob("auto", "a name that `convnext models` lists, timm:NAME, or roadmap:REGIME:STEP")
     in_chans: Literal[1, 3, 4] = knob(3, "channels of a picture: 1 gray, 3 RGB, 4 RGBA")
-    stem_patch: Literal["auto", 1, 2, 4] = knob(
-        "auto", "patch size of the stem: 4 (paper), or 1 or 2 for small pictures"
+    stem_patch: Literal["auto", 1, 2, 4, 8, 16] = knob(
+        "auto", "patch size of the stem: 4 (paper; isotropic 16), or a smaller power of 2 for small pictures"
     )
     drop_path: Probability | Auto = knob("auto", "stochastic depth of the last block, linear from 0 (Table 5)")
     layer_scale: NonNegative | Auto = knob("auto", "initial layer scale; 0 for none (Table 5: 1e-6)")

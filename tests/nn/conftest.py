@@ -20,7 +20,7 @@ def _randomise(model: nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if "gamma" in name:
+        if "gamma" in name or name.endswith("grn.weight"):
             noise = 0.3 + 0.1 * noise
         elif name.endswith("bias"):
             noise = 0.1 * noise

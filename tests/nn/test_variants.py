@@ -11,12 +11,19 @@ import torchvision
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from convnext import paper
 from convnext.errors import UserError
 from convnext.nn.create import create_model
-from convnext.nn.variants import MODELS, PUBLISHED, get_spec, list_models
+from convnext.nn.download import locate, starts
+from convnext.nn.published import PUBLISHED
+from convnext.nn.variants import MODELS, get_spec, list_models
+
+NOT_IN_TIMM = {f"official:convnext_iso_{size}_1k_224_ema" for size in ("small", "base", "large")}
+NOT_IN_TIMM |= {"official:convnext_base_1k_384", "official:convnext_large_1k_384"}
+IN_TIMM = [name for name in MODELS if timm.is_model(name)]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IN_TIMM)
 def test_parameter_counts_are_exact(name: str, peer_on_meta: Callable[[str, str], nn.Module]) -> None:
     """The table's count is that of our model, of timm's, and the number torchvision publishes; and the tensors of ours
     and timm's have the same sizes.
@@ -42,32 +49,65 @@ def test_timm_entries_exist_and_fit(entry: str) -> None:
     assert config is not None
     assert config.hf_hub_id == f"timm/{name}"
     assert name.split(".")[0] == PUBLISHED[entry].model
-    assert config.num_classes == 1000
+    assert config.num_classes == PUBLISHED[entry].classes == 1000
+    assert (config.input_size[-1], config.crop_pct) == (PUBLISHED[entry].size, PUBLISHED[entry].crop_ratio)
+    assert config.interpolation == PUBLISHED[entry].interpolation
+    assert (config.crop_mode == "squash") == PUBLISHED[entry].squash
     assert (config.mean, config.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert PUBLISHED[entry].licence.lower().startswith(config.license)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in PUBLISHED if entry.startswith("official:")])
+@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.startswith("official:") and e not in NOT_IN_TIMM])
 def test_official_entries_are_files_that_timm_knows(entry: str) -> None:
     """Each official entry is the address of a file in timm's table, for the same model."""
     model = PUBLISHED[entry].model
     urls = {get_pretrained_cfg(name).url for name in timm.list_pretrained(f"{model}.*")}
-    assert f"https://dl.fbaipublicfiles.com/convnext/{entry.removeprefix('official:')}.pth" in urls
+    assert locate(entry).url in urls
+
+
+@pytest.mark.parametrize("entry", [e for e in PUBLISHED if e.startswith("torchvision:")])
+def test_torchvision_entries_say_what_torchvision_says(entry: str) -> None:
+    """Accuracy and preprocessing are those of torchvision's own table."""
+    weights = torchvision.models.get_model_weights(entry.removeprefix("torchvision:"))["DEFAULT"]
+    assert PUBLISHED[entry].top1 == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    transform = weights.transforms()
+    assert transform.interpolation.value == PUBLISHED[entry].interpolation
+    assert PUBLISHED[entry].crop_ratio == pytest.approx(transform.crop_size[0] / transform.resize_size[0], abs=1e-4)
+
+
+def test_accuracies_of_the_papers_weights_are_the_papers() -> None:
+    """Each accuracy of an official V1 or isotropic entry stands in Table 1 or 2 in the row of its model and size."""
+    table = {(r["model"], r["pretraining"], r["size"]): r["top1"] for r in paper.rows("table1")}
+    table |= {(r["model"], "1k", 224): r["top1"] for r in paper.rows("table2")}
+    letters = {"tiny": "T", "small": "S", "base": "B", "large": "L", "xlarge": "XL"}
+    checked = 0
+    for entry, weights in PUBLISHED.items():
+        if entry.startswith("official:convnext_") and weights.top1 is not None:
+            size = letters[weights.model.rpartition("_")[2]]
+            name = f"ConvNeXt-{size}" + (" (iso.)" if "isotropic" in weights.model else "")
+            assert weights.top1 == table[name, "22k" if "_22k_" in entry else "1k", weights.size], entry
+            checked += 1
+    assert checked == 19
 
 
 def test_every_model_has_a_start_for_fine_tuning() -> None:
     """Every model lists published weights, every entry belongs to a model, and each has a licence."""
     assert all(spec.pretrained for spec in MODELS.values())
-    assert {entry for spec in MODELS.values() for entry in spec.pretrained} == set(PUBLISHED)
+    assert all(PUBLISHED[spec.pretrained[0]].size == 224 for spec in MODELS.values())
+    assert {weights.model for weights in PUBLISHED.values()} == set(MODELS)
+    assert starts("timm:resnet50") == ("timm:resnet50.a1_in1k",)
+    assert starts("roadmap:resnet50:bn-to-ln") == ()
     assert all(published.licence and published.trained_on for published in PUBLISHED.values())
 
 
 def test_models_are_listed_from_small_to_large() -> None:
     """The list is ordered by size, and a pattern filters it."""
-    sizes = [MODELS[name].params for name in list_models()]
-    assert sizes == sorted(sizes)
-    assert len(sizes) == 9
-    assert list_models("*_*o") == ["convnext_atto", "convnext_femto", "convnext_pico", "convnext_nano"]
+    assert len(list_models()) == 20
+    for family in ("convnext_[!i]*", "convnext_isotropic_*", "convnextv2_*"):
+        sizes = [MODELS[name].params for name in list_models(family)]
+        assert sizes == sorted(sizes)
+        assert len(sizes) >= 3
+    assert list_models("convnext_*o") == ["convnext_atto", "convnext_femto", "convnext_pico", "convnext_nano"]
     assert list_models("resnet*") == []
 
 
@@ -77,7 +117,7 @@ def test_models_are_listed_from_small_to_large() -> None:
 )
 def test_a_misspelt_name_is_answered_with_the_right_one(name: str, meant: str) -> None:
     """The error names what was asked for, the model probably meant, and all that there are."""
-    with pytest.raises(UserError, match=f'"{name}" is not known. Did you mean "{meant}".*convnext_xlarge'):
+    with pytest.raises(UserError, match=f'"{name}" is not known. Did you mean "{meant}".*convnextv2_huge'):
         get_spec(name)
 
 

@@ -193,7 +193,9 @@ def test_rates_of_a_recipe_start_low_and_end_at_nothing() -> None:
 
 def test_pictures_grow_over_three_quarters_of_the_run() -> None:
     """From the start size to the full one in whole steps; without a smaller start the size never changes."""
-    recipe = override(Recipe(), {"data.start_size": 64, "data.size": 96, "model.stem_patch": 4})
+    recipe = override(
+        Recipe(), {"model.name": "convnext_atto", "data.start_size": 64, "data.size": 96, "model.stem_patch": 4}
+    )
     sizes = [size_at(recipe, epoch, 40) for epoch in range(40)]
     assert sizes == [64] * 15 + [80] * 15 + [96] * 10
     same = override(recipe, {"data.start_size": 96})

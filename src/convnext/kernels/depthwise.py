@@ -66,7 +66,8 @@ def uses_fast_backward(x: Tensor, weight: Tensor) -> bool:
     """Whether the fast backward applies: batches on the CPU, square odd kernels, and a gradient that is asked for."""
     k_h, k_w = weight.shape[-2:]
     fits = x.ndim == 4 and k_h == k_w and k_h % 2 == 1 and weight.shape[1] == 1
-    return fits and x.device.type == "cpu" and torch.is_grad_enabled()
+    exporting = torch.compiler.is_exporting()  # an exported graph holds stock operators only
+    return fits and x.device.type == "cpu" and torch.is_grad_enabled() and not exporting
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -88,13 +89,13 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)` with the fast backward where it pays.
+    """`nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)` with the fast backward where it applies.
 
     Parameters and their names are those of `nn.Conv2d`.
     """
 
-    def __init__(self, dim: int, kernel_size: int = 7) -> None:
-        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+    def __init__(self, dim: int, kernel_size: int = 7, *, bias: bool = True) -> None:
+        super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return depthwise_conv2d(x, self.weight, self.bias)

@@ -1,16 +1,69 @@
-"""From a name to a network."""
+"""From a name to a network.
+
+Three kinds of names: a model of the table ("convnext_tiny"), one of timm's ("timm:resnet50"), and a step of the roadmap
+("roadmap:resnet50:patchify-stem", shrunken as "roadmap:resnet50:patchify-stem:0.25").
+"""
 
 from __future__ import annotations
 
-from convnext.errors import UserError
-from convnext.nn.convnext import ConvNeXt
-from convnext.nn.download import tell
-from convnext.nn.initialize import init_fan_in
-from convnext.nn.variants import get_spec
-from convnext.nn.weights import load_pretrained
+from dataclasses import dataclass
+from typing import Any
 
-STEM_PATCHES = (1, 2, 4)
+from convnext.errors import UserError, WeightsError
+from convnext.nn import roadmap
+from convnext.nn.convnext import ConvNeXt, Form
+from convnext.nn.download import find_weights, tell
+from convnext.nn.initialize import init_fan_in
+from convnext.nn.network import Network
+from convnext.nn.variants import get_spec
+from convnext.nn.weights import load_pretrained, read_state
+
+TIMM = "timm:"
+ROADMAP = "roadmap:"
 INITS = ("paper", "fan_in")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What must be known of a model before it is built.
+
+    Attributes:
+        stem_patches: patch sizes that the stem may have; the last one is the model's own.
+        stride: pixels to one position of the last map, with the model's own stem.
+        layer_scale: initial layer scale; 0 where the model has none.
+        width: channels of its first stage; None for timm's networks and the roadmap's, whose steps must start alike.
+        fixed_size: the one picture size of a network that has one, pixels.
+        published: whether pretrained weights may exist.
+    """
+
+    stem_patches: tuple[int, ...]
+    stride: int
+    layer_scale: float
+    width: int | None
+    fixed_size: int | None = None
+    published: bool = True
+
+    @property
+    def stem_patch(self) -> int:
+        """The model's own patch size."""
+        return self.stem_patches[-1]
+
+
+def outline(name: str) -> Outline:
+    """What must be known of a model before it is built.
+
+    Raises:
+        UserError: no model has this name.
+    """
+    if name.startswith(TIMM):
+        from convnext.nn.baselines import fixed_size
+
+        return Outline((4,), 32, 0.0, None, fixed_size(name.removeprefix(TIMM)))
+    if name.startswith(ROADMAP):
+        _, design = roadmap.parse(name)
+        return Outline((4,), 32, 1e-6 if design.separate_downsampling else 0.0, None, published=False)
+    spec = get_spec(name)
+    return Outline(spec.stem_patches, spec.stem_patch * 2 ** (len(spec.dims) - 1), spec.layer_scale, spec.dims[0])
 
 
 def create_model(
@@ -19,27 +72,32 @@ def create_model(
     num_classes: int = 1000,
     in_chans: int = 3,
     drop_path: float = 0.0,
-    layer_scale: float = 1e-6,
+    layer_scale: float | None = None,
     head_init_scale: float = 1.0,
     init: str = "paper",
-    stem_patch: int = 4,
+    stem_patch: int | None = None,
+    form: Form = "linear",
     output_norms: bool = False,
     checkpointing: bool = False,
+    size: int | None = None,
     weights: str | None = None,
-) -> ConvNeXt:
-    """Builds a model of the table, with random or given weights.
+) -> Network:
+    """Builds a network, with random or given weights.
 
     Args:
-        name: a name of `list_models()`.
+        name: a name of `list_models()`, "timm:NAME", or "roadmap:REGIME:STEP" with ":SCALE" if shrunken.
         num_classes: size of the head; 0 leaves it out.
         in_chans: channels of the pictures.
         drop_path: stochastic depth of the last block, from 0 up to below 1.
-        layer_scale: initial value of each block's `gamma`; 0 leaves it out.
+        layer_scale: initial value of each block's `gamma`; 0 leaves it out; None for the model's own.
         head_init_scale: factor on the head's initial weights.
-        init: "paper" for a normal of deviation 0.02 (Table 5), "fan_in" for `initialize.init_fan_in`.
-        stem_patch: patch size of the stem: 4 as in the paper, 1 or 2 for small pictures.
+        init: "paper" for a normal of deviation 0.02 (Table 5), "fan_in" for `initialize.init_fan_in`; not for
+            timm's networks, which have their own.
+        stem_patch: patch size of the stem; None for the model's own (4, isotropic 16), smaller for small pictures.
+        form: "linear" or "conv", two ways to compute a ConvNeXt block's 1x1 convolutions with the same result.
         output_norms: a LayerNorm on each map that `features` returns.
         checkpointing: recompute the blocks in the backward pass, to save memory.
+        size: side of the pictures, for those of timm's networks that have one size (ViT, Swin).
         weights: None or "none" for random weights, "auto", a file, or an entry such as "timm:convnext_tiny.fb_in1k".
             A download, and what was loaded, are told on stderr.
 
@@ -47,32 +105,73 @@ def create_model(
         UserError: an argument is out of range, or the name is not known.
         WeightsError: the weights cannot be had or do not fit.
     """
-    spec = get_spec(name)
+    known = outline(name)
+    patch = known.stem_patch if stem_patch is None else stem_patch
+    scale = known.layer_scale if layer_scale is None else layer_scale
     _check("num_classes", num_classes, num_classes >= 0, "must be at least 0")
     _check("in_chans", in_chans, in_chans >= 1, "must be at least 1")
     _check("drop_path", drop_path, 0.0 <= drop_path < 1.0, "must be at least 0 and below 1")
-    _check("layer_scale", layer_scale, layer_scale >= 0.0, "must be at least 0")
-    _check("stem_patch", stem_patch, stem_patch in STEM_PATCHES, f"must be one of {STEM_PATCHES}")
+    _check("layer_scale", scale, scale >= 0.0, "must be at least 0")
+    _check("stem_patch", patch, patch in known.stem_patches, f"must be one of {known.stem_patches}")
+    if form not in ("linear", "conv"):
+        raise UserError(f'form is "{form}"; it must be "linear" or "conv"')
     _check("init", init, init in INITS, f"must be one of {INITS}")
-    model = ConvNeXt(
-        spec.depths,
-        spec.dims,
-        in_chans=in_chans,
-        num_classes=num_classes,
-        drop_path=drop_path,
-        layer_scale=layer_scale,
-        head_init_scale=head_init_scale,
-        stem_patch=stem_patch,
-        output_norms=output_norms,
-        checkpointing=checkpointing,
-    )
+    if name.startswith(TIMM):
+        if init != "paper":
+            raise UserError(f'init is "{init}"; {name} is initialised by timm: leave init out, or "paper"')
+        return _baseline(
+            name, weights, head_init_scale, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path,
+            checkpointing=checkpointing, size=size,
+        )  # fmt: skip
+    model = _build(
+        name, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path, layer_scale=scale, stem_patch=patch,
+        form=form, output_norms=output_norms, checkpointing=checkpointing,
+    )  # fmt: skip
     if init == "fan_in":
         init_fan_in(model)
+    _scale_head(model, head_init_scale)
     if weights is not None:
         report = load_pretrained(model, name, weights, tell)
         if report is not None:
             tell(str(report))
     return model
+
+
+def _baseline(name: str, weights: str | None, head_init_scale: float, **settings: Any) -> Network:
+    """One of timm's networks; timm itself loads its weights."""
+    from convnext.nn.baselines import Baseline
+
+    found = None if weights is None else find_weights(name, weights, tell)
+    state = None if found is None else read_state(found.path)
+    try:
+        model = Baseline(name.removeprefix(TIMM), state=state, **settings)
+    except WeightsError as error:
+        raise WeightsError(f"{found.source}: {error}" if found else str(error)) from None
+    if model.trained_classes in (None, 0) or model.trained_classes != model.num_classes:
+        _scale_head(model, head_init_scale)
+    if found is not None:
+        tell(f"{found.source}: {model.loaded}")
+    return model
+
+
+def _scale_head(model: Network, factor: float) -> None:
+    if factor != 1:
+        for parameter in model.classifier().parameters():
+            parameter.data.mul_(factor)
+
+
+def _build(name: str, **settings: Any) -> Network:
+    """A ConvNeXt of the table, or a network of the roadmap."""
+    if not name.startswith(ROADMAP):
+        spec = get_spec(name)
+        return ConvNeXt(spec.depths, spec.dims, stem_norm=spec.stem_norm, grn=spec.grn, **settings)
+    design = roadmap.parse(name)[1]
+    if design.separate_downsampling:
+        return ConvNeXt(design.depths, design.dims, **settings)
+    if settings["output_norms"]:
+        raise UserError(f"output_norms: {name} is not a ConvNeXt and has none")
+    taken = ("in_chans", "num_classes", "drop_path", "checkpointing")
+    return roadmap.RoadNet(design, **{key: settings[key] for key in taken})
 
 
 def _check(key: str, value: float | str, good: bool, rule: str) -> None:

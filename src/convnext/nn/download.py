@@ -28,7 +28,8 @@ from urllib.parse import urlsplit
 import torch
 
 from convnext.errors import WeightsError
-from convnext.nn.variants import PUBLISHED, get_spec
+from convnext.nn.published import PUBLISHED
+from convnext.nn.variants import get_spec
 
 TIMEOUT = 5.0  # seconds without an answer
 OFFICIAL_URL = "https://dl.fbaipublicfiles.com/convnext"
@@ -107,13 +108,13 @@ def find_weights(model_name: str, weights: str, say: Callable[[str], None] = tel
         return _first_within_reach(model_name, say)
     if weights.partition(":")[0] in PLACES:
         remote = locate(weights)
-        return Found(find_cached(remote) or _fetch_or_explain(remote, say), weights)
+        return Found(find_cached(remote) or fetch_or_explain(remote, say), weights)
     path = Path(weights).expanduser()
     if not weights or not path.exists():
         what = "an address is not fetched; download the file yourself" if "://" in weights else "there is no such file"
         raise WeightsError(
             f'weights "{weights}": {what}. Give a path, "auto", "none", or an entry such as '
-            f'"{get_spec(model_name).pretrained[0]}"'
+            '"timm:convnext_tiny.fb_in1k"'
         )
     return Found(path, weights)
 
@@ -129,10 +130,34 @@ def locate(entry: str) -> Remote:
 
         repo = f"timm/{name}"
         return Remote(entry, hf_hub_url(repo, TIMM_FILE), folder / f"timm_{name}.safetensors", hub=repo)
-    url = _torchvision_url(entry, name) if place == "torchvision" else f"{OFFICIAL_URL}/{name}.pth"
+    url = _torchvision_url(entry, name) if place == "torchvision" else _official_url(name)
     file = url.rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", file)
     return Remote(entry, url, folder / file, sha256=digits.group(1) if digits else "")
+
+
+def _official_url(name: str) -> str:
+    """V1 files lie together, V2 files in a folder for what they were trained on."""
+    if not name.startswith("convnextv2_"):
+        return f"{OFFICIAL_URL}/{name}.pth"
+    return f"{OFFICIAL_URL}/convnextv2/{'im22k' if '_22k_' in name else 'im1k'}/{name}.pt"
+
+
+def starts(model_name: str) -> tuple[str, ...]:
+    """Entries of published weights for a model, the best start for fine-tuning first; none for a step of the roadmap.
+
+    Raises:
+        UserError: no model has this name.
+    """
+    if model_name.startswith("roadmap:"):
+        return ()
+    if not model_name.startswith("timm:"):
+        return get_spec(model_name).pretrained
+    from convnext.nn.baselines import timm_config
+
+    config = timm_config(model_name.removeprefix("timm:"))
+    hub = None if config is None else config.hf_hub_id
+    return (f"timm:{hub.removeprefix('timm/')}",) if hub and hub.startswith("timm/") else ()
 
 
 def _torchvision_url(entry: str, name: str) -> str:
@@ -170,7 +195,7 @@ def _hub_cache() -> Path:
 def _first_within_reach(model_name: str, say: Callable[[str], None]) -> Found | None:
     reasons: list[str] = []
     silent: set[str] = set()  # hosts that did not answer; they are not asked again
-    for entry in get_spec(model_name).pretrained:
+    for entry in starts(model_name):
         remote = locate(entry)
         host = urlsplit(remote.url).netloc
         try:
@@ -182,12 +207,13 @@ def _first_within_reach(model_name: str, say: Callable[[str], None]) -> Found | 
             continue
         if path is not None:
             return Found(path, entry)
-    why = "; ".join(reasons)
+    why = "; ".join(reasons) or "none are published for it"
     say(f"no pretrained weights for {model_name} within reach, so it keeps its random weights ({why})")
     return None
 
 
-def _fetch_or_explain(remote: Remote, say: Callable[[str], None]) -> Path:
+def fetch_or_explain(remote: Remote, say: Callable[[str], None]) -> Path:
+    """Downloads published weights; when that fails, says what to download and where to put it."""
     try:
         return fetch(remote, say)
     except WeightsError as error:

@@ -11,18 +11,17 @@ from __future__ import annotations
 from torch import nn
 
 from convnext.kernels.depthwise import DepthwiseConv2d
-from convnext.nn.convnext import ConvNeXt
 
 
-def init_fan_in(model: ConvNeXt) -> None:
-    """Draws stem and stages anew, so that linear layers and convolutions keep the scale of their input; in place.
+def init_fan_in(model: nn.Module) -> None:
+    """Draws `stem` and `stages` anew, so that linear layers and convolutions keep the scale of their input; in place.
 
     A truncated normal of variance 1 / (weights per output), as LeCun et al. (1998) recommend; depthwise kernels have 1
     added in their centre, so that a block starts from the map itself and not from a random blur of it. Biases are 0.
     Norms, layer scale and the head stay as they are. For blocks that take part at once set layer scale to 1.
     """
-    for part in (model.stem, model.stages):
-        for layer in part.modules():
+    for part in ("stem", "stages"):
+        for layer in model.get_submodule(part).modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 _draw(layer)
 

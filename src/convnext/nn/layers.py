@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -44,3 +48,49 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p:.3f}"
+
+
+class GlobalResponseNorm(nn.Module):
+    """Global response normalisation (Woo et al., ConvNeXt V2, 2023, section 3.2): (N, H, W, C) -> (N, H, W, C).
+
+    With g_c the Euclidean norm of channel c over all positions, x becomes x + weight * x * g_c / mean(g) + bias:
+    channels compete. Both parameters (C,) start at 0, so a new layer changes nothing.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (N, 1, 1, C)
+        share = response / (response.mean(-1, keepdim=True) + self.eps)
+        return torch.addcmul(self.bias, self.weight, x * share) + x
+
+
+def run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
+    """`module(x)` that keeps no activation and computes them anew in the backward pass.
+
+    The second pass leaves the running statistics of batch norms as they were: they count every picture once.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    out: Tensor
+    if norms:
+        out = checkpoint(
+            module, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _kept_statistics(norms))
+        )
+    else:
+        out = checkpoint(module, x, use_reentrant=False)
+    return out
+
+
+@contextlib.contextmanager
+def _kept_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    """Puts the statistics back afterwards; both passes must save the same tensors, so tracking stays switched on."""
+    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)

@@ -1,7 +1,8 @@
-"""The table of models, and the table of published weights that suit them.
+"""The table of models.
 
-Sizes T to XL are those of the paper (section 3, Table 9 and 12); atto to nano are the smaller ones that timm added. A
-test recomputes every parameter count.
+Sizes T to XL are those of the paper (section 3, Tables 9 and 12), the isotropic ones of its section 3.3 (Table 2); atto
+to nano are the smaller ones that timm added; ConvNeXt V2 is of Woo et al., CVPR 2023 (Appendix A.1). A test recomputes
+every number.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fnmatch
 from dataclasses import dataclass
 
 from convnext.errors import UserError
+from convnext.nn.published import starts_for
 
 
 @dataclass(frozen=True)
@@ -22,92 +24,81 @@ class ModelSpec:
         depths: blocks in each stage.
         dims: channels of each stage.
         params: number of parameters with 1000 classes and 3 input channels.
-        pretrained: keys of `PUBLISHED`, the best general-purpose start for fine-tuning first.
+        gmacs: billions of multiply-accumulates of convolutions and linear layers for one picture of 224 x 224.
+        stem_patch: patch size of the stem.
+        layer_scale: initial layer scale; 0 for none.
+        stem_norm: LayerNorm after the stem.
+        grn: global response normalisation in every block.
     """
 
     name: str
     depths: tuple[int, ...]
     dims: tuple[int, ...]
     params: int
-    pretrained: tuple[str, ...]
+    gmacs: float
+    stem_patch: int = 4
+    layer_scale: float = 1e-6
+    stem_norm: bool = True
+    grn: bool = False
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """Keys of `PUBLISHED`, the best general-purpose start for fine-tuning first."""
+        return starts_for(self.name)
+
+    @property
+    def stem_patches(self) -> tuple[int, ...]:
+        """Patch sizes that the stem may have: the model's own, and smaller ones for small pictures."""
+        return tuple(p for p in (1, 2, 4, 8, 16) if p <= self.stem_patch)
 
 
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Weights that somebody published: the model, what they were trained on, the licence that the publisher gives.
-
-    All of them were trained on pictures normalised with the ImageNet mean and deviation.
-    """
-
-    model: str
-    trained_on: str
-    licence: str
+def _v1(size: str, depths: tuple[int, ...], width: int, params: int, gmacs: float) -> ModelSpec:
+    return ModelSpec(f"convnext_{size}", depths, _doubling(width), params, gmacs)
 
 
-_IN1K = "ImageNet-1k"
-_IN12K = "ImageNet-12k, then ImageNet-1k"
-_IN22K = "ImageNet-22k, then ImageNet-1k"
-_APACHE = "Apache-2.0"
-_META = "MIT"
-_META_TIMM = "Apache-2.0 as repackaged by timm (MIT from the paper's authors)"
-_BSD = "BSD-3-Clause"
-
-# In the order in which they are tried: more training data first. "official" files carry the licence of the paper's
-# repository, "timm" ones what timm's own table states, "torchvision" ones the licence of torchvision.
-PUBLISHED: dict[str, PublishedWeights] = {
-    "timm:convnext_atto.d2_in1k": PublishedWeights("convnext_atto", _IN1K, _APACHE),
-    "timm:convnext_femto.d1_in1k": PublishedWeights("convnext_femto", _IN1K, _APACHE),
-    "timm:convnext_pico.d1_in1k": PublishedWeights("convnext_pico", _IN1K, _APACHE),
-    "timm:convnext_nano.in12k_ft_in1k": PublishedWeights("convnext_nano", _IN12K, _APACHE),
-    "timm:convnext_nano.d1h_in1k": PublishedWeights("convnext_nano", _IN1K, _APACHE),
-    "timm:convnext_tiny.in12k_ft_in1k": PublishedWeights("convnext_tiny", _IN12K, _APACHE),
-    "timm:convnext_tiny.fb_in22k_ft_in1k": PublishedWeights("convnext_tiny", _IN22K, _META_TIMM),
-    "official:convnext_tiny_22k_1k_224": PublishedWeights("convnext_tiny", _IN22K, _META),
-    "official:convnext_tiny_1k_224_ema": PublishedWeights("convnext_tiny", _IN1K, _META),
-    "torchvision:convnext_tiny": PublishedWeights("convnext_tiny", _IN1K, _BSD),
-    "timm:convnext_small.in12k_ft_in1k": PublishedWeights("convnext_small", _IN12K, _APACHE),
-    "timm:convnext_small.fb_in22k_ft_in1k": PublishedWeights("convnext_small", _IN22K, _META_TIMM),
-    "official:convnext_small_22k_1k_224": PublishedWeights("convnext_small", _IN22K, _META),
-    "official:convnext_small_1k_224_ema": PublishedWeights("convnext_small", _IN1K, _META),
-    "torchvision:convnext_small": PublishedWeights("convnext_small", _IN1K, _BSD),
-    "timm:convnext_base.fb_in22k_ft_in1k": PublishedWeights("convnext_base", _IN22K, _META_TIMM),
-    "official:convnext_base_22k_1k_224": PublishedWeights("convnext_base", _IN22K, _META),
-    "official:convnext_base_1k_224_ema": PublishedWeights("convnext_base", _IN1K, _META),
-    "torchvision:convnext_base": PublishedWeights("convnext_base", _IN1K, _BSD),
-    "timm:convnext_large.fb_in22k_ft_in1k": PublishedWeights("convnext_large", _IN22K, _META_TIMM),
-    "official:convnext_large_22k_1k_224": PublishedWeights("convnext_large", _IN22K, _META),
-    "official:convnext_large_1k_224_ema": PublishedWeights("convnext_large", _IN1K, _META),
-    "torchvision:convnext_large": PublishedWeights("convnext_large", _IN1K, _BSD),
-    "timm:convnext_xlarge.fb_in22k_ft_in1k": PublishedWeights("convnext_xlarge", _IN22K, _META_TIMM),
-    "official:convnext_xlarge_22k_1k_224_ema": PublishedWeights("convnext_xlarge", _IN22K, _META),
-}
+def _v2(size: str, depths: tuple[int, ...], width: int, params: int, gmacs: float) -> ModelSpec:
+    return ModelSpec(f"convnextv2_{size}", depths, _doubling(width), params, gmacs, layer_scale=0.0, grn=True)
 
 
-def _spec(name: str, depths: tuple[int, ...], width: int, params: int) -> ModelSpec:
-    """A spec whose channels double from stage to stage, as in all sizes of the paper."""
-    dims = tuple(width * 2**i for i in range(len(depths)))
-    pretrained = tuple(entry for entry, published in PUBLISHED.items() if published.model == name)
-    return ModelSpec(name, depths, dims, params, pretrained)
+def _isotropic(size: str, depth: int, dim: int, params: int, gmacs: float, layer_scale: float) -> ModelSpec:
+    name = f"convnext_isotropic_{size}"
+    return ModelSpec(name, (depth,), (dim,), params, gmacs, 16, layer_scale, stem_norm=False)
+
+
+def _doubling(width: int) -> tuple[int, ...]:
+    """Channels that double from stage to stage, as in all hierarchical networks here."""
+    return (width, 2 * width, 4 * width, 8 * width)
 
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        _spec("convnext_atto", (2, 2, 6, 2), 40, 3_695_520),
-        _spec("convnext_femto", (2, 2, 6, 2), 48, 5_217_784),
-        _spec("convnext_pico", (2, 2, 6, 2), 64, 9_045_672),
-        _spec("convnext_nano", (2, 2, 8, 2), 80, 15_593_560),
-        _spec("convnext_tiny", (3, 3, 9, 3), 96, 28_589_128),
-        _spec("convnext_small", (3, 3, 27, 3), 96, 50_223_688),
-        _spec("convnext_base", (3, 3, 27, 3), 128, 88_591_464),
-        _spec("convnext_large", (3, 3, 27, 3), 192, 197_767_336),
-        _spec("convnext_xlarge", (3, 3, 27, 3), 256, 350_196_968),
+        _v1("atto", (2, 2, 6, 2), 40, 3_695_520, 0.55),
+        _v1("femto", (2, 2, 6, 2), 48, 5_217_784, 0.78),
+        _v1("pico", (2, 2, 6, 2), 64, 9_045_672, 1.37),
+        _v1("nano", (2, 2, 8, 2), 80, 15_593_560, 2.45),
+        _v1("tiny", (3, 3, 9, 3), 96, 28_589_128, 4.46),
+        _v1("small", (3, 3, 27, 3), 96, 50_223_688, 8.68),
+        _v1("base", (3, 3, 27, 3), 128, 88_591_464, 15.35),
+        _v1("large", (3, 3, 27, 3), 192, 197_767_336, 34.36),
+        _v1("xlarge", (3, 3, 27, 3), 256, 350_196_968, 60.92),
+        _isotropic("small", 18, 384, 22_308_712, 4.29, 0.0),
+        _isotropic("base", 18, 768, 87_083_752, 16.90, 0.0),
+        _isotropic("large", 36, 1024, 305_942_504, 59.70, 1e-6),
+        _v2("atto", (2, 2, 6, 2), 40, 3_708_400, 0.55),
+        _v2("femto", (2, 2, 6, 2), 48, 5_233_240, 0.78),
+        _v2("pico", (2, 2, 6, 2), 64, 9_066_280, 1.37),
+        _v2("nano", (2, 2, 8, 2), 80, 15_623_800, 2.45),
+        _v2("tiny", (3, 3, 9, 3), 96, 28_635_496, 4.46),
+        _v2("base", (3, 3, 27, 3), 128, 88_717_800, 15.35),
+        _v2("large", (3, 3, 27, 3), 192, 197_956_840, 34.36),
+        _v2("huge", (3, 3, 27, 3), 352, 660_289_640, 114.92),
     )
 }
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a shell pattern such as "*tiny*", from small to large."""
+    """Names of the models that match a shell pattern such as "*tiny*", from small to large within each family."""
     return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
 
 

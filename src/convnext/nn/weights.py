@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from convnext.nn.convnext import ConvNeXt, resample_stem
 from convnext.nn.download import find_weights, resolve_weights
 from convnext.nn.files import read_model, read_state, save_model
 from convnext.nn.formats import FORMATS, detect_format, from_native, to_native
+from convnext.nn.network import Network
 from convnext.nn.variants import MODELS
 
 __all__ = [
@@ -79,8 +81,8 @@ def _times(shape: Shape) -> str:
     return f"{shape[0]} channel{'s' if shape[0] > 1 else ''} of {shape[1]}x{shape[2]}"
 
 
-def load_state(model: ConvNeXt, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
-    """Loads weights of any known format into a model.
+def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Loads weights into a network: those of any known format into a ConvNeXt, its own ones into another network.
 
     A head of another size stays as initialised. A stem of another patch size or number of channels is resampled. Both
     are said in the report. All or nothing: when something else differs, the model is left untouched.
@@ -94,6 +96,8 @@ def load_state(model: ConvNeXt, state: Mapping[str, Tensor], *, source: str) -> 
         WeightsError: weights of another model, or an incomplete file.
     """
     _refuse_odd(state, source)
+    if not isinstance(model, ConvNeXt):
+        return _load_same(model, state, source)
     try:
         format = detect_format(state)
         native = to_native(state, format)
@@ -124,6 +128,21 @@ def _refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
             raise WeightsError(
                 f"{source}: {name} holds values that are not finite; training went wrong or it is damaged"
             )
+
+
+def _load_same(model: Network, state: Mapping[str, Tensor], source: str) -> LoadReport:
+    """Loads the tensors that a network of the same kind saved; all names and shapes must agree."""
+    wanted = model.state_dict()
+    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    misfits = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
+    if missing or unexpected or misfits:
+        some = ", ".join([*missing, *unexpected, *misfits][:4])
+        raise WeightsError(
+            f"{source}: the weights of another network: {len(missing)} tensors are missing, {len(unexpected)} are not "
+            f"part of the model, {len(misfits)} have another shape, such as {some}"
+        )
+    model.load_state_dict(dict(state))
+    return LoadReport(source, "convnext", tuple(wanted), (), (), ())
 
 
 def _fit(
@@ -169,7 +188,7 @@ def _what_differs(
     misfits: set[str],
 ) -> str:
     found_sizes, wanted_sizes = _sizes(native), _sizes(wanted)
-    if found_sizes != wanted_sizes and found_sizes[0]:
+    if found_sizes != wanted_sizes and found_sizes.depths:
         return (
             f"weights of another model. The file holds {_describe(*found_sizes)}; the model is "
             f"{_describe(*wanted_sizes)}. Choose that model, or other weights"
@@ -187,8 +206,14 @@ def _what_differs(
     return f"the file is incomplete or of an altered model: {'; '.join(lines[:5])}{more}"
 
 
-def _sizes(native: Mapping[str, Tensor]) -> tuple[Shape, Shape]:
-    """Depths and dims, guessed from our names and the shapes."""
+class _Sizes(NamedTuple):
+    depths: Shape
+    dims: Shape
+    grn: bool
+
+
+def _sizes(native: Mapping[str, Tensor]) -> _Sizes:
+    """Depths, dims and kind, guessed from our names and the shapes."""
     depths: dict[int, int] = {}
     dims: dict[int, int] = {}
     for name, tensor in native.items():
@@ -197,15 +222,27 @@ def _sizes(native: Mapping[str, Tensor]) -> tuple[Shape, Shape]:
             stage, block = int(match.group(1)), int(match.group(2))
             depths[stage] = max(depths.get(stage, 0), block + 1)
             dims[stage] = tensor.shape[0] if tensor.dim() else 0
-    return tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims))
+    grn = any(".grn." in name for name in native)
+    return _Sizes(tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims)), grn)
 
 
-def _describe(depths: Shape, dims: Shape) -> str:
-    names = [f"{spec.name}, " for spec in MODELS.values() if (spec.depths, spec.dims) == (depths, dims)]
-    return f"{''.join(names)}depths {depths}, dims {dims}"
+def _describe(depths: Shape, dims: Shape, grn: bool) -> str:
+    name = name_of_sizes(depths, dims, grn)
+    return f"{name + ', ' if name else ''}depths {depths}, dims {dims}{', with response normalisation' if grn else ''}"
 
 
-def load_pretrained(model: ConvNeXt, model_name: str, weights: str, say: Callable[[str], None]) -> LoadReport | None:
+def name_of_sizes(depths: Shape, dims: Shape, grn: bool) -> str:
+    """The model of the table that has these sizes, or ""."""
+    fitting = [s.name for s in MODELS.values() if (s.depths, s.dims, s.grn) == (depths, dims, grn)]
+    return fitting[0] if fitting else ""
+
+
+def model_of(state: Mapping[str, Tensor]) -> str:
+    """The model of the table that a state in our names is of, or "" for one of other sizes."""
+    return name_of_sizes(*_sizes(state))
+
+
+def load_pretrained(model: Network, model_name: str, weights: str, say: Callable[[str], None]) -> LoadReport | None:
     """Loads the weights that the user asked for.
 
     Args:

@@ -12,9 +12,9 @@ from torch import Tensor
 from convnext.data.loader import Preprocessing
 from convnext.data.transforms import normalization
 from convnext.errors import RunError, UserError, WeightsError
-from convnext.nn.convnext import ConvNeXt
-from convnext.nn.create import create_model
+from convnext.nn.create import ROADMAP, TIMM, create_model
 from convnext.nn.formats import detect_format, to_native
+from convnext.nn.network import Network
 from convnext.nn.weights import load_state, read_model
 from convnext.run.folder import RunFolder, open_run
 
@@ -23,7 +23,7 @@ from convnext.run.folder import RunFolder, open_run
 class Loaded:
     """A network with what belongs to it. `classes` is empty for a bare weight file."""
 
-    model: ConvNeXt
+    model: Network
     path: Path
     classes: tuple[str, ...]
     multi_label: bool
@@ -31,7 +31,7 @@ class Loaded:
     config: dict[str, Any]
 
 
-def load(source: str | Path) -> ConvNeXt:
+def load(source: str | Path) -> Network:
     """The network of a run folder or of one of its model files, in eval mode.
 
     Its attributes `classes`, `multi_label` and `preprocessing` say what its outputs mean and what it must be shown:
@@ -95,7 +95,7 @@ def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
         shape = config["model"]
         model = create_model(
             shape["name"], num_classes=shape["num_classes"], in_chans=shape["in_chans"],
-            stem_patch=shape["stem_patch"], layer_scale=shape["layer_scale"],
+            stem_patch=shape["stem_patch"], layer_scale=shape["layer_scale"], size=shape.get("size"),
         )  # fmt: skip
         seen = config["preprocessing"]
         preprocessing = Preprocessing(
@@ -122,26 +122,42 @@ def _bare(
     size: int,
     normalization_name: str,
 ) -> Loaded:
-    """Weights of any known format, for a data set whose classes are in the order of their outputs."""
+    """Bare weights, for a data set whose classes are in the order of their outputs."""
+    model = _bare_network(path, state, model_name, len(classes), size)
+    model.eval()
+    mean, std = normalization(normalization_name, model.in_chans)
+    ratio = 1.0 if size >= 384 else 0.875
+    preprocessing = Preprocessing(size, ratio, "bicubic", mean, std, model.in_chans)
+    described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
+    return Loaded(model, path, classes, False, preprocessing, described)
+
+
+def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, classes: int, size: int) -> Network:
+    """The network that bare weights are of: timm's own names, or for a ConvNeXt those of any known format."""
+    if model_name.startswith(TIMM):
+        from convnext.nn.baselines import Baseline
+
+        peer = Baseline(model_name.removeprefix(TIMM), num_classes=classes, size=size, state=state)
+        _check_outputs(path, peer.trained_classes or 0, classes)
+        return peer
+    if model_name.startswith(ROADMAP):
+        model = create_model(model_name, num_classes=classes)
+        load_state(model, state, source=str(path))
+        return model
     native = to_native(state, detect_format(state))
     head = native.get("head.weight")
-    outputs = 0 if head is None else head.shape[0]
-    if outputs != len(classes):
-        raise WeightsError(
-            f"{path} has {outputs} outputs, the data has {len(classes)} classes; both must agree to be compared"
-        )
+    _check_outputs(path, 0 if head is None else head.shape[0], classes)
     stem = native.get("stem.conv.weight")
     if stem is None:
         raise WeightsError(f"{path} is incomplete: it has no stem (stem.conv.weight); download or save it again")
-    in_chans, patch = stem.shape[1], stem.shape[-1]
-    model = create_model(model_name, num_classes=outputs, in_chans=in_chans, stem_patch=patch)
+    model = create_model(model_name, num_classes=classes, in_chans=stem.shape[1], stem_patch=stem.shape[-1])
     load_state(model, state, source=str(path))
-    model.eval()
-    mean, std = normalization(normalization_name, in_chans)
-    ratio = 1.0 if size >= 384 else 0.875
-    preprocessing = Preprocessing(size, ratio, "bicubic", mean, std, in_chans)
-    described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
-    return Loaded(model, path, classes, False, preprocessing, described)
+    return model
+
+
+def _check_outputs(path: Path, outputs: int, classes: int) -> None:
+    if outputs != classes:
+        raise WeightsError(f"{path} has {outputs} outputs, the data has {classes} classes; both must agree to be compared")
 
 
 def weights_of(run: RunFolder, which: str = "auto") -> Path:

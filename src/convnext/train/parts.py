@@ -18,12 +18,9 @@ from convnext.data.loader import Collate, EvalPictures, Preprocessing, TrainPict
 from convnext.data.sources import Dataset
 from convnext.data.transforms import normalization, train_short_side
 from convnext.errors import DataError, RecipeError
-from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.download import find_weights
-from convnext.nn.weights import load_state, read_state
+from convnext.nn.network import Network
 from convnext.recipe import Recipe
-from convnext.run.record import say
 from convnext.tasks.classify import class_weights, task_for
 from convnext.tasks.task import Task
 from convnext.train.groups import weight_decay_groups
@@ -40,20 +37,16 @@ class Parts:
     collate: Collate
 
 
-def build_model(recipe: Recipe, dataset: Dataset) -> ConvNeXt:
+def build_model(recipe: Recipe, dataset: Dataset) -> Network:
     """The recipe's network for the data's classes, with seeded or pretrained weights."""
     torch.manual_seed(recipe.train.seed)
     init = "paper" if recipe.model.init == "auto" else recipe.model.init  # the recipe of a run from before the key
-    model = create_model(
+    return create_model(
         recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
-        drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 1e-6),
+        drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 0.0),
         head_init_scale=recipe.model.head_init_scale, init=init, stem_patch=int(recipe.model.stem_patch),
-        checkpointing=recipe.model.checkpointing,
+        checkpointing=recipe.model.checkpointing, size=int(recipe.data.size), weights=recipe.weights,
     )  # fmt: skip
-    found = find_weights(recipe.model.name, recipe.weights, say)
-    if found is not None:
-        say(str(load_state(model, read_state(found.path), source=found.source)))
-    return model
 
 
 def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
@@ -129,6 +122,7 @@ def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing)
         "model": {
             "name": recipe.model.name, "num_classes": len(dataset.classes), "in_chans": recipe.model.in_chans,
             "stem_patch": recipe.model.stem_patch, "layer_scale": recipe.model.layer_scale,
+            "size": int(recipe.data.size),
         },
         "classes": list(dataset.classes), "multi_label": dataset.multi_label,
         "preprocessing": {

@@ -19,7 +19,8 @@ from convnext.data.decode import read_size
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side
 from convnext.errors import DataError, RecipeError
-from convnext.nn.variants import get_spec
+from convnext.nn.count import count
+from convnext.nn.create import Outline, outline
 from convnext.recipe import Recipe
 from convnext.run.environment import available_memory, find_device, usable_cores
 from convnext.train.schedule import learning_rate
@@ -106,16 +107,11 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
         plan.choose("model.name", "convnext_tiny", "the paper's smallest model; a GPU trains it quickly")
     else:
         plan.choose("model.name", "convnext_atto", "the smallest model: on this device, time is short")
-    get_spec(plan.recipe.model.name)  # an unknown name is the user's mistake; say so before any work
-    patch = 1 if side < 48 else 2 if side < 96 else 4
-    reason = (
-        "pictures of ordinary size" if patch == 4 else f"the pictures are only {side} pixels: a finer stem keeps detail"
-    )
-    if plan.recipe.data.size != "auto":
-        patch = next(p for p in (4, 2, 1) if plan.recipe.data.size >= 24 * p or p == 1)
-        reason = f"fits training pictures of {plan.recipe.data.size} pixels"
-    patch = int(plan.choose("model.stem_patch", patch, reason))
-    stride = 8 * patch
+    known = outline(plan.recipe.model.name)  # an unknown name is the user's mistake; say so before any work
+    patch = _choose_patch(plan, known, side)
+    stride = known.stride * patch // known.stem_patch
+    if known.fixed_size is not None:
+        _choose_fixed_size(plan, known.fixed_size)
     most = 224 if device.type == "cuda" else 128
     wanted = min(most, max(side, stride))
     size = plan.choose(
@@ -129,6 +125,32 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
             raise RecipeError(
                 f"{key} = {get(plan.recipe, key)}: with model.stem_patch = {patch} the network needs {stride} pixels "
                 "or more; enlarge the pictures, or use a smaller model.stem_patch"
+            )
+
+
+def _choose_patch(plan: Plan, known: Outline, side: int) -> int:
+    """The stem's patch: the model's own for ordinary pictures, a finer one for small pictures if the model has it."""
+    size = plan.recipe.data.size
+    finer = 1 if side >= 96 else 2 if side >= 48 else 4
+    reason = (
+        "pictures of ordinary size" if finer == 1 else f"the pictures are only {side} pixels: a finer stem keeps detail"
+    )
+    if size != "auto":
+        finer = next(f for f in (1, 2, 4) if size >= 96 / f or f == 4)
+        reason = f"fits training pictures of {size} pixels"
+    patch = known.stem_patch // finer
+    if patch not in known.stem_patches:
+        patch, reason = known.stem_patch, "the only one that this network has"
+    return int(plan.choose("model.stem_patch", patch, reason))
+
+
+def _choose_fixed_size(plan: Plan, own: int) -> None:
+    """One picture size for training and evaluation, for a network that has one."""
+    size = plan.choose("data.size", own, "the size that this network is made for")
+    for key in ("data.start_size", "data.eval_size"):
+        if plan.choose(key, size, "this network takes one size only") != size:
+            raise RecipeError(
+                f"{key} = {get(plan.recipe, key)}: {plan.recipe.model.name} takes one size only, here {size}"
             )
 
 
@@ -170,14 +192,15 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
     plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
-    init, why = "paper", "as pretrained" if pretrained else "a wide network"
-    if not pretrained and get_spec(plan.recipe.model.name).dims[0] < 96:
+    known = outline(plan.recipe.model.name)
+    init, why = "paper", "as pretrained" if pretrained else "a wide network, or one of timm's"
+    if not pretrained and known.width is not None and known.width < 96:
         init, why = "fan_in", "a narrow network from scratch learns in half the epochs (docs/results.md)"
     init = str(plan.choose("model.init", init, why))
-    plan.choose(
-        "model.layer_scale", 1e-6 if pretrained else (1.0 if init == "fan_in" else 0.1),
-        "as pretrained" if pretrained else "blocks take part at once; 1e-6 costs a short run many steps",
-    )  # fmt: skip
+    own, why = known.layer_scale, "this network has none" if known.layer_scale == 0 else "as pretrained"
+    if own and not pretrained:
+        own, why = (1.0 if init == "fan_in" else 0.1), "blocks take part at once; 1e-6 costs a short run many steps"
+    plan.choose("model.layer_scale", own, why)
 
 
 def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.device) -> None:
@@ -224,10 +247,9 @@ def _micro_batch(recipe: Recipe, batch: int) -> int:
         memory = torch.cuda.mem_get_info()[0]
     else:
         memory = available_memory()
-    spec = get_spec(recipe.model.name)
-    positions = [(int(recipe.data.size) / int(recipe.model.stem_patch) / 2**i) ** 2 for i in range(4)]
-    values = sum(13 * d * c * p for d, c, p in zip(spec.depths, spec.dims, positions, strict=True))
-    each = 4 * values  # bytes: thirteen maps of C channels kept a block, four of them wide
+    own = outline(recipe.model.name).stem_patch
+    alike = int(recipe.data.size) * own // int(recipe.model.stem_patch)  # the size that gives as much with the own stem
+    each = 4 * 2.2 * count(recipe.model.name, alike).activations  # bytes: what is kept for the backward pass
     fits = max(1, int(memory * 0.5 / each)) if memory else batch  # not known: as asked for
     return next(batch // parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= fits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from convnext.nn.create import outline
 from convnext.recipe import Recipe
 
 
@@ -26,6 +27,7 @@ def size_at(recipe: Recipe, epoch: int, epochs: int) -> int:
     network's last stride; small pictures cost little, and what they teach carries over.
     """
     start, size = int(recipe.data.start_size), int(recipe.data.size)
-    step = 4 * int(recipe.model.stem_patch)
+    known = outline(recipe.model.name)
+    step = known.stride * int(recipe.model.stem_patch) // known.stem_patch // 2 or 1
     grown = start + (size - start) * min(1.0, epoch / (0.75 * epochs))
     return size if grown >= size else max(min(start, size), int(grown) // step * step)

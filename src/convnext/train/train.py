@@ -20,8 +20,8 @@ from convnext.data.mixing import Mixing
 from convnext.data.names import did_you_mean
 from convnext.data.sources import Dataset, read_dataset
 from convnext.errors import DataError, RunError, Stopped
-from convnext.nn.convnext import ConvNeXt
 from convnext.nn.download import find_weights
+from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
 from convnext.run.environment import describe_environment, find_device, usable_cores
@@ -194,7 +194,7 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     return dataset
 
 
-def prepare(dataset: Dataset, plan: Plan) -> tuple[Plan, ConvNeXt, Parts]:
+def prepare(dataset: Dataset, plan: Plan) -> tuple[Plan, Network, Parts]:
     """Fills up the recipe for this data and machine; the model it gives has its weights."""
     pictures = len(dataset.splits["train"])
     side, mean_pixels = planning.picture_sizes(dataset)
@@ -219,7 +219,7 @@ def prepare(dataset: Dataset, plan: Plan) -> tuple[Plan, ConvNeXt, Parts]:
     return plan, build_model(plan.recipe, dataset), make_parts(plan.recipe, dataset)
 
 
-def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: ConvNeXt, parts: Parts) -> Loop:
+def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, parts: Parts) -> Loop:
     device = find_device(str(recipe.train.device))
     network: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = count_steps(recipe, len(parts.train_set))

@@ -32,6 +32,7 @@ def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) ->
         num_classes=len(dataset.classes),
         in_chans=trial.model.in_chans,
         stem_patch=int(trial.model.stem_patch),
+        size=int(trial.data.size),
         checkpointing=trial.model.checkpointing,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, trial, device)

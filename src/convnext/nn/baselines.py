@@ -1,0 +1,251 @@
+"""The networks that the paper and the report compare ConvNeXt with: timm's, behind our features contract.
+
+Any of timm's models can be had as "timm:NAME"; `BASELINES` lists those of the paper's tables and of the report.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from convnext.errors import UserError, WeightsError
+from convnext.nn.network import Network
+
+PREFIX = "timm:"
+OWN = "net."  # what the names of a `Baseline` begin with
+
+
+@dataclass(frozen=True)
+class BaselineSpec:
+    """A baseline of the tables.
+
+    Attributes:
+        model: the name in timm.
+        paper: its name in the paper or the report.
+        size: side of the pictures at which its figures are published, pixels.
+        params: number of parameters with 1000 classes and 3 input channels.
+        gmacs: billions of multiply-accumulates for one picture of that size.
+    """
+
+    model: str
+    paper: str
+    size: int
+    params: int
+    gmacs: float
+
+
+BASELINES: dict[str, BaselineSpec] = {
+    PREFIX + spec.model: spec
+    for spec in (
+        BaselineSpec("resnet18", "ResNet18", 224, 11_689_512, 1.81),
+        BaselineSpec("resnet50", "ResNet-50", 224, 25_557_032, 4.09),
+        BaselineSpec("resnet200", "ResNet-200", 224, 64_673_832, 15.01),
+        BaselineSpec("regnety_160", "RegNetY-16G", 224, 83_590_140, 15.91),
+        BaselineSpec("tf_efficientnet_b7", "EffNet-B7", 600, 66_347_960, 37.75),
+        BaselineSpec("tf_efficientnetv2_l", "EffNetV2-L", 480, 118_515_272, 56.08),
+        BaselineSpec("tf_efficientnetv2_xl", "EffNetV2-XL", 480, 208_119_808, 82.05),
+        BaselineSpec("deit_small_patch16_224", "DeiT-S", 224, 22_050_664, 4.60),
+        BaselineSpec("deit_base_patch16_224", "DeiT-B", 224, 86_567_656, 17.56),
+        BaselineSpec("vit_small_patch16_224", "ViT-S", 224, 22_050_664, 4.60),
+        BaselineSpec("vit_base_patch16_224", "ViT-B", 224, 86_567_656, 17.56),
+        BaselineSpec("vit_large_patch16_224", "ViT-L", 224, 304_326_632, 61.55),
+        BaselineSpec("vit_base_patch16_384", "ViT-B/16", 384, 86_859_496, 55.48),
+        BaselineSpec("vit_large_patch16_384", "ViT-L/16", 384, 304_715_752, 191.07),
+        BaselineSpec("swin_tiny_patch4_window7_224", "Swin-T", 224, 28_288_354, 4.49),
+        BaselineSpec("swin_small_patch4_window7_224", "Swin-S", 224, 49_606_258, 8.74),
+        BaselineSpec("swin_base_patch4_window7_224", "Swin-B", 224, 87_768_224, 15.43),
+        BaselineSpec("swin_base_patch4_window12_384", "Swin-B", 384, 87_903_584, 47.08),
+        BaselineSpec("swin_large_patch4_window7_224", "Swin-L", 224, 196_532_476, 34.48),
+        BaselineSpec("swin_large_patch4_window12_384", "Swin-L", 384, 196_735_516, 103.92),
+        BaselineSpec("resnetv2_101x3_bit", "R-101x3", 384, 387_934_888, 204.21),
+        BaselineSpec("resnetv2_152x4_bit", "R-152x4", 480, 936_533_224, 839.25),
+    )
+}
+
+
+class Baseline(Network):
+    """One of timm's networks, trainable and loadable as ours are.
+
+    Args:
+        model: its name in timm.
+        in_chans: channels of the picture.
+        num_classes: size of the head; 0 leaves it out.
+        drop_path: stochastic depth, where the network has it.
+        checkpointing: recompute blocks in the backward pass, where the network can.
+        size: side of the pictures, pixels, for networks with one size (ViT, Swin); None for timm's.
+        state: pretrained tensors of the same network under timm's names; a stem of other channels is adapted, a head
+            for another number of classes is replaced by a new one.
+
+    Raises:
+        UserError: timm has no such model, or cannot build it so.
+        WeightsError: the tensors are of another network.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
+        size: int | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        settings: dict[str, Any] = {"in_chans": in_chans}
+        if drop_path > 0:
+            settings["drop_path_rate"] = drop_path
+        if size is not None and fixed_size(model) is not None:
+            settings["img_size"] = size
+        trained: int | None = None
+        if state is None:
+            net = _build(model, settings | {"num_classes": num_classes})
+        else:
+            net, trained = _build_with(model, settings, num_classes, state)
+        if drop_path == 0:
+            _switch_off_drop_path(net)
+        channels, strides = _maps_of(net)
+        super().__init__(in_chans, num_classes, channels, strides, checkpointing=checkpointing)
+        self.net, self.trained_classes = net, trained
+        if checkpointing:
+            _checkpoint(net, model)
+        self.fixed_size = fixed_size(model, size)
+
+    @property
+    def loaded(self) -> str:
+        """What became of the pretrained tensors, in one line."""
+        if self.trained_classes is None:
+            return "random weights"
+        if self.trained_classes == self.num_classes:
+            return "all tensors loaded (timm format)"
+        had = f"for {self.trained_classes} classes" if self.trained_classes else "not in the file"
+        new = f"a new one for {self.num_classes} is initialised" if self.num_classes else "it is left out"
+        return f"all other tensors loaded (timm format); the head was {had}, {new}"
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The last four maps of the network; see `Network.features`."""
+        self.check_input(x)
+        wanted = _last_maps(self.net)
+        maps: Sequence[Tensor] = self.net.forward_intermediates(x, indices=wanted, intermediates_only=True)
+        return list(maps)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """What timm's classifier sees, (N, F): most networks have F = channels[-1], EfficientNet has more."""
+        self.check_input(x)
+        out: Tensor = self.net.forward_head(self.net.forward_features(x), pre_logits=True)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_input(x)
+        out: Tensor = self.net(x)
+        return out
+
+    def classifier(self) -> nn.Module:
+        """timm's classifier."""
+        layer: nn.Module = self.net.get_classifier()
+        return layer
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuses pictures of another size than the network's, where it has one."""
+        super().check_input(x)
+        if self.fixed_size is not None and tuple(x.shape[2:]) != (self.fixed_size, self.fixed_size):
+            raise UserError(
+                f"the picture is {x.shape[3]}x{x.shape[2]} pixels; this network takes {self.fixed_size} x "
+                f"{self.fixed_size} only. Set data.size, or build it with another size"
+            )
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that timm spares from weight decay (position embeddings, class tokens)."""
+        names = getattr(self.net, "no_weight_decay", set)
+        return {f"net.{name}" for name in names()}
+
+
+def timm_config(model: str) -> Any:
+    """What timm knows of a model's weights and preprocessing; None where it knows nothing.
+
+    Raises:
+        UserError: timm has no such model, or no such tag of it.
+    """
+    if not timm.is_model(model.partition(".")[0]):
+        close = difflib.get_close_matches(model, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(PREFIX + name for name in close)}?" if close else ""
+        raise UserError(f'model "{PREFIX}{model}": timm has no such model.{hint}')
+    try:
+        return timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        tags = ", ".join(PREFIX + name for name in timm.list_pretrained(f"{model.partition('.')[0]}.*")[:5])
+        raise UserError(f'model "{PREFIX}{model}": {error} There are {tags or "none"}') from None
+
+
+def fixed_size(model: str, size: int | None = None) -> int | None:
+    """The one size of a network that has one (ViT, Swin), else None. Raises as `timm_config`."""
+    config = timm_config(model)
+    if config is None or not config.fixed_input_size:
+        return None
+    return size if size is not None else int(config.input_size[-1])
+
+
+def _build(model: str, settings: dict[str, Any]) -> Any:
+    timm_config(model)
+    try:
+        net = timm.create_model(model, **settings)
+    except (RuntimeError, KeyError, AssertionError, ValueError, TypeError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        if "pretrained_cfg_overlay" in settings:
+            raise WeightsError(f"the weights are of another network than {PREFIX}{model}: {first}") from error
+        raise UserError(f'model "{PREFIX}{model}" cannot be built so: {first}') from error
+    if not hasattr(net, "forward_intermediates") or not hasattr(net, "feature_info"):
+        raise UserError(f'model "{PREFIX}{model}" gives no feature maps in timm; choose another')
+    return net
+
+
+def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: Mapping[str, Tensor]) -> tuple[Any, int]:
+    """A network with pretrained tensors, all of them: the head as it was trained, replaced afterwards if need be.
+
+    Returns:
+        The network, and the number of classes of the head in the file (0 if it has none).
+    """
+    tensors = dict(state)
+    if all(name.startswith(OWN) for name in tensors):  # a file of ours
+        tensors = {name.removeprefix(OWN): tensor for name, tensor in tensors.items()}
+    config = timm_config(model)
+    layer = config.classifier if config is not None and isinstance(config.classifier, str) else "head"
+    head = tensors.get(f"{layer}.weight")
+    trained = 0 if head is None else int(head.shape[0])
+    overlay = {"state_dict": tensors, "num_classes": trained, "label_offset": 0}
+    net = _build(model, settings | {"num_classes": trained, "pretrained": True, "pretrained_cfg_overlay": overlay})
+    net.pretrained_cfg.pop("state_dict", None)  # timm keeps a copy of all tensors there
+    if trained != num_classes:
+        net.reset_classifier(num_classes)
+    return net, trained
+
+
+def _switch_off_drop_path(net: Any) -> None:
+    """Some of timm's networks, such as Swin, have stochastic depth unless they are told otherwise."""
+    for layer in net.modules():
+        if isinstance(layer, DropPath):
+            layer.drop_prob = 0.0
+
+
+def _checkpoint(net: Any, model: str) -> None:
+    try:
+        net.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError, NotImplementedError) as error:
+        raise UserError(f"{PREFIX}{model} cannot recompute its blocks in timm; set checkpointing to false") from error
+
+
+def _last_maps(net: Any) -> list[int]:
+    """Indices of the network's last four maps; a plain transformer gives its last four blocks."""
+    return list(range(max(0, len(net.feature_info) - 4), len(net.feature_info)))
+
+
+def _maps_of(net: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of the maps that `features` gives."""
+    info = [net.feature_info[i] for i in _last_maps(net)]
+    return tuple(int(row["num_chs"]) for row in info), tuple(int(row["reduction"]) for row in info)

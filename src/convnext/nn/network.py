@@ -1,0 +1,91 @@
+"""What the rest of the program knows of a network, whichever it is: ConvNeXt, a step of the roadmap, or a baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from convnext.errors import UserError
+from convnext.nn.layers import run_checkpointed
+
+if TYPE_CHECKING:
+    from convnext.data.loader import Preprocessing
+
+
+class Network(nn.Module):
+    """A classifier and feature extractor with the features contract.
+
+    `forward` maps pictures (N, in_chans, H, W) to logits (N, num_classes), or to what `pooled` gives when there are no
+    classes. `features` gives the maps that dense tasks use, map i being
+    (N, channels[i], H / strides[i], W / strides[i]).
+
+    A network that comes from a run knows the names of its `classes`, whether a picture may have several
+    (`multi_label`), and its `preprocessing`, whose `prepare(file)` gives what the network takes; a new one knows none.
+
+    Args:
+        in_chans: channels of the picture.
+        num_classes: size of the head; 0 leaves it out.
+        channels: channels of each map.
+        strides: pixels of the picture to one position of each map.
+        checkpointing: recompute blocks in the backward pass: less memory, more time, the same gradients.
+    """
+
+    head: nn.Module
+
+    def __init__(
+        self,
+        in_chans: int,
+        num_classes: int,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_chans, self.num_classes = in_chans, num_classes
+        self.channels, self.strides = channels, strides
+        self.checkpointing = checkpointing
+        self.classes: tuple[str, ...] = ()
+        self.multi_label = False
+        self.preprocessing: Preprocessing | None = None
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The maps from fine to coarse.
+
+        Raises:
+            UserError: the picture is smaller than one position of the last map, or has the wrong number of channels.
+        """
+        raise NotImplementedError
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """What the head sees, (N, channels[-1]). Raises as `features`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.pooled(x))
+        return out
+
+    def run(self, module: nn.Module, x: Tensor) -> Tensor:
+        """A part of the network on its input; with `checkpointing`, in training, without keeping its activations."""
+        out: Tensor = run_checkpointed(module, x) if self.checkpointing and self.training else module(x)
+        return out
+
+    def classifier(self) -> nn.Module:
+        """The layer that gives the logits; `nn.Identity` when there is none."""
+        return self.head
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that take no weight decay although they are no vectors."""
+        return set()
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuses what is not a batch of pictures with `in_chans` channels that reach the last map."""
+        smallest = self.strides[-1]
+        if x.ndim != 4 or x.shape[1] != self.in_chans:
+            raise UserError(f"the input has shape {tuple(x.shape)}; the model takes (N, {self.in_chans}, H, W)")
+        if min(x.shape[2:]) < smallest:
+            raise UserError(
+                f"the picture is {x.shape[3]}x{x.shape[2]} pixels; both sides must be at least {smallest}, the stride "
+                "of the last map. Enlarge the pictures, or use a smaller stem_patch"
+            )

@@ -1,0 +1,185 @@
+"""Figures drawn with matplotlib into a file: the paper's Figure 1 and Figure 2, from its published tables.
+
+The suffix of the file decides the format (.png, .svg, .pdf). Colours are apart for the colour-blind as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext import paper
+from convnext.errors import RunError, UserError
+from convnext.study.roadmap import Road
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+_INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#e3e7ec"
+_CONVNET, _TRANSFORMER, _OURS = "#7a4fb5", "#3b8f6b", "#d9822b"
+
+
+def check_suffix(path: Path) -> Path:
+    """Refuses a file that cannot be drawn into, before any work.
+
+    Raises:
+        UserError: another suffix than `SUFFIXES`, or a folder that does not exist.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f'{path}: a figure is written as {", ".join(SUFFIXES)}; "{path.suffix}" is not one of them')
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; make it first")
+    return path
+
+
+def _figure(
+    width: float, height: float, panels: int = 1, ratios: list[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, panels, squeeze=False, gridspec_kw={"width_ratios": ratios or [1.0] * panels})
+    axes = list(grid[0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(_MUTED)
+        axis.tick_params(colors=_INK, labelsize=9)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    import matplotlib
+
+    try:
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "convnext"}):  # text stays text
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def draw_roadmap(road: Road, path: Path) -> Path:
+    """The paper's Figure 2: accuracy and multiply-accumulates of every step; measured accuracies beside them.
+
+    Hatched bars are steps that were tried and not adopted.
+
+    Raises:
+        UserError: the file's suffix or folder.
+    """
+    check_suffix(path)
+    rows = [row for row in road.steps if row.name != "recipe"] if road.scale != 1 else road.steps
+    measured = [row for row in rows if row.measured]
+    panels: list[str] = (["published"] if road.scale == 1 else []) + (["measured"] if measured else [])
+    if not panels:
+        raise UserError("a shrunken road has no published accuracies; train some steps first, then draw it")
+    figure, axes = _figure(11.5 if len(panels) == 2 else 8.5, 0.36 * len(rows) + 1.7, len(panels))
+    for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        values = [row.published_top1 if panel == "published" else _percent(row.mean) for row in rows]
+        errors = [row.published_deviation if panel == "published" else _percent(row.deviation) for row in rows]
+        _bars(axis, rows, values, errors, _CONVNET if panel == "published" else _OURS)
+        axis.set_yticks(range(len(rows)), [row.step for row in rows] if i == 0 else [""] * len(rows))
+        axis.invert_yaxis()
+        seeds = max((len(row.measured) for row in rows), default=0)
+        title = (
+            "ImageNet-1k top-1, % (published)" if panel == "published" else f"measured here, top-1, % ({seeds} seeds)"
+        )
+        axis.set_title(title, fontsize=10, color=_INK, loc="left")
+    start, end = road.steps[0].step.split(" (")[0], "ConvNeXt-T" if road.regime == "resnet50" else "ConvNeXt-B"
+    figure.suptitle(f"From {start} to {end}, one change at a time", fontsize=12, color=_INK, x=0.01, ha="left")
+    return _save(figure, path)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _bars(axis: Axes, rows: list[Any], values: list[float | None], errors: list[float | None], colour: str) -> None:
+    known = [value for value in values if value is not None]
+    low = min(known) - 0.35 * (max(known) - min(known) or 1)
+    for at, (row, value, error) in enumerate(zip(rows, values, errors, strict=True)):
+        if value is None:
+            continue
+        axis.barh(
+            at, value - low, left=low, height=0.68, color=colour if row.adopted else "white", edgecolor=colour,
+            hatch=None if row.adopted else "////", linewidth=0.8, xerr=error, ecolor=_INK, capsize=2,
+        )  # fmt: skip
+        reach = value + (error or 0) + 0.015 * (max(known) - low)
+        axis.text(reach, at, f"{value:.1f}  ·  {row.gmacs:.2f} G", va="center", fontsize=8, color=_INK)
+    axis.set_xlim(low, max(known) + 0.42 * (max(known) - low))
+    axis.xaxis.grid(True, color=_GRID)
+
+
+def draw_figure1(path: Path) -> Path:
+    """The paper's Figure 1: ImageNet-1k accuracy of ConvNeXt beside the networks of its time, as published (Table 1).
+
+    The area of a bubble is proportional to the multiply-accumulates of one picture.
+
+    Raises:
+        UserError: the file's suffix or folder.
+    """
+    check_suffix(path)
+    groups = [("trained on ImageNet-1k", "1k"), ("pre-trained on ImageNet-22k", "22k")]
+    figure, axes = _figure(11.5, 5.6, 2, [1.15, 1.0])
+    for axis, (title, pretraining) in zip(axes, groups, strict=True):
+        found = [row for row in paper.rows("table1") if row["pretraining"] == pretraining]
+        families = list(dict.fromkeys(_family(row["model"]) for row in found))
+        families.sort(key=lambda name: (name == "ConvNeXt", name == "Swin"))
+        for row in found:
+            at = families.index(_family(row["model"]))
+            colour = _CONVNET if row["family"] == "convnet" else _TRANSFORMER
+            axis.scatter(at, row["top1"], s=9 * row["flops"], color=colour, alpha=0.45, edgecolor=colour, linewidth=1)
+            letter = row["model"].removeprefix(families[at]).strip("-") or row["model"]
+            axis.annotate(
+                f"{letter} {row['size']}", (at, row["top1"]), xytext=(0.12 + 0.004 * row["flops"] ** 0.5, 0),
+                textcoords="offset fontsize", fontsize=7.5, color=_INK, va="center",
+            )  # fmt: skip
+        axis.set_xticks(range(len(families)), families)
+        axis.set_xlim(-0.6, len(families) - 0.3)
+        axis.yaxis.grid(True, color=_GRID)
+        axis.set_title(title, fontsize=10, color=_INK, loc="left")
+    axes[0].set_ylabel("ImageNet-1k top-1, %", color=_INK)
+    _legend(axes[0])
+    figure.suptitle(
+        "ImageNet-1k accuracy as published (Table 1); area: multiply-accumulates",
+        fontsize=12,
+        color=_INK,
+        x=0.01,
+        ha="left",
+    )
+    return _save(figure, path)
+
+
+def _family(model: str) -> str:
+    return {"RegNetY": "RegNetY", "EffNet": "EffNet", "EffNetV2": "EffNet", "R": "BiT"}.get(
+        model.split("-")[0], model.split("-")[0]
+    )
+
+
+def _legend(axis: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=_CONVNET, alpha=0.6, markersize=8, label="ConvNet"),
+        Line2D([], [], marker="o", linestyle="", color=_TRANSFORMER, alpha=0.6, markersize=8, label="transformer"),
+    ]
+    for macs in (5, 50):
+        size = (9 * macs) ** 0.5
+        marks.append(
+            Line2D(
+                [],
+                [],
+                marker="o",
+                linestyle="",
+                color=_GRID,
+                markeredgecolor=_MUTED,
+                markersize=size,
+                label=f"{macs} GMACs",
+            )
+        )
+    axis.legend(handles=marks, loc="lower right", fontsize=8, frameon=False, labelspacing=1.2)

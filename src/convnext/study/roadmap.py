@@ -1,0 +1,270 @@
+"""The roadmap as a table, and as an experiment: chosen steps trained under one recipe, with several seeds each."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convnext import paper
+from convnext.config import all_keys, get, load_recipe, override
+from convnext.errors import RunError, UserError
+from convnext.evaluate.evaluate import judge_run
+from convnext.nn.count import count
+from convnext.nn.roadmap import Step, designs, find_step, get_regime, name_of
+from convnext.recipe import Recipe
+from convnext.run.folder import RunFolder, write_text
+from convnext.run.record import say
+from convnext.train.train import resume_run, train_run
+
+RESULT = "roadmap.json"
+
+DEFAULTS: dict[str, Any] = {
+    "weights": "none",
+    "model.drop_path": 0.0,
+    "data.size": 96,
+    "train.epochs": 24,
+    "train.batch": 32,
+    "train.lr": 1e-3,
+    "train.warmup_epochs": 2.0,
+}
+"""What `--train` uses where the user gives nothing: a recipe for a small network and a few thousand pictures."""
+
+FIXED: dict[str, Any] = {"train.ema": False, "model.layer_scale": 0.0, "model.stem_patch": 4}
+"""What every step is trained with: no average, which hurts BatchNorm (Appendix A.1), and no layer scale, which only the
+last step has. So steps differ in their networks alone."""
+
+
+@dataclass
+class Row:
+    """One step of a road.
+
+    Attributes:
+        step: the paper's name of the step.
+        name: what `--steps` takes.
+        model: what `create_model` takes.
+        change: the change in one line.
+        adopted: whether the steps after it build on it.
+        params: number of parameters with 1000 classes.
+        gmacs: billions of multiply-accumulates at 224 pixels, counted, not rounded.
+        published_gmacs: what the paper's table prints; None in a shrunken regime.
+        published_top1: ImageNet-1k accuracy in percent; None in a shrunken regime.
+        published_deviation: over three seeds, where the paper gives it.
+        agrees: whether the printed MACs are the counted ones, to two decimals; None where there is nothing to compare.
+        measured: accuracies of our own runs by seed, fractions, where there are any.
+    """
+
+    step: str
+    name: str
+    model: str
+    change: str
+    adopted: bool
+    params: int
+    gmacs: float
+    published_gmacs: float | None = None
+    published_top1: float | None = None
+    published_deviation: float | None = None
+    agrees: bool | None = None
+    measured: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the measured accuracies."""
+        return statistics.mean(self.measured.values()) if self.measured else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Their standard deviation over seeds, from two on."""
+        return statistics.stdev(self.measured.values()) if len(self.measured) > 1 else None
+
+
+@dataclass
+class Road:
+    """The table of a regime."""
+
+    regime: str
+    scale: float
+    steps: list[Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `convnext roadmap --json` prints it."""
+        rows = []
+        for row in self.steps:
+            cells = asdict(row)
+            measured = cells.pop("measured")
+            if measured:
+                cells |= {"measured": measured, "measured_mean": row.mean, "measured_deviation": row.deviation}
+            rows.append(cells)
+        return {"regime": self.regime, "scale": self.scale, "steps": rows}
+
+
+def tabulate(regime: str, scale: float = 1.0) -> Road:
+    """Every step with its counts, and the paper's figures beside them.
+
+    Raises:
+        UserError: no such regime, or a scale outside (0, 1].
+    """
+    published = {row["step"]: row for row in paper.rows(get_regime(regime).table)}
+    rows = []
+    for step, _ in designs(regime, scale):
+        model = name_of(regime, step, scale)
+        counted = count(model, 224)
+        row = Row(step.row, step.name, model, step.change, step.adopted, counted.params, counted.macs / 1e9)
+        if scale == 1:
+            _add_published(row, published[step.row])
+        rows.append(row)
+    return Road(regime, scale, rows)
+
+
+def _add_published(row: Row, printed: dict[str, Any]) -> None:
+    row.published_gmacs, row.published_top1 = float(printed["flops"]), float(printed["top1"])
+    deviation = float(printed.get("deviation", math.nan))
+    row.published_deviation = None if math.isnan(deviation) else deviation
+    row.agrees = f"{row.gmacs:.2f}" == f"{row.published_gmacs:.2f}"
+
+
+def choose_steps(regime: str, asked: str, scale: float = 1.0) -> list[Step]:
+    """The steps that a comma-separated list names; all adopted networks of the road for "".
+
+    The two first rows are one network under two recipes; here there is one recipe, so they count once.
+
+    Raises:
+        UserError: a name is not on the road.
+    """
+    if not asked:
+        return [step for step, _ in designs(regime, scale) if step.adopted and step.name != "recipe"]
+    return [find_step(regime, name, scale)[0] for name in asked.split(",") if name.strip()]
+
+
+def make_recipe(file: Path | None, settings: list[str]) -> Recipe:
+    """The one recipe of all steps: the file, or else `DEFAULTS`; then the user's settings; then `FIXED`.
+
+    Raises:
+        UserError: a setting contradicts `FIXED`, or chooses the network.
+        RecipeError: the file or a setting has mistakes.
+    """
+    clash = {text.partition("=")[0] for text in settings} & {*FIXED, "model.name", "train.seed", "train.minutes"}
+    if clash:
+        raise UserError(
+            f"{', '.join(sorted(clash))}: the roadmap sets this itself, so that steps differ in their networks alone "
+            "(--steps and --seeds choose networks and seeds; give train.epochs, not minutes)"
+        )
+    defaults = [] if file else [f"{key}={value}" for key, value in DEFAULTS.items()]
+    given = {text.partition("=")[0] for text in settings}
+    recipe = load_recipe(file, [text for text in defaults if text.partition("=")[0] not in given] + settings)
+    if recipe.train.epochs == "auto":
+        raise UserError("the roadmap needs train.epochs: epochs measured from minutes would differ from step to step")
+    return override(recipe, FIXED)
+
+
+def train_steps(data: Path, road: Road, steps: list[Step], seeds: int, out: Path, recipe: Recipe) -> Road:
+    """Trains each step with each seed, one run folder for each, and adds the accuracies to the table.
+
+    Runs that are already there are not repeated, so a stopped experiment goes on where it was. After every run
+    `out`/roadmap.json has all that is known.
+
+    Args:
+        data: image folder or CSV table.
+        road: the table to add to.
+        steps: which steps.
+        seeds: how many, from 0 on.
+        out: folder of the runs.
+        recipe: as `make_recipe` gives it.
+
+    Raises:
+        UserError: the data cannot be used, or `out` holds runs of another recipe.
+    """
+    add_measured(road, out)
+    by_name = {row.name: row for row in road.steps}
+    total, done, start = len(steps) * seeds, 0, time.monotonic()
+    for seed in range(seeds):
+        for step in steps:
+            row = by_name[step.name]
+            settings = override(recipe, {"model.name": row.model, "train.seed": seed})
+            say(f"roadmap: {row.name}, seed {seed} ({done + 1} of {total})")
+            result = _run(data, settings, out / f"{row.name}-{seed}")
+            if "top1" not in result:
+                raise UserError(f"{data} has several labels a picture; the roadmap compares one label a picture")
+            row.measured[seed] = float(result["top1"])
+            done += 1
+            write_text(out / RESULT, json.dumps(_record(road, recipe, data, result), indent=1) + "\n")
+            left = (time.monotonic() - start) / done * (total - done)
+            say(f"roadmap: {row.name}, seed {seed}: {100 * row.measured[seed]:.1f} %; about {left / 60:.0f} min left")
+    return road
+
+
+def add_measured(road: Road, out: Path) -> None:
+    """Adds the accuracies of an earlier experiment of the same road, if `out` has one."""
+    try:
+        known = json.loads((out / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise RunError(f"{out / RESULT} cannot be read: {error}") from None
+    if (known.get("regime"), known.get("scale")) != (road.regime, road.scale):
+        return
+    measured = {row["name"]: row.get("measured", {}) for row in known["steps"]}
+    for row in road.steps:
+        row.measured |= {int(seed): float(value) for seed, value in measured.get(row.name, {}).items()}
+
+
+def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
+    """One run: as it stands if it is complete, else trained or gone on with."""
+    folder = RunFolder(out)
+    if folder.recipe.exists():
+        _refuse_other(folder, recipe, data)
+        if (known := folder.read_json("result.json")) is not None:
+            return dict(known)
+        resume_run(out)
+    else:
+        train_run(data, recipe, out)
+    return dict(judge_run(out))
+
+
+def _refuse_other(folder: RunFolder, recipe: Recipe, data: Path) -> None:
+    """A run that is there counts only if it is the one that is asked for."""
+    there = load_recipe(folder.recipe, [])
+    wanted = override(recipe, {"data.root": str(data.expanduser().absolute())})
+    for key in all_keys():
+        found, asked = get(there, key), get(wanted, key)
+        if asked != "auto" and found != asked and not (key == "data.classes" and not asked):
+            raise RunError(
+                f"{folder.path} was trained with {key} = {found}, now {asked} is asked for; give --out another folder"
+            )
+
+
+def _record(road: Road, recipe: Recipe, data: Path, result: dict[str, Any]) -> dict[str, Any]:
+    return road.to_json() | {
+        "data": str(data), "epochs": recipe.train.epochs, "size": recipe.data.size, "judged_on": result.get("split"),
+        "pictures": result.get("n"), "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def to_text(road: Road) -> str:
+    """The table as aligned lines."""
+    measured = any(row.measured for row in road.steps)
+    lines = [
+        f"{road.regime}{f' at scale {road.scale:g}' if road.scale != 1 else ''}: "
+        f"from {road.steps[0].step} to {get_regime(road.regime).end}; ImageNet-1k top-1 and printed GMACs: the paper's",
+        f"{'step':<23}{'change':<45}{'params':>8}{'GMACs':>7}{'printed':>9}{'top-1':>7}"
+        + ("  measured" if measured else ""),
+    ]
+    for row in road.steps:
+        printed = "" if row.published_gmacs is None else f"{row.published_gmacs:.2f}{'' if row.agrees else '*'}"
+        top1 = "" if row.published_top1 is None else f"{row.published_top1:.2f}"
+        mean, spread = row.mean, row.deviation
+        ours = (
+            "" if mean is None else f"  {100 * mean:.1f} %" + (f" ± {100 * spread:.1f}" if spread is not None else "")
+        )
+        name = row.name if row.adopted else f"({row.name})"
+        lines.append(
+            f"{name:<23}{row.change:<45}{row.params / 1e6:>6.1f} M{row.gmacs:>7.2f}{printed:>9}{top1:>7}{ours}"
+        )
+    lines.append("(in brackets: tried, not adopted)")
+    if any(row.agrees is False for row in road.steps):
+        lines.append("* the paper prints another number than its own convolutions and linear layers add up to")
+    return "\n".join(lines)
