@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#e3e7ec"
+_AREA = 6.0
+"""Points^2 of a bubble for each billion of multiply-accumulates."""
+_LINE = 0.17
+"""Percentage points that a name in Figure 1 is high."""
 _CONVNET, _TRANSFORMER, _OURS = "#7a4fb5", "#3b8f6b", "#d9822b"
 
 
@@ -130,29 +134,33 @@ def draw_figure1(path: Path) -> Path:
         found = [row for row in paper.rows("table1") if row["pretraining"] == pretraining]
         families = list(dict.fromkeys(_family(row["model"]) for row in found))
         families.sort(key=lambda name: (name == "ConvNeXt", name == "Swin"))
-        for row in found:
-            at = families.index(_family(row["model"]))
-            colour = _CONVNET if row["family"] == "convnet" else _TRANSFORMER
-            axis.scatter(at, row["top1"], s=9 * row["flops"], color=colour, alpha=0.45, edgecolor=colour, linewidth=1)
-            letter = row["model"].removeprefix(families[at]).strip("-") or row["model"]
-            axis.annotate(
-                f"{letter} {row['size']}", (at, row["top1"]), xytext=(0.12 + 0.004 * row["flops"] ** 0.5, 0),
-                textcoords="offset fontsize", fontsize=7.5, color=_INK, va="center",
-            )  # fmt: skip
+        for at, family in enumerate(families):
+            _bubbles(axis, at, [row for row in found if _family(row["model"]) == family])
         axis.set_xticks(range(len(families)), families)
-        axis.set_xlim(-0.6, len(families) - 0.3)
+        axis.set_xlim(-0.7, len(families) - 0.2)
+        axis.margins(y=0.1)
         axis.yaxis.grid(True, color=_GRID)
         axis.set_title(title, fontsize=10, color=_INK, loc="left")
     axes[0].set_ylabel("ImageNet-1k top-1, %", color=_INK)
     _legend(axes[0])
-    figure.suptitle(
-        "ImageNet-1k accuracy as published (Table 1); area: multiply-accumulates",
-        fontsize=12,
-        color=_INK,
-        x=0.01,
-        ha="left",
-    )
+    title = "ImageNet-1k accuracy as published (Table 1); area: multiply-accumulates"
+    figure.suptitle(title, fontsize=12, color=_INK, x=0.01, ha="left")
     return _save(figure, path)
+
+
+def _bubbles(axis: Axes, at: int, rows: list[dict[str, Any]]) -> None:
+    """One family: a bubble each, the names to the right of it, the upper of two close ones moved up."""
+    level = -1.0
+    for row in sorted(rows, key=lambda row: (row["top1"], row["flops"])):
+        colour = _CONVNET if row["family"] == "convnet" else _TRANSFORMER
+        area = _AREA * row["flops"]
+        axis.scatter(at, row["top1"], s=area, color=colour, alpha=0.45, edgecolor=colour, linewidth=1)
+        level = max(row["top1"], level + _LINE)
+        name = row["model"].removeprefix(_family(row["model"])).strip("-") or row["model"]
+        axis.annotate(
+            f"{name} {row['size']}", (at, level), xytext=(area**0.5 / 2 + 3, 0), textcoords="offset points",
+            fontsize=7.5, color=_INK, va="center",
+        )  # fmt: skip
 
 
 def _family(model: str) -> str:
@@ -169,17 +177,7 @@ def _legend(axis: Axes) -> None:
         Line2D([], [], marker="o", linestyle="", color=_TRANSFORMER, alpha=0.6, markersize=8, label="transformer"),
     ]
     for macs in (5, 50):
-        size = (9 * macs) ** 0.5
-        marks.append(
-            Line2D(
-                [],
-                [],
-                marker="o",
-                linestyle="",
-                color=_GRID,
-                markeredgecolor=_MUTED,
-                markersize=size,
-                label=f"{macs} GMACs",
-            )
-        )
+        size = (_AREA * macs) ** 0.5
+        grey = {"color": _GRID, "markeredgecolor": _MUTED, "markersize": size}
+        marks.append(Line2D([], [], marker="o", linestyle="", label=f"{macs} GMACs", **grey))
     axis.legend(handles=marks, loc="lower right", fontsize=8, frameon=False, labelspacing=1.2)
