@@ -39,7 +39,11 @@ def test_every_kind_of_network_trains_judges_loads_and_predicts(
     run = train_run(stripes, load_recipe(None, settings), tmp_path / "run").path
     result = judge_run(run)
     again = evaluate_run(run).result
-    assert (again["top1"], again["confusion"], again["ece"]) == (result["top1"], result["confusion"], result["ece"])
+    assert (again["top1"], again["confusion"], again["calibration_error"]) == (
+        result["top1"],
+        result["confusion"],
+        result["calibration_error"],
+    )
     model = load(run)
     assert model.classes == ("narrow", "wide")
     picture = next(stripes.rglob("*.png"))

@@ -26,6 +26,7 @@ RESULT = "roadmap.json"
 DEFAULTS: dict[str, Any] = {
     "weights": "none",
     "model.drop_path": 0.0,
+    "model.init": "fan_in",
     "data.size": 96,
     "train.epochs": 24,
     "train.batch": 32,
