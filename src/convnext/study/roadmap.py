@@ -251,7 +251,7 @@ def to_text(road: Road) -> str:
     lines = [
         f"{road.regime}{f' at scale {road.scale:g}' if road.scale != 1 else ''}: "
         f"from {road.steps[0].step} to {get_regime(road.regime).end}; ImageNet-1k top-1 and printed GMACs: the paper's",
-        f"{'step':<23}{'change':<45}{'params':>8}{'GMACs':>7}{'printed':>9}{'top-1':>7}"
+        f"{'step':<23}{'change':<48}{'params':>8}{'GMACs':>7}{'printed':>9}{'top-1':>7}"
         + ("  measured" if measured else ""),
     ]
     for row in road.steps:
@@ -263,7 +263,7 @@ def to_text(road: Road) -> str:
         )
         name = row.name if row.adopted else f"({row.name})"
         lines.append(
-            f"{name:<23}{row.change:<45}{row.params / 1e6:>6.1f} M{row.gmacs:>7.2f}{printed:>9}{top1:>7}{ours}"
+            f"{name:<23}{row.change:<48}{row.params / 1e6:>6.1f} M{row.gmacs:>7.2f}{printed:>9}{top1:>7}{ours}"
         )
     lines.append("(in brackets: tried, not adopted)")
     if any(row.agrees is False for row in road.steps):
