@@ -63,12 +63,26 @@ def test_training_adds_accuracy_with_its_spread_and_goes_on_where_it_was(stripes
     assert again.steps[-1].measured == row.measured
     assert (tmp_path / "road" / "relu-to-gelu-1" / "result.json").stat().st_mtime_ns == stamp
     assert f"{100 * row.mean:.1f} % ±" in to_text(again)
+    svg = draw_roadmap(again, tmp_path / "figure.svg").read_text()
+    assert "widths x 0.125" in svg
+    assert f"pictures of {stripes.name}, 32 px, 2 epochs" in svg
+    assert "patchify stem" not in svg  # was not trained
     draw_roadmap(again, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert min(picture.size) > 300
     other = make_recipe(None, [*TINY[:-1], "train.warmup_epochs=0.5", "train.lr=0.01"])
     with pytest.raises(RunError, match=r"was trained with train.lr = 0.001, now 0.01 is asked for"):
         train_steps(stripes, tabulate("resnet50", 0.125), steps, 2, tmp_path / "road", other)
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", '{"regime": "resnet50", "scale": 0.125, "steps": [{"step": 1}]}'])
+def test_a_damaged_record_is_named(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text that is no JSON, or JSON without the rows: the file is named, exit code 2; other JSON is left aside."""
+    (tmp_path / "roadmap.json").write_text(damage)
+    code = main(["roadmap", "--scale", "0.125", "--out", str(tmp_path)])
+    assert code == (0 if damage == "[1]" else 2)
+    if code:
+        assert str(tmp_path / "roadmap.json") in capsys.readouterr().err
 
 
 def test_all_steps_share_one_recipe() -> None:
@@ -103,7 +117,7 @@ def test_figures_are_drawn_in_every_format(suffix: str, tmp_path: Path) -> None:
 def test_figures_have_their_numbers(tmp_path: Path) -> None:
     """The published numbers are in the picture as text."""
     svg = draw_roadmap(tabulate("resnet50"), tmp_path / "2.svg").read_text()
-    for text in ("82.0  ·  4.46 G", "78.3  ·  2.35 G", "move up depthwise conv"):
+    for text in (">81.97<", ">4.46 G<", ">78.28<", ">2.35 G<", "move up depthwise conv", "Swin-T", "Swin-B"):
         assert text in svg
     with pytest.raises(UserError, match="a shrunken road has no published accuracies"):
         draw_roadmap(tabulate("resnet50", 0.25), tmp_path / "3.png")

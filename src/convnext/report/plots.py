@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnext import paper
 from convnext.errors import RunError, UserError
-from convnext.study.roadmap import Road
+from convnext.nn.roadmap import get_regime
+from convnext.study.roadmap import Road, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,51 +72,86 @@ def _save(figure: Figure, path: Path) -> Path:
 def draw_roadmap(road: Road, path: Path) -> Path:
     """The paper's Figure 2: accuracy and multiply-accumulates of every step; measured accuracies beside them.
 
-    Hatched bars are steps that were tried and not adopted.
+    Hatched bars are steps that were tried and not adopted; grey bars behind are the other regime's, dashed lines the
+    transformers that the roads are compared with. A shrunken road has measured bars only, for the steps that were
+    trained.
 
     Raises:
-        UserError: the file's suffix or folder.
+        UserError: the file's suffix or folder, or a shrunken road without measurements.
     """
     check_suffix(path)
-    rows = [row for row in road.steps if row.name != "recipe"] if road.scale != 1 else road.steps
-    measured = [row for row in rows if row.measured]
-    panels: list[str] = (["published"] if road.scale == 1 else []) + (["measured"] if measured else [])
+    rows = road.steps if road.scale == 1 else [row for row in road.steps if row.measured]
+    panels = [_published_panel] if road.scale == 1 else []
+    panels += [_measured_panel] if any(row.measured for row in rows) else []
     if not panels:
         raise UserError("a shrunken road has no published accuracies; train some steps first, then draw it")
-    figure, axes = _figure(11.5 if len(panels) == 2 else 8.5, 0.36 * len(rows) + 1.7, len(panels))
-    for i, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-        values = [row.published_top1 if panel == "published" else _percent(row.mean) for row in rows]
-        errors = [row.published_deviation if panel == "published" else _percent(row.deviation) for row in rows]
-        _bars(axis, rows, values, errors, _CONVNET if panel == "published" else _OURS)
-        axis.set_yticks(range(len(rows)), [row.step for row in rows] if i == 0 else [""] * len(rows))
-        axis.invert_yaxis()
-        seeds = max((len(row.measured) for row in rows), default=0)
-        title = (
-            "ImageNet-1k top-1, % (published)" if panel == "published" else f"measured here, top-1, % ({seeds} seeds)"
-        )
-        axis.set_title(title, fontsize=10, color=_INK, loc="left")
+    figure, axes = _figure(12.5 if len(panels) == 2 else 9.0, 0.36 * len(rows) + 1.7, len(panels))
+    names = [row.step if road.scale == 1 else row.step.split(" (")[0] for row in rows]
+    for i, (axis, draw) in enumerate(zip(axes, panels, strict=True)):
+        draw(axis, road, rows)
+        axis.set_yticks(range(len(rows)), names if i == 0 else [""] * len(rows))
+        axis.set_ylim(len(rows) - 0.4, -0.6)
     start, end = road.steps[0].step.split(" (")[0], "ConvNeXt-T" if road.regime == "resnet50" else "ConvNeXt-B"
-    figure.suptitle(f"From {start} to {end}, one change at a time", fontsize=12, color=_INK, x=0.01, ha="left")
+    shrunken = "" if road.scale == 1 else f" (widths x {road.scale:g}, a third of the blocks)"
+    title = f"From {start} to {end}, one change at a time{shrunken}"
+    figure.suptitle(title, fontsize=12, color=_INK, x=0.01, ha="left")
     return _save(figure, path)
+
+
+def _published_panel(axis: Axes, road: Road, rows: list[Row]) -> None:
+    """Accuracies of the tables: this regime's in front, the other's behind."""
+    other_name = "resnet200" if road.regime == "resnet50" else "resnet50"
+    own, other = (paper.rows(get_regime(name).table) for name in (road.regime, other_name))
+    values = [row.published_top1 for row in rows]
+    behind = [row["top1"] for row in other[: len(rows)]]
+    _bars(axis, rows, values, [row.published_deviation for row in rows], _CONVNET, behind, decimals=2)
+    for rival in (own[-1], other[-1]):
+        axis.axvline(rival["top1"], color=_TRANSFORMER, linestyle="--", linewidth=1)
+        axis.text(rival["top1"], 0, f" {rival['step']}", fontsize=8.5, color=_TRANSFORMER, va="center")
+    title = f"ImageNet-1k top-1, % (published; grey: the road from {other[0]['step'].split(' (')[0]})"
+    axis.set_title(title, fontsize=10, color=_INK, loc="left")
+
+
+def _measured_panel(axis: Axes, road: Road, rows: list[Row]) -> None:
+    values, errors = [_percent(row.mean) for row in rows], [_percent(row.deviation) for row in rows]
+    _bars(axis, rows, values, errors, _OURS)
+    seeds = max(len(row.measured) for row in rows)
+    title = f"measured here, top-1, %, mean and deviation of {seeds} seeds" if seeds > 1 else "measured here, top-1, %"
+    axis.set_title("\n".join(filter(None, [title, road.experiment])), fontsize=10, color=_INK, loc="left")
 
 
 def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _bars(axis: Axes, rows: list[Any], values: list[float | None], errors: list[float | None], colour: str) -> None:
-    known = [value for value in values if value is not None]
-    low = min(known) - 0.35 * (max(known) - min(known) or 1)
+def _bars(
+    axis: Axes,
+    rows: list[Row],
+    values: list[float | None],
+    errors: list[float | None],
+    colour: str,
+    behind: list[float] | None = None,
+    decimals: int = 1,
+) -> None:
+    """A bar for each row that has a value, its number and multiply-accumulates in a column at the right."""
+    known = [value for value in values if value is not None] + (behind or [])
+    reach = [value + (error or 0) for value, error in zip(values, errors, strict=True) if value is not None]
+    top = max(known + reach)
+    span = top - min(known) or 1.0
+    low, high = min(known) - 0.3 * span, top + 0.08 * span
     for at, (row, value, error) in enumerate(zip(rows, values, errors, strict=True)):
+        if behind is not None:
+            axis.barh(at, behind[at] - low, left=low, height=0.82, color=_GRID)
         if value is None:
             continue
         axis.barh(
-            at, value - low, left=low, height=0.68, color=colour if row.adopted else "white", edgecolor=colour,
+            at, value - low, left=low, height=0.58, color=colour if row.adopted else "white", edgecolor=colour,
             hatch=None if row.adopted else "////", linewidth=0.8, xerr=error, ecolor=_INK, capsize=2,
         )  # fmt: skip
-        reach = value + (error or 0) + 0.015 * (max(known) - low)
-        axis.text(reach, at, f"{value:.1f}  ·  {row.gmacs:.2f} G", va="center", fontsize=8, color=_INK)
-    axis.set_xlim(low, max(known) + 0.42 * (max(known) - low))
+        axis.text(high + 0.16 * span, at, f"{value:.{decimals}f}", va="center", ha="right", fontsize=8.5, color=_INK)
+        axis.text(high + 0.36 * span, at, f"{row.gmacs:.2f} G", va="center", ha="right", fontsize=8.5, color=_MUTED)
+    axis.set_xlim(low, high + 0.38 * span)
+    axis.set_xticks([tick for tick in axis.get_xticks() if low <= tick <= high])
     axis.xaxis.grid(True, color=_GRID)
 
 

@@ -157,7 +157,9 @@ def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, clas
 
 def _check_outputs(path: Path, outputs: int, classes: int) -> None:
     if outputs != classes:
-        raise WeightsError(f"{path} has {outputs} outputs, the data has {classes} classes; both must agree to be compared")
+        raise WeightsError(
+            f"{path} has {outputs} outputs, the data has {classes} classes; both must agree to be compared"
+        )
 
 
 def weights_of(run: RunFolder, which: str = "auto") -> Path:

@@ -15,7 +15,7 @@ from convnext.config import all_keys, get, load_recipe, override
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import judge_run
 from convnext.nn.count import count
-from convnext.nn.roadmap import Step, designs, find_step, get_regime, name_of
+from convnext.nn.roadmap import SHORT, Step, designs, find_step, get_regime, name_of
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import say
@@ -85,11 +85,19 @@ class Row:
 
 @dataclass
 class Road:
-    """The table of a regime."""
+    """The table of a regime.
+
+    Attributes:
+        regime: a key of `nn.roadmap.REGIMES`.
+        scale: 1, or below 1 for a shrunken road.
+        steps: the rows.
+        experiment: what the measured accuracies were measured on, in one line; "" where there are none.
+    """
 
     regime: str
     scale: float
     steps: list[Row]
+    experiment: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As `convnext roadmap --json` prints it."""
@@ -192,7 +200,9 @@ def train_steps(data: Path, road: Road, steps: list[Step], seeds: int, out: Path
                 raise UserError(f"{data} has several labels a picture; the roadmap compares one label a picture")
             row.measured[seed] = float(result["top1"])
             done += 1
-            write_text(out / RESULT, json.dumps(_record(road, recipe, data, result), indent=1) + "\n")
+            record = _record(road, recipe, data, result)
+            road.experiment = _one_line(record)
+            write_text(out / RESULT, json.dumps(record, indent=1) + "\n")
             left = (time.monotonic() - start) / done * (total - done)
             say(f"roadmap: {row.name}, seed {seed}: {100 * row.measured[seed]:.1f} %; about {left / 60:.0f} min left")
     return road
@@ -206,11 +216,23 @@ def add_measured(road: Road, out: Path) -> None:
         return
     except (OSError, ValueError) as error:
         raise RunError(f"{out / RESULT} cannot be read: {error}") from None
-    if (known.get("regime"), known.get("scale")) != (road.regime, road.scale):
+    if not isinstance(known, dict) or (known.get("regime"), known.get("scale")) != (road.regime, road.scale):
         return
-    measured = {row["name"]: row.get("measured", {}) for row in known["steps"]}
-    for row in road.steps:
-        row.measured |= {int(seed): float(value) for seed, value in measured.get(row.name, {}).items()}
+    try:
+        measured = {row["name"]: row.get("measured", {}) for row in known["steps"]}
+        for row in road.steps:
+            row.measured |= {int(seed): float(value) for seed, value in measured.get(row.name, {}).items()}
+        road.experiment = _one_line(known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{out / RESULT} is damaged ({error!r}); remove it, then go on with --train") from None
+
+
+def _one_line(record: dict[str, Any]) -> str:
+    """What was trained on, for the table and the figure."""
+    return (
+        f"{record['pictures']} {record['judged_on']} pictures of {Path(record['data']).name}, {record['size']} px, "
+        f"{record['epochs']} epochs"
+    )
 
 
 def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
@@ -247,25 +269,35 @@ def _record(road: Road, recipe: Recipe, data: Path, result: dict[str, Any]) -> d
 
 def to_text(road: Road) -> str:
     """The table as aligned lines."""
-    measured = any(row.measured for row in road.steps)
-    lines = [
-        f"{road.regime}{f' at scale {road.scale:g}' if road.scale != 1 else ''}: "
-        f"from {road.steps[0].step} to {get_regime(road.regime).end}; ImageNet-1k top-1 and printed GMACs: the paper's",
-        f"{'step':<23}{'change':<48}{'params':>8}{'GMACs':>7}{'printed':>9}{'top-1':>7}"
-        + ("  measured" if measured else ""),
-    ]
+    lines = [f"{road.regime}: from {road.steps[0].step} to {get_regime(road.regime).end}"]
+    if road.scale == 1:
+        lines[0] += "; top-1 on ImageNet-1k and printed GMACs are the paper's"
+    else:
+        lines[0] += f", widths x {road.scale:g} and depths divided by {SHORT}"
+    if road.experiment:
+        lines.append(f"measured: top-1 on {road.experiment}")
+    full = road.scale == 1
+    head = f"{'step':<23}{'change':<48}{'params':>8}{'GMACs':>7}" + (f"{'printed':>9}{'top-1':>7}" if full else "")
+    lines.append(head + ("  measured" if road.experiment else ""))
     for row in road.steps:
-        printed = "" if row.published_gmacs is None else f"{row.published_gmacs:.2f}{'' if row.agrees else '*'}"
-        top1 = "" if row.published_top1 is None else f"{row.published_top1:.2f}"
-        mean, spread = row.mean, row.deviation
-        ours = (
-            "" if mean is None else f"  {100 * mean:.1f} %" + (f" ± {100 * spread:.1f}" if spread is not None else "")
-        )
         name = row.name if row.adopted else f"({row.name})"
-        lines.append(
-            f"{name:<23}{row.change:<48}{row.params / 1e6:>6.1f} M{row.gmacs:>7.2f}{printed:>9}{top1:>7}{ours}"
-        )
+        line = f"{name:<23}{row.change:<48}{row.params / 1e6:>6.1f} M{row.gmacs:>7.{2 if full else 3}f}"
+        lines.append(line + _published_cells(row) + _measured_cell(row))
     lines.append("(in brackets: tried, not adopted)")
     if any(row.agrees is False for row in road.steps):
         lines.append("* the paper prints another number than its own convolutions and linear layers add up to")
     return "\n".join(lines)
+
+
+def _published_cells(row: Row) -> str:
+    if row.published_gmacs is None:
+        return ""
+    printed = f"{row.published_gmacs:.2f}{'' if row.agrees else '*'}"
+    return f"{printed:>9}{row.published_top1:>7.2f}"
+
+
+def _measured_cell(row: Row) -> str:
+    if row.mean is None:
+        return ""
+    spread = "" if row.deviation is None else f" ± {100 * row.deviation:.1f}"
+    return f"  {100 * row.mean:.1f} %{spread}"
