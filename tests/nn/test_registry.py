@@ -67,6 +67,25 @@ def test_rows_have_address_licence_and_preprocessing() -> None:
     assert (resnet["licence"], resnet["commercial"], resnet["size"]) == ("apache-2.0", True, 224)
 
 
+def test_the_same_weights_at_two_publishers_have_the_same_accuracy() -> None:
+    """timm repackages the authors' files: what its cards say rounds to what the papers print, within 0.12 points."""
+    compared = 0
+    for entry, weights in PUBLISHED.items():
+        tag = entry.rpartition(".")[2]
+        if not (entry.startswith("timm:") and tag.startswith(("fb_", "fcmae_"))):
+            continue
+        twins = [
+            w.top1
+            for e, w in PUBLISHED.items()
+            if e.startswith("official:") and (w.model, w.size, w.trained_on, w.classes)
+            == (weights.model, weights.size, weights.trained_on, 1000)
+        ]  # fmt: skip
+        assert len(twins) == 1, entry
+        assert weights.top1 == pytest.approx(twins[0], abs=0.12), entry
+        compared += 1
+    assert compared == 32
+
+
 def test_commercial_leaves_out_what_forbids_it() -> None:
     """No V2 weights are left; V1 weights are."""
     entries = [row["entry"] for row in list_weights(commercial=True)]

@@ -1,8 +1,8 @@
 """The weights that others published for the models of our table: what they are, their licence, their accuracy.
 
 `download` knows where they lie and fetches them. The accuracies are the publishers' own, at the size and crop given
-here; those of the "official" ones stand in the paper (Tables 1 and 2) or in its successor's repository. None is a
-measurement of ours. All were trained on pictures with the ImageNet mean and deviation.
+here; those of the "official" ones stand in the paper (Tables 1 and 2) or in its successor's repository, timm's in its
+model cards. None is a measurement of ours. All were trained on pictures with the ImageNet mean and deviation.
 """
 
 from __future__ import annotations
@@ -60,32 +60,53 @@ class PublishedWeights:
         return allows_commerce(self.licence)
 
 
+_TIMM_V1 = {  # size to tag to published top-1
+    "atto": {"d2_in1k": 75.664},
+    "femto": {"d1_in1k": 77.454},
+    "pico": {"d1_in1k": 79.526},
+    "nano": {"in12k_ft_in1k": 82.282, "d1h_in1k": 80.768},
+    "tiny": {
+        "in12k_ft_in1k": 84.186, "fb_in22k_ft_in1k": 82.898, "in12k_ft_in1k_384": 85.118,
+        "fb_in22k_ft_in1k_384": 84.084, "fb_in1k": 82.066,
+    },
+    "small": {
+        "in12k_ft_in1k": 85.174, "fb_in22k_ft_in1k": 84.562, "in12k_ft_in1k_384": 86.182,
+        "fb_in22k_ft_in1k_384": 85.778, "fb_in1k": 83.142,
+    },
+    "base": {"fb_in22k_ft_in1k": 85.822, "fb_in22k_ft_in1k_384": 86.796, "fb_in1k": 83.82},
+    "large": {"fb_in22k_ft_in1k": 86.636, "fb_in22k_ft_in1k_384": 87.476, "fb_in1k": 84.282},
+    "xlarge": {"fb_in22k_ft_in1k": 87.002, "fb_in22k_ft_in1k_384": 87.75},
+}  # fmt: skip
+_TIMM_V2 = {  # the same for ConvNeXt V2
+    "atto": {"fcmae_ft_in1k": 76.664},
+    "femto": {"fcmae_ft_in1k": 78.488},
+    "pico": {"fcmae_ft_in1k": 80.304},
+    "nano": {"fcmae_ft_in1k": 81.83, "fcmae_ft_in22k_in1k": 82.03, "fcmae_ft_in22k_in1k_384": 83.37},
+    "tiny": {"fcmae_ft_in1k": 82.92, "fcmae_ft_in22k_in1k": 83.894, "fcmae_ft_in22k_in1k_384": 85.112},
+    "base": {"fcmae_ft_in1k": 84.874, "fcmae_ft_in22k_in1k": 86.74, "fcmae_ft_in22k_in1k_384": 87.646},
+    "large": {"fcmae_ft_in1k": 85.742, "fcmae_ft_in22k_in1k": 87.26, "fcmae_ft_in22k_in1k_384": 88.196},
+    "huge": {"fcmae_ft_in1k": 86.256, "fcmae_ft_in22k_in1k_384": 88.668, "fcmae_ft_in22k_in1k_512": 88.848},
+}
+
+
 def _timm() -> dict[str, PublishedWeights]:
     found = {}
-    for size, tags in {
-        "atto": ("d2_in1k",), "femto": ("d1_in1k",), "pico": ("d1_in1k",),
-        "nano": ("in12k_ft_in1k", "d1h_in1k"),
-        "tiny": ("in12k_ft_in1k", "fb_in22k_ft_in1k", "in12k_ft_in1k_384", "fb_in22k_ft_in1k_384", "fb_in1k"),
-        "small": ("in12k_ft_in1k", "fb_in22k_ft_in1k", "in12k_ft_in1k_384", "fb_in22k_ft_in1k_384", "fb_in1k"),
-        "base": ("fb_in22k_ft_in1k", "fb_in22k_ft_in1k_384", "fb_in1k"),
-        "large": ("fb_in22k_ft_in1k", "fb_in22k_ft_in1k_384", "fb_in1k"),
-        "xlarge": ("fb_in22k_ft_in1k", "fb_in22k_ft_in1k_384"),
-    }.items():  # fmt: skip
-        for tag in tags:
+    for size, tags in _TIMM_V1.items():
+        for tag, top1 in tags.items():
             data = _IN22K if "in22k" in tag else _IN12K if "in12k" in tag else _IN1K
             large = tag.endswith("384")
             crop = 1.0 if large else 0.95 if "in12k" in tag or tag == "d1h_in1k" else 0.875
             licence = MIT_TIMM if tag.startswith("fb_") else APACHE
             found[f"timm:convnext_{size}.{tag}"] = PublishedWeights(
-                f"convnext_{size}", data, licence, 384 if large else 224, crop, squash=large
+                f"convnext_{size}", data, licence, 384 if large else 224, crop, squash=large, top1=top1
             )
-    for size in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge"):
+    for size, tags in _TIMM_V2.items():
         v2 = f"convnextv2_{size}"
-        found[f"timm:{v2}.fcmae_ft_in1k"] = PublishedWeights(v2, _FCMAE, CC_NC)
-        if size in ("nano", "tiny", "base", "large"):
-            found[f"timm:{v2}.fcmae_ft_in22k_in1k"] = PublishedWeights(v2, _FCMAE22, CC_NC)
-        if size in ("nano", "tiny", "base", "large", "huge"):
-            found[f"timm:{v2}.fcmae_ft_in22k_in1k_384"] = PublishedWeights(v2, _FCMAE22, CC_NC, 384, 1.0, squash=True)
+        for tag, top1 in tags.items():
+            data = _FCMAE22 if "in22k" in tag else _FCMAE
+            side = int(tag[-3:]) if tag[-3:].isdigit() else 224
+            crop = 1.0 if side > 224 else 0.875
+            found[f"timm:{v2}.{tag}"] = PublishedWeights(v2, data, CC_NC, side, crop, squash=side > 224, top1=top1)
     return found
 
 
