@@ -68,6 +68,20 @@ def test_import_and_help_load_no_torch() -> None:
     assert "train" in out.stdout
 
 
+@pytest.mark.parametrize("command", [["models"], ["weights", "list"]])
+def test_lists_load_no_torch(command: list[str]) -> None:
+    """Tables that are asked for at a prompt come at once: torch and timm alone take seconds to import."""
+    code = (
+        "import sys\n"
+        "from convnext.__main__ import main\n"
+        f"assert main({command}) == 0\n"
+        "print(sorted({'torch', 'torchvision', 'timm'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip().endswith("[]")
+    assert "convnext_tiny" in out.stdout
+
+
 def test_no_file_is_long_and_no_path_of_a_machine_is_left() -> None:
     """A file reads in one go (400 lines at most), and nothing names a folder of somebody's machine."""
     for path in SOURCE.rglob("*"):

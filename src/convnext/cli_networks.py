@@ -71,7 +71,9 @@ def roadmap(
     chosen = study.choose_steps(regime, steps, scale)
     road = study.tabulate(regime, scale)
     if train is not None:
-        study.train_steps(train, road, chosen, seeds, out, study.make_recipe(file, overrides))
+        from convnext.study.roadmap_training import make_recipe, train_steps
+
+        train_steps(train, road, chosen, seeds, out, make_recipe(file, overrides))
     else:
         study.add_measured(road, out)
     if figure is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.baselines import BASELINES
+from convnext.nn.baseline_specs import BASELINES
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
 from convnext.nn.network import Network

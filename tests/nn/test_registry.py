@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from convnext import paper
 from convnext.errors import UserError, WeightsError
+from convnext.nn.baseline_specs import BASELINES
+from convnext.nn.baselines import timm_config
 from convnext.nn.create import create_model
+from convnext.nn.download import TORCHVISION_FILES, _torch_hub, locate
 from convnext.nn.listing import list_all, to_text
 from convnext.nn.published import PUBLISHED, allows_commerce
 from convnext.nn.registry import get_weights, list_weights, weights_row
@@ -121,6 +125,21 @@ def test_cached_weights_are_found_offline(tmp_path: Path, monkeypatch: pytest.Mo
     assert get_weights("convnext_isotropic_small", say=said.append) == Path(row["file"])
     assert said == [f"{entry}: licence MIT"]
     assert weights_row(entry)["cached"] == row["file"]
+
+
+def test_what_is_written_down_of_the_peers_is_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default weights of the baselines, addresses of torchvision, torch.hub's folder: known without importing them."""
+    for name, spec in BASELINES.items():
+        config = timm_config(spec.model)
+        hub = config.hf_hub_id or ""
+        assert spec.pretrained == ((f"timm:{hub.removeprefix('timm/')}",) if hub else ()), name
+    for name in TORCHVISION_FILES:
+        url = torchvision.models.get_model_weights(name)["DEFAULT"].url
+        assert locate(f"torchvision:{name}").url == url
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    for cache in ("", "/elsewhere"):
+        monkeypatch.setenv("XDG_CACHE_HOME", cache) if cache else monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        assert _torch_hub() == Path(torch.hub.get_dir())
 
 
 def test_every_entry_has_a_row() -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from convnext.__main__ import main
 from convnext.errors import RecipeError, RunError, UserError
 from convnext.report.plots import draw_figure1, draw_roadmap
-from convnext.study.roadmap import FIXED, choose_steps, make_recipe, tabulate, to_text, train_steps
+from convnext.study.roadmap import choose_steps, tabulate, to_text
+from convnext.study.roadmap_training import FIXED, make_recipe, train_steps
 
 TINY = ["data.size=32", "train.epochs=2", "train.batch=8", "data.workers=0", "train.warmup_epochs=0.5"]
 

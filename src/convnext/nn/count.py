@@ -1,20 +1,23 @@
 """Parameters, multiply-accumulates and activations of a network, counted on shapes alone.
 
-Multiply-accumulates (MACs) are those of convolutions and matrix products, as in the paper's column "FLOPs"; torch's own
-counter does the counting. Nothing is computed: the network lives on the meta device.
+Multiply-accumulates (MACs) are those of convolutions and matrix products, as in the paper's column "FLOPs". Those of our
+networks are all in layers, and are summed there. Some of timm's have attention: for them torch's own counter is asked,
+which takes longer. A test compares both. Nothing is computed: the network lives on the meta device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from convnext.nn.baseline_specs import BASELINES, PREFIX
 from convnext.nn.create import create_model, outline
 from convnext.nn.network import Network
 
@@ -54,8 +57,6 @@ class Summary:
 
 def default_size(name: str) -> int:
     """Side of the pictures that a model is meant for, pixels."""
-    from convnext.nn.baselines import BASELINES
-
     if name in BASELINES:
         return BASELINES[name].size
     return outline(name).fixed_size or 224
@@ -67,6 +68,7 @@ def build_on_meta(name: str, size: int | None = None, **settings: Any) -> Networ
         return create_model(name, size=size, **settings)
 
 
+@cache
 def count(name: str, size: int | None = None) -> Summary:
     """Parameters, MACs and activations of a model, for one picture of `size` pixels; no rows.
 
@@ -87,22 +89,25 @@ def summarize(name: str, size: int | None = None, *, rows: bool = True, num_clas
     """
     size = size or default_size(name)
     model = build_on_meta(name, size, num_classes=num_classes).eval()
-    counter = FlopCounterMode(display=False)
     layers: list[Layer] = []
     total = Layer("", "")
-    with ExitStack() as hooks, torch.no_grad():
+    attention = FlopCounterMode(display=False) if name.startswith(PREFIX) else None
+    with ExitStack() as stack, torch.no_grad():
+        if attention is not None:
+            stack.enter_context(attention)
         for part_name, part in model.named_modules():
+            if type(part) is nn.BatchNorm2d:
+                part.forward = _unchanged  # type: ignore[method-assign, assignment]  # or torch takes milliseconds each
             if isinstance(part, nn.Conv2d | nn.Linear):
-                hooks.enter_context(_removed(part.register_forward_hook(_add_activations(total))))
+                stack.callback(part.register_forward_hook(_add_to(total)).remove)
             if rows and _is_row(part_name, part):
                 layer = Layer(part_name, type(part).__name__, params=_parameters(part))
                 layers.append(layer)
-                before, after = _bracket(layer, total, counter)
-                hooks.enter_context(_removed(part.register_forward_pre_hook(before)))
-                hooks.enter_context(_removed(part.register_forward_hook(after)))
-        with counter:
-            model(torch.empty(1, model.in_chans, size, size, device="meta"))
-    macs = counter.get_total_flops() // 2
+                before, after = _bracket(layer, total, attention)
+                stack.callback(part.register_forward_pre_hook(before).remove)
+                stack.callback(part.register_forward_hook(after).remove)
+        model(torch.empty(1, model.in_chans, size, size, device="meta"))
+    macs = _macs_so_far(total, attention)
     return Summary(name, size, [x for x in layers if x.output], _parameters(model), macs, total.activations)
 
 
@@ -132,12 +137,6 @@ def _parameters(part: nn.Module) -> int:
     return sum(p.numel() for p in part.parameters())
 
 
-def _removed(handle: Any) -> AbstractContextManager[Any]:
-    stack = ExitStack()
-    stack.callback(handle.remove)
-    return stack
-
-
 def _is_row(name: str, part: nn.Module) -> bool:
     """Stems, downsamplings, blocks, last norm and head: what a reader wants to see one row of."""
     if not name or isinstance(part, nn.Identity | nn.Dropout):
@@ -152,22 +151,34 @@ def _is_row(name: str, part: nn.Module) -> bool:
     return path[-1] == "downsample" and len(path) == 3 and path[0] in ("stages", "layers")
 
 
-def _add_activations(total: Layer) -> Callable[..., None]:
-    def add(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _add_to(total: Layer) -> Callable[..., None]:
+    """A hook that counts a convolution or linear layer: each output value takes as many products as it has weights."""
+
+    def add(module: nn.Conv2d | nn.Linear, _inputs: Any, output: Tensor) -> None:
         total.activations += output.numel()
+        total.macs += output.numel() * module.weight[0].numel()
 
     return add
 
 
-def _bracket(layer: Layer, total: Layer, counter: FlopCounterMode) -> tuple[Callable[..., None], Callable[..., None]]:
+def _macs_so_far(total: Layer, attention: FlopCounterMode | None) -> int:
+    """Where products of attention are part of it, torch's counter has them; it is too slow for where they are not."""
+    return total.macs if attention is None else attention.get_total_flops() // 2
+
+
+def _bracket(layer: Layer, total: Layer, attention: FlopCounterMode | None) -> tuple[Callable[..., None], ...]:
     """Hooks that note what was counted between them."""
 
     def before(_module: nn.Module, _inputs: Any) -> None:
-        layer.macs -= counter.get_total_flops() // 2
+        layer.macs -= _macs_so_far(total, attention)
         layer.activations -= total.activations
 
     def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        layer.macs += counter.get_total_flops() // 2
+        layer.macs += _macs_so_far(total, attention)
         layer.activations += total.activations
         layer.output = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
 

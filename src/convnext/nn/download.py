@@ -25,15 +25,20 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import torch
-
 from convnext.errors import WeightsError
+from convnext.nn.baseline_specs import BASELINES
 from convnext.nn.published import PUBLISHED
 from convnext.nn.variants import get_spec
 
 TIMEOUT = 5.0  # seconds without an answer
 OFFICIAL_URL = "https://dl.fbaipublicfiles.com/convnext"
 TIMM_FILE = "model.safetensors"
+TORCHVISION_FILES = {  # model to the first digits of its file's checksum, which are part of the file's name
+    "convnext_tiny": "983f1562",
+    "convnext_small": "0c510722",
+    "convnext_base": "6075fbad",
+    "convnext_large": "ea097f82",
+}
 PLACES = ("timm", "official", "torchvision")
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
@@ -151,6 +156,8 @@ def starts(model_name: str) -> tuple[str, ...]:
     """
     if model_name.startswith("roadmap:"):
         return ()
+    if model_name in BASELINES:
+        return BASELINES[model_name].pretrained
     if not model_name.startswith("timm:"):
         return get_spec(model_name).pretrained
     from convnext.nn.baselines import timm_config
@@ -161,19 +168,14 @@ def starts(model_name: str) -> tuple[str, ...]:
 
 
 def _torchvision_url(entry: str, name: str) -> str:
-    import torchvision
-
-    try:
-        weights = torchvision.models.get_model_weights(name)
-    except ValueError:
-        raise WeightsError(f'weights "{entry}": torchvision has no such model.{_did_you_mean(entry)}') from None
-    url: str = weights["DEFAULT"].url
-    return url
+    if name not in TORCHVISION_FILES:
+        raise WeightsError(f'weights "{entry}": torchvision has no such model.{_did_you_mean(entry)}')
+    return f"https://download.pytorch.org/models/{name}-{TORCHVISION_FILES[name]}.pth"
 
 
 def find_cached(remote: Remote) -> Path | None:
     """The file if it is on this computer: in our cache, in torch.hub's, or in the Hugging Face cache."""
-    for path in (remote.file, Path(torch.hub.get_dir()) / "checkpoints" / remote.file.name):
+    for path in (remote.file, _torch_hub() / "checkpoints" / remote.file.name):
         if path.is_file():
             return path
     if remote.hub:
@@ -184,6 +186,12 @@ def find_cached(remote: Remote) -> Path | None:
             if isinstance(cached, str):
                 return Path(cached)
     return None
+
+
+def _torch_hub() -> Path:
+    """torch.hub's folder by its documented rule; torch itself would have to be imported to be asked."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("TORCH_HOME") or caches / "torch").expanduser() / "hub"
 
 
 def _hub_cache() -> Path:

@@ -9,8 +9,7 @@ from typing import Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.baselines import BASELINES
-from convnext.nn.download import starts
+from convnext.nn.baseline_specs import BASELINES
 from convnext.nn.published import PUBLISHED
 from convnext.nn.registry import weights_row
 from convnext.nn.variants import MODELS
@@ -89,7 +88,7 @@ def _rows() -> list[Listed]:
     for name, baseline in BASELINES.items():
         published = tuple(row for row in _published(baseline.paper) if row.size == baseline.size)
         rows.append(
-            Listed(name, baseline.paper, baseline.size, baseline.params, baseline.gmacs, published, starts(name))
+            Listed(name, baseline.paper, baseline.size, baseline.params, baseline.gmacs, published, baseline.pretrained)
         )
     return rows
 
