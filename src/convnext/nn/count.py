@@ -1,8 +1,8 @@
 """Parameters, multiply-accumulates and activations of a network, counted on shapes alone.
 
 Multiply-accumulates (MACs) are those of convolutions and matrix products, as in the paper's column "FLOPs". In our
-networks all of them are in layers, and are summed there. Some of timm's have attention: for those torch's own counter is
-asked, which takes longer. A test compares both. Nothing is computed: the network lives on the meta device.
+networks all of them are in layers, and are summed there. Some of timm's have attention: for those torch's own counter
+is asked, which takes longer. A test compares both. Nothing is computed: the network lives on the meta device.
 """
 
 from __future__ import annotations
