@@ -147,7 +147,7 @@ def predict(
     else:
         if any(out.resolve() == p.path.resolve() for p in found):
             raise DataError(f"--out {out} is one of the pictures; give the table a name of its own")
-        write_output(out, text)
+        write_output(out, text.encode("utf-8", "backslashreplace"))
     for p in found:
         if p.error:
             print(f"not read: {p.error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def roadmap(
 ) -> int:
     """Walk from a ResNet to a ConvNeXt, one change at a time; train the steps with --train DATA."""
     from convnext.config import split_settings
-    from convnext.errors import UserError
+    from convnext.errors import Stopped, UserError
     from convnext.study import roadmap as study
 
     if settings and train is None:
@@ -73,7 +74,11 @@ def roadmap(
     if train is not None:
         from convnext.study.roadmap_training import make_recipe, train_steps
 
-        train_steps(train, road, chosen, seeds, out, make_recipe(file, overrides))
+        try:
+            train_steps(train, road, chosen, seeds, out, make_recipe(file, overrides))
+        except (Stopped, KeyboardInterrupt):
+            print("go on with the same command; what is finished stays", file=sys.stderr)
+            raise
     else:
         study.add_measured(road, out)
     if figure is not None:
@@ -86,8 +91,11 @@ def roadmap(
 
 @networks.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A weight file of any known format, or a run.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .safetensors or .pth.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A weight file of any known format, a folder of transformers, or a run."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .safetensors, or .pth, .pt, .bin.")],
     to: Annotated[str, typer.Option(help="official, timm, torchvision, transformers, mmpretrain or convnext.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
 ) -> int:
@@ -102,6 +110,7 @@ def convert(
 def figure(
     number: Annotated[int, typer.Argument(help="1: accuracy against its time; 2: the roadmap.")],
     out: Annotated[Path | None, typer.Option(help="The file: .png, .svg or .pdf.")] = None,
+    regime: Annotated[str, typer.Option(help="For figure 2: resnet50 or resnet200.")] = "resnet50",
 ) -> int:
     """Draw a figure of the paper from its published numbers."""
     from convnext.errors import UserError
@@ -111,7 +120,7 @@ def figure(
     if number not in (1, 2):
         raise UserError(f"figure {number} is not drawn here; there are 1 and 2")
     path = out or Path(f"figure{number}.png")
-    print_out(str(draw_figure1(path) if number == 1 else draw_roadmap(tabulate("resnet50"), path)))
+    print_out(str(draw_figure1(path) if number == 1 else draw_roadmap(tabulate(regime), path)))
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.errors import RecipeError, RunError, UserError
+from convnext.report import plots
 from convnext.report.plots import draw_figure1, draw_roadmap
+from convnext.run.folder import RunFolder, locked
 from convnext.study.roadmap import choose_steps, tabulate, to_text
 from convnext.study.roadmap_training import FIXED, make_recipe, train_steps
 
@@ -66,24 +70,42 @@ def test_training_adds_accuracy_with_its_spread_and_goes_on_where_it_was(stripes
     assert f"{100 * row.mean:.1f} % ±" in to_text(again)
     svg = draw_roadmap(again, tmp_path / "figure.svg").read_text()
     assert "widths x 0.125" in svg
-    assert f"pictures of {stripes.name}, 32 px, 2 epochs" in svg
+    assert f"points) of {stripes.name}, 32 px, 2 epochs" in svg
     assert "patchify stem" not in svg  # was not trained
     draw_roadmap(again, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert min(picture.size) > 300
     other = make_recipe(None, [*TINY[:-1], "train.warmup_epochs=0.5", "train.lr=0.01"])
-    with pytest.raises(RunError, match=r"was trained with train.lr = 0.001, now 0.01 is asked for"):
-        train_steps(stripes, tabulate("resnet50", 0.125), steps, 2, tmp_path / "road", other)
+    kernel = choose_steps("resnet50", "kernel-5", 0.125)
+    for scale, chosen, settings, message in [
+        (0.125, steps, other, r"holds an experiment with train.lr = 0.001, now 0.01 is asked for"),
+        (0.125, kernel, other, r"holds an experiment with train.lr = 0.001, now 0.01 is asked for"),
+        (0.25, kernel, recipe, r"holds an experiment with scale = 0.125, now 0.25 is asked for"),
+    ]:
+        with pytest.raises(RunError, match=message):
+            train_steps(stripes, tabulate("resnet50", scale), chosen, 2, tmp_path / "road", settings)
+    shutil.copytree(stripes, tmp_path / "others")
+    with pytest.raises(RunError, match=r"holds an experiment with data = .*, now .*others is asked for"):
+        train_steps(tmp_path / "others", tabulate("resnet50", 0.125), kernel, 2, tmp_path / "road", recipe)
+    with (
+        locked(RunFolder(tmp_path / "road")),
+        pytest.raises(RunError, match=r"another process is working in .*road"),
+    ):
+        train_steps(stripes, tabulate("resnet50", 0.125), kernel, 2, tmp_path / "road", recipe)
+    assert json.loads((tmp_path / "road" / "roadmap.json").read_text()) == saved
 
 
-@pytest.mark.parametrize("damage", ["{", "[1]", '{"regime": "resnet50", "scale": 0.125, "steps": [{"step": 1}]}'])
+NAN = {"regime": "resnet50", "scale": 0.125, "steps": [{"name": "recipe", "measured": {"0": "NaN"}}]}
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[1]", '{"regime": "resnet50", "scale": 0.125, "steps": [{"step": 1}]}', json.dumps(NAN)]
+)
 def test_a_damaged_record_is_named(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Text that is no JSON, or JSON without the rows: the file is named, exit code 2; other JSON is left aside."""
+    """Text that is no JSON, JSON without the rows, accuracies that are none: the file is named, exit code 2."""
     (tmp_path / "roadmap.json").write_text(damage)
-    code = main(["roadmap", "--scale", "0.125", "--out", str(tmp_path)])
-    assert code == (0 if damage == "[1]" else 2)
-    if code:
-        assert str(tmp_path / "roadmap.json") in capsys.readouterr().err
+    assert main(["roadmap", "--scale", "0.125", "--out", str(tmp_path)]) == 2
+    assert str(tmp_path / "roadmap.json") in capsys.readouterr().err
 
 
 def test_all_steps_share_one_recipe() -> None:
@@ -118,10 +140,40 @@ def test_figures_are_drawn_in_every_format(suffix: str, tmp_path: Path) -> None:
 def test_figures_have_their_numbers(tmp_path: Path) -> None:
     """The published numbers are in the picture as text."""
     svg = draw_roadmap(tabulate("resnet50"), tmp_path / "2.svg").read_text()
-    for text in (">81.97<", ">4.46 G<", ">78.28<", ">2.35 G<", "move up depthwise conv", "Swin-T", "Swin-B"):
+    for text in (
+        ">81.97<",
+        ">4.46*<",
+        ">78.28<",
+        ">2.35<",
+        "counted 4.15, the paper prints 4.46",
+        "hatched: tried, not adopted",
+        "move up depthwise conv",
+        "Swin-T",
+        "Swin-B",
+    ):
         assert text in svg
     with pytest.raises(UserError, match="a shrunken road has no published accuracies"):
         draw_roadmap(tabulate("resnet50", 0.25), tmp_path / "3.png")
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole or not at all: a full disk leaves what was there, and no rubbish; a link stays a link."""
+    target = tmp_path / "real.svg"
+    target.write_text("keep")
+    (tmp_path / "link.svg").symlink_to(target)
+
+    def disk_full(path: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", disk_full)
+        with pytest.raises(RunError, match=r"real.svg could not be written: the disk is full"):
+            plots.draw_figure1(tmp_path / "link.svg")
+    assert target.read_text() == "keep"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.svg", "real.svg"]
+    plots.draw_figure1(tmp_path / "link.svg")
+    assert (tmp_path / "link.svg").is_symlink()
+    assert target.read_text().startswith("<?xml")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +182,7 @@ def test_figures_have_their_numbers(tmp_path: Path) -> None:
         (["roadmap", "--regime", "resnet34"], 'regime "resnet34" is not known'),
         (["roadmap", "--scale", "0"], "scale is 0; it must be above 0"),
         (["roadmap", "--figure", "x.bmp"], "a figure is written as .png"),
+        (["roadmap", "--train", "/nowhere", "--steps", ","], 'steps "," names no step'),
         (["roadmap", "--train", "/nowhere", "--steps", "nothing"], 'step "nothing" is not on the road'),
         (["roadmap", "train.epochs=3"], "belong to --train DATA"),
         (["figure", "3"], "figure 3 is not drawn here"),

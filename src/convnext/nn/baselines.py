@@ -5,8 +5,10 @@ Any of timm's models can be had as "timm:NAME"; `baseline_specs` lists those of 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import PREFIX
+from convnext.nn.layers import count_pictures_once
 from convnext.nn.network import Network
+from convnext.nn.weights import refuse_odd
 
 OWN = "net."  # what the names of a `Baseline` begin with
 
@@ -64,8 +68,10 @@ class Baseline(Network):
         channels, strides = _maps_of(net)
         super().__init__(in_chans, num_classes, channels, strides, checkpointing=checkpointing)
         self.net, self.trained_classes = net, trained
+        self.adapted = () if state is None else _adapted(net, state)
         if checkpointing:
             _checkpoint(net, model)
+            count_pictures_once(net)
         self.fixed_size = fixed_size(model, size)
 
     @property
@@ -73,11 +79,12 @@ class Baseline(Network):
         """What became of the pretrained tensors, in one line."""
         if self.trained_classes is None:
             return "random weights"
+        adapted = f", {', '.join(self.adapted)} adapted to this size and these channels" if self.adapted else ""
         if self.trained_classes == self.num_classes:
-            return "all tensors loaded (timm format)"
+            return f"all tensors loaded (timm format){adapted}"
         had = f"for {self.trained_classes} classes" if self.trained_classes else "not in the file"
         new = f"a new one for {self.num_classes} is initialised" if self.num_classes else "it is left out"
-        return f"all other tensors loaded (timm format); the head was {had}, {new}"
+        return f"all other tensors loaded (timm format){adapted}; the head was {had}, {new}"
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The last four maps of the network; see `Network.features`."""
@@ -145,15 +152,29 @@ def fixed_size(model: str, size: int | None = None) -> int | None:
 def _build(model: str, settings: dict[str, Any]) -> Any:
     timm_config(model)
     try:
-        net = timm.create_model(model, **settings)
+        with _quiet():
+            net = timm.create_model(model, **settings)
     except (RuntimeError, KeyError, AssertionError, ValueError, TypeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        lines = (str(error) or type(error).__name__).splitlines()
         if "pretrained_cfg_overlay" in settings:
-            raise WeightsError(f"the weights are of another network than {PREFIX}{model}: {first}") from error
-        raise UserError(f'model "{PREFIX}{model}" cannot be built so: {first}') from error
+            detail = " ".join(" ".join(line.split()) for line in lines[1:3] or lines)[:300]
+            raise WeightsError(f"the weights are of another network than {PREFIX}{model}: {detail}") from error
+        raise UserError(f'model "{PREFIX}{model}" cannot be built so: {lines[0]}') from error
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "feature_info"):
         raise UserError(f'model "{PREFIX}{model}" gives no feature maps in timm; choose another')
     return net
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """timm's own remarks about adapting weights; what it did is told by `Baseline.loaded`."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: Mapping[str, Tensor]) -> tuple[Any, int]:
@@ -165,6 +186,7 @@ def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: M
     tensors = dict(state)
     if all(name.startswith(OWN) for name in tensors):  # a file of ours
         tensors = {name.removeprefix(OWN): tensor for name, tensor in tensors.items()}
+    refuse_odd(tensors, "the weights")
     config = timm_config(model)
     layer = config.classifier if config is not None and isinstance(config.classifier, str) else "head"
     head = tensors.get(f"{layer}.weight")
@@ -175,6 +197,22 @@ def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: M
     if trained != num_classes:
         net.reset_classifier(num_classes)
     return net, trained
+
+
+def _adapted(net: Any, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Layers whose tensors timm resampled or summed up: those of another shape than in the file, but for the head."""
+    head = {f"{name}.{leaf}" for name in _heads(net) for leaf in ("weight", "bias")}
+    found: dict[str, None] = {}
+    for name, tensor in net.state_dict().items():
+        theirs = state.get(name, state.get(OWN + name))
+        if theirs is not None and theirs.shape != tensor.shape and name not in head:
+            found[name.rpartition(".")[2] if "table" in name else name] = None
+    return tuple(found)
+
+
+def _heads(net: Any) -> tuple[str, ...]:
+    names = (net.pretrained_cfg or {}).get("classifier") or "head"
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _switch_off_drop_path(net: Any) -> None:

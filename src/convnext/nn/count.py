@@ -7,7 +7,7 @@ is asked, which takes longer. A test compares both. Nothing is computed: the net
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,9 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from convnext.errors import UserError
 from convnext.nn.baseline_specs import BASELINES, PREFIX
 from convnext.nn.create import create_model, outline
 from convnext.nn.network import Network
+
+_SHAPELESS = (nn.BatchNorm2d, nn.GELU, nn.ReLU)
+"""Layers whose output has the shape of their input; on shapes alone torch takes milliseconds for each."""
 
 
 @dataclass
@@ -88,27 +92,44 @@ def summarize(name: str, size: int | None = None, *, rows: bool = True, num_clas
         num_classes: size of the head.
     """
     size = size or default_size(name)
-    model = build_on_meta(name, size, num_classes=num_classes).eval()
-    layers: list[Layer] = []
-    total = Layer("", "")
+    model = build_on_meta(name, size, num_classes=num_classes).eval().requires_grad_(False)
+    total, layers = Layer("", ""), []
     attention = FlopCounterMode(display=False) if name.startswith(PREFIX) else None
     with ExitStack() as stack, torch.no_grad():
         if attention is not None:
             stack.enter_context(attention)
-        for part_name, part in model.named_modules():
-            if type(part) is nn.BatchNorm2d:
-                part.forward = _unchanged  # type: ignore[method-assign, assignment]  # or torch takes milliseconds each
+        for part in model.modules():
+            if type(part) in _SHAPELESS:
+                part.forward = _unchanged
             if isinstance(part, nn.Conv2d | nn.Linear):
                 stack.callback(part.register_forward_hook(_add_to(total)).remove)
-            if rows and _is_row(part_name, part):
-                layer = Layer(part_name, type(part).__name__, params=_parameters(part))
-                layers.append(layer)
-                before, after = _bracket(layer, total, attention)
-                stack.callback(part.register_forward_pre_hook(before).remove)
-                stack.callback(part.register_forward_hook(after).remove)
-        model(torch.empty(1, model.in_chans, size, size, device="meta"))
-    macs = _macs_so_far(total, attention)
-    return Summary(name, size, [x for x in layers if x.output], _parameters(model), macs, total.activations)
+        for part_name, part in _parts(model) if rows else ():
+            layer = Layer(part_name, type(part).__name__, params=_parameters(part))
+            layers.append(layer)
+            before, after = _bracket(layer, total, attention)
+            stack.callback(part.register_forward_pre_hook(before).remove)
+            stack.callback(part.register_forward_hook(after).remove)
+        _run(model, name, size)
+    total.params, total.macs = _parameters(model), _macs_so_far(total, attention)
+    shown = [layer for layer in layers if layer.params or layer.macs]
+    return Summary(name, size, shown + _rest(total, shown) if rows else [], total.params, total.macs, total.activations)
+
+
+def _run(model: Network, name: str, size: int) -> None:
+    picture = torch.empty(1, model.in_chans, size, size, device="meta")
+    try:
+        model(picture)
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
+        if not name.startswith(PREFIX):
+            raise
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name} cannot be counted with a picture of {size} x {size}: {first}") from error
+
+
+def _rest(total: Layer, shown: list[Layer]) -> list[Layer]:
+    """What is in no row, such as a position embedding or a product between layers: one more row, if there is any."""
+    left = [getattr(total, key) - sum(getattr(x, key) for x in shown) for key in ("params", "macs", "activations")]
+    return [Layer("(other)", "", (), *left)] if any(left) else []
 
 
 def summary_json(found: Summary) -> dict[str, Any]:
@@ -123,7 +144,7 @@ def summary_text(found: Summary) -> str:
     for layer in found.layers:
         shape = " x ".join(map(str, layer.output))
         lines.append(
-            f"{layer.name:<28}{layer.kind:<22}{shape:<18}{layer.params:>12,}{layer.macs / 1e6:>11.1f}"
+            f"{layer.name:<28}{layer.kind[:21]:<22}{shape:<18}{layer.params:>12,}{layer.macs / 1e6:>11.1f}"
             f"{layer.activations / 1e3:>15.1f}"
         )
     lines.append(
@@ -137,18 +158,15 @@ def _parameters(part: nn.Module) -> int:
     return sum(p.numel() for p in part.parameters())
 
 
-def _is_row(name: str, part: nn.Module) -> bool:
-    """Stems, downsamplings, blocks, last norm and head: what a reader wants to see one row of."""
-    if not name or isinstance(part, nn.Identity | nn.Dropout):
-        return False
-    path = name.removeprefix("net.").split(".")
-    holders = ("stages", "layers", "blocks", "layer1", "layer2", "layer3", "layer4")
-    if path[0] not in holders:
-        return len(path) == 1 and path[0] not in ("net", "output_norms")
-    kind = type(part).__name__
-    if any(word in kind for word in ("Block", "Bottleneck", "InvertedResidual", "EdgeResidual", "DepthwiseSeparable")):
-        return not any("attn" in step or "mlp" in step for step in path)
-    return path[-1] == "downsample" and len(path) == 3 and path[0] in ("stages", "layers")
+def _parts(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The rows of a summary, which share no layer: containers and stages are opened, blocks and layers are rows."""
+    for child_name, child in model.named_children():
+        where = f"{name}.{child_name}" if name else child_name
+        container = type(child) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+        if (container and where != "stem") or type(child).__name__.endswith(("Stage", "Layer")) or where == "net":
+            yield from _parts(child, where)
+        elif child_name != "output_norms":
+            yield where, child
 
 
 def _unchanged(x: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ Three kinds of names: a model of the table ("convnext_tiny"), one of timm's ("ti
 
 from __future__ import annotations
 
+import math
+import numbers
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +83,7 @@ def create_model(
     output_norms: bool = False,
     checkpointing: bool = False,
     size: int | None = None,
-    weights: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Network:
     """Builds a network, with random or given weights.
 
@@ -105,17 +108,25 @@ def create_model(
         UserError: an argument is out of range, or the name is not known.
         WeightsError: the weights cannot be had or do not fit.
     """
+    _check("name", name, isinstance(name, str), "must be the name of a model")
     known = outline(name)
     patch = known.stem_patch if stem_patch is None else stem_patch
     scale = known.layer_scale if layer_scale is None else layer_scale
-    _check("num_classes", num_classes, num_classes >= 0, "must be at least 0")
-    _check("in_chans", in_chans, in_chans >= 1, "must be at least 1")
-    _check("drop_path", drop_path, 0.0 <= drop_path < 1.0, "must be at least 0 and below 1")
-    _check("layer_scale", scale, scale >= 0.0, "must be at least 0")
-    _check("stem_patch", patch, patch in known.stem_patches, f"must be one of {known.stem_patches}")
-    if form not in ("linear", "conv"):
-        raise UserError(f'form is "{form}"; it must be "linear" or "conv"')
+    _check("num_classes", num_classes, _whole(num_classes) and 0 <= num_classes < 10**7, "must be a number from 0 up")
+    _check("in_chans", in_chans, _whole(in_chans) and 1 <= in_chans < 10**5, "must be a number from 1 up")
+    _check("drop_path", drop_path, _real(drop_path) and 0.0 <= drop_path < 1.0, "must be at least 0 and below 1")
+    _check("layer_scale", scale, _real(scale) and scale >= 0.0, "must be at least 0")
+    _check("head_init_scale", head_init_scale, _real(head_init_scale) and head_init_scale >= 0.0, "must be at least 0")
+    _check("stem_patch", patch, _whole(patch) and patch in known.stem_patches, f"must be one of {known.stem_patches}")
+    _check("size", size, size is None or (_whole(size) and size >= 1), "must be a number of pixels")
+    _check("form", form, form in ("linear", "conv"), 'must be "linear" or "conv"')
     _check("init", init, init in INITS, f"must be one of {INITS}")
+    if known.layer_scale == 0 and known.width is None:  # neither ConvNeXt nor the last step of the roadmap
+        _check("layer_scale", scale, scale == 0, f"must be 0 or left out: {name} has none")
+        _check("form", form, form == "linear", f'must be "linear" or left out: {name} has no ConvNeXt block')
+        _check("output_norms", output_norms, not output_norms, f"must be left out: {name} has none")
+    weights = str(weights) if isinstance(weights, os.PathLike) else weights
+    _check("weights", weights, weights is None or isinstance(weights, str), "must be a file, an entry, or None")
     if name.startswith(TIMM):
         if init != "paper":
             raise UserError(f'init is "{init}"; {name} is initialised by timm: leave init out, or "paper"')
@@ -168,12 +179,18 @@ def _build(name: str, **settings: Any) -> Network:
     design = roadmap.parse(name)[1]
     if design.separate_downsampling:
         return ConvNeXt(design.depths, design.dims, **settings)
-    if settings["output_norms"]:
-        raise UserError(f"output_norms: {name} is not a ConvNeXt and has none")
     taken = ("in_chans", "num_classes", "drop_path", "checkpointing")
     return roadmap.RoadNet(design, **{key: settings[key] for key in taken})
 
 
-def _check(key: str, value: float | str, good: bool, rule: str) -> None:
+def _check(key: str, value: object, good: bool, rule: str) -> None:
     if not good:
-        raise UserError(f"{key} is {value}; it {rule}")
+        raise UserError(f"{key} is {value!r}; it {rule}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -127,8 +127,11 @@ def find_weights(model_name: str, weights: str, say: Callable[[str], None] = tel
 def locate(entry: str) -> Remote:
     """Where the weights of an entry "timm:NAME", "official:NAME" or "torchvision:NAME" are."""
     place, _, name = entry.partition(":")
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise WeightsError(f'weights "{entry}": the name after "{place}:" must be of letters, digits, ".", "-" and "_"')
+    if not re.fullmatch(r"\w+([.-]\w+)*", name, re.ASCII) or len(name) > 90:
+        raise WeightsError(
+            f'weights "{entry}": the name after "{place}:" must be of letters, digits and "_", with single "." and "-" '
+            "between them, and no longer than 90"
+        )
     folder = cache_dir() / "weights"
     if place == "timm":
         from huggingface_hub import hf_hub_url
@@ -216,7 +219,8 @@ def _first_within_reach(model_name: str, say: Callable[[str], None]) -> Found | 
         if path is not None:
             return Found(path, entry)
     why = "; ".join(reasons) or "none are published for it"
-    say(f"no pretrained weights for {model_name} within reach, so it keeps its random weights ({why})")
+    help = f". `convnext weights get {model_name}` says what to download and where to put it" if reasons else ""
+    say(f"no pretrained weights for {model_name} within reach, so it keeps its random weights ({why}){help}")
     return None
 
 
@@ -233,7 +237,7 @@ def fetch_or_explain(remote: Remote, say: Callable[[str], None]) -> Path:
 
 
 def _did_you_mean(entry: str) -> str:
-    close = [] if entry in PUBLISHED else difflib.get_close_matches(entry, PUBLISHED, n=1)
+    close = [] if entry in PUBLISHED else difflib.get_close_matches(entry, PUBLISHED, n=1, cutoff=0.8)
     return f' Did you mean "{close[0]}"?' if close else ""
 
 

@@ -42,17 +42,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     _check_file(path)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)[0]
-    state = _unwrap(_read_torch(path), path)
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+        return _without_prefixes(_read_safetensors(path)[0])
+    return _without_prefixes(_unwrap(_read_torch(path), path))
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what DistributedDataParallel, torch.compile or both put in front of all of them."""
+    while state and (prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), "")):
+        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder; give the weight file itself, such as {path / 'best.safetensors'}")
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", *_TORCH_SUFFIXES))
+        example = f", such as {path / inside[0]}" if inside else "; there is none in it"
+        raise WeightsError(f"{path} is a folder; give the weight file itself{example}")
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file")
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
@@ -181,7 +186,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         return read_state(path), None
     state, metadata = _read_safetensors(path)
     if metadata.get("format") != "convnext" or "config" not in metadata:
-        return state, None
+        return _without_prefixes(state), None
     try:
         config = json.loads(metadata["config"])
     except ValueError as error:

@@ -187,21 +187,28 @@ def to_native(state: Mapping[str, Tensor], format: str) -> dict[str, Tensor]:
     """A state under our names and in our shapes.
 
     Raises:
-        WeightsError: a name is not of the format: the weights of a network that is something else than this ConvNeXt.
+        WeightsError: a name is not of the format (the weights of a network that is something else than this ConvNeXt),
+            or two names mean the same tensor.
     """
     _known(format)
     native: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     strange = []
     for key, tensor in state.items():
         ours = _to_ours(key, format)
         if ours is None:
             strange.append(key)
+        elif ours in names:
+            raise WeightsError(
+                f'"{names[ours]}" and "{key}" are the same tensor under two names; keep the one that counts'
+            )
         else:
-            native[ours] = _native_shape(ours, tensor)
+            native[ours], names[ours] = _native_shape(ours, tensor), key
     if strange:
         raise WeightsError(
             f"{len(strange)} of {len(state)} names are not those of a ConvNeXt in the {format} format, such as "
             f"{', '.join(strange[:4])}: these are the weights of another network"
+            + (' (one of timm\'s own goes by the model name "timm:NAME")' if format == "timm" else "")
         )
     return native
 
@@ -273,7 +280,9 @@ def _to_ours(key: str, format: str) -> str | None:
 @cache
 def _patterns(rows: Rows, side: int) -> tuple[tuple[re.Pattern[str], str], ...]:
     """Rows as patterns of one side (0 ours, 1 theirs) and the template of the other."""
-    return tuple((re.compile(re.escape(row[side]).replace(r"\{b\}", r"(?P<b>\d+)")), row[1 - side]) for row in rows)
+    return tuple(
+        (re.compile(re.escape(row[side]).replace(r"\{b\}", r"(?P<b>0|[1-9][0-9]*)")), row[1 - side]) for row in rows
+    )
 
 
 def _rename(key: str, rows: tuple[tuple[re.Pattern[str], str], ...]) -> str | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,27 +67,26 @@ class GlobalResponseNorm(nn.Module):
 
 
 def run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
-    """`module(x)` that keeps no activation and computes them anew in the backward pass.
-
-    The second pass leaves the running statistics of batch norms as they were: they count every picture once.
-    """
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    out: Tensor
-    if norms:
-        out = checkpoint(
-            module, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _kept_statistics(norms))
-        )
-    else:
-        out = checkpoint(module, x, use_reentrant=False)
+    """`module(x)` that keeps no activation and computes them anew in the backward pass; see `count_pictures_once`."""
+    out: Tensor = checkpoint(module, x, use_reentrant=False)
     return out
 
 
-@contextlib.contextmanager
-def _kept_statistics(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """Puts the statistics back afterwards; both passes must save the same tensors, so tracking stays switched on."""
-    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in kept:
+def count_pictures_once(model: nn.Module) -> None:
+    """Makes the batch norms of a network that recomputes its blocks leave their statistics alone in the second pass."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.register_forward_pre_hook(_keep_statistics)
+            norm.register_forward_hook(_put_statistics_back)
+
+
+def _keep_statistics(norm: nn.Module, _inputs: object) -> None:
+    recomputing = torch._C._current_graph_task_id() != -1  # as torch.utils.checkpoint tells: inside a backward pass
+    if norm.training and recomputing:
+        norm.__dict__["kept"] = [(buffer, buffer.clone()) for buffer in norm.buffers()]
+
+
+def _put_statistics_back(norm: nn.Module, _inputs: object, _output: object) -> None:
+    with torch.no_grad():
+        for buffer, value in norm.__dict__.pop("kept", ()):
             buffer.copy_(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES
+from convnext.nn.baseline_specs import BASELINES, PREFIX
 from convnext.nn.published import PUBLISHED
 from convnext.nn.registry import weights_row
 from convnext.nn.variants import MODELS
@@ -69,8 +69,18 @@ def list_all(pattern: str = "*") -> list[Listed]:
         UserError: none does.
     """
     found = [row for row in _rows() if _matches(row, pattern)]
+    if not found and pattern.startswith(PREFIX) and not set(pattern) & set("*?["):
+        from convnext.nn.count import count, default_size
+        from convnext.nn.download import starts
+
+        size = default_size(pattern)
+        counted = count(pattern, size)
+        return [Listed(pattern, "", size, counted.params, round(counted.macs / 1e9, 2), (), starts(pattern))]
     if not found:
-        raise UserError(f'no model matches "{pattern}"; `convnext models` lists all, and "timm:NAME" is any of timm\'s')
+        raise UserError(
+            f'no model matches "{pattern}"; `convnext models` lists ours and the baselines of the paper, '
+            "`convnext models timm:NAME` shows any of timm's, `convnext roadmap` the steps of the road"
+        )
     return found
 
 
@@ -119,10 +129,16 @@ def to_text(rows: list[Listed]) -> str:
     """The list as aligned lines: name, parameters, MACs, and the paper's best known row."""
     lines = [f"{'model':<40}{'params':>9}{'GMACs':>8}  at   {'published (paper)':<34} weights"]
     for row in rows:
-        said = "; ".join(
-            f"{p.top1:.1f} % ({p.pretraining}, {p.size})" for p in row.published[:2] if not math.isnan(p.top1)
-        )
+        said = "; ".join(f"{p.top1:.1f} % ({p.pretraining}, {p.size})" for p in _best(row.published))
         numbers = f"{row.params / 1e6:>7.1f} M{row.gmacs:>8.2f}  {row.size:<4}"
         lines.append(f"{row.name:<40}{numbers} {said or '-':<34} {len(row.weights)}")
-    lines.append("Accuracies are ImageNet-1k top-1 as published. `convnext weights list` has the weights.")
+    lines.append("published: best ImageNet-1k top-1 without and with ImageNet-22k, at which size; --json has all rows.")
+    lines.append("`convnext weights list` has the weights of ours, --json those of timm's networks, of which these are")
+    lines.append("the ones in the paper's tables; `convnext models timm:NAME` shows any other.")
     return "\n".join(lines)
+
+
+def _best(published: tuple[Published, ...]) -> list[Published]:
+    known = [p for p in published if not math.isnan(p.top1)]
+    groups = [[p for p in known if p.pretraining == data] for data in ("1k", "22k")]
+    return [max(group, key=lambda p: p.top1) for group in groups if group]

@@ -81,6 +81,11 @@ class Network(nn.Module):
 
     def check_input(self, x: Tensor) -> None:
         """Refuses what is not a batch of pictures with `in_chans` channels that reach the last map."""
+        if not x.is_floating_point():
+            raise UserError(
+                f"the input holds {x.dtype}; the model takes normalised floating-point pictures (a run's model has "
+                "them from preprocessing.prepare(file))"
+            )
         smallest = self.strides[-1]
         if x.ndim != 4 or x.shape[1] != self.in_chans:
             raise UserError(f"the input has shape {tuple(x.shape)}; the model takes (N, {self.in_chans}, H, W)")

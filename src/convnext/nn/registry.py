@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.download import fetch_or_explain, find_cached, locate, starts, tell
+from convnext.nn.download import Remote, fetch_or_explain, find_cached, locate, starts, tell
 from convnext.nn.published import PUBLISHED, allows_commerce
 from convnext.nn.variants import MODELS
 
@@ -89,16 +91,38 @@ def get_weights(wanted: str, *, commercial: bool = False, say: Callable[[str], N
         if not candidates:
             raise WeightsError(f"no weights of {wanted} allow commercial use: {PUBLISHED[starts(wanted)[0]].licence}")
         entry = candidates[0]
-    elif wanted.startswith("timm:") and "." not in wanted and (found := starts(wanted)):
+    elif wanted.startswith("timm:") and "." not in wanted:
+        found = starts(wanted)
+        if not found:
+            raise WeightsError(f"no weights are published for {wanted}")
         entry = found[0]
     elif ":" not in wanted:
-        raise WeightsError(f'weights "{wanted}": give a model or an entry of `convnext weights list`')
+        close = difflib.get_close_matches(wanted, MODELS, n=1, cutoff=0.5)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise WeightsError(f'weights "{wanted}": give a model or an entry of `convnext weights list`.{hint}')
     row = weights_row(entry)
     if commercial and not row["commercial"]:
         raise WeightsError(f"{entry} is under {row['licence']}, which forbids commercial use")
     say(f"{entry}: licence {row['licence']}")
     remote = locate(entry)
-    return find_cached(remote) or fetch_or_explain(remote, say)
+    path = find_cached(remote) or fetch_or_explain(remote, say)
+    _check_contents(path, remote, row["model"])
+    return path
+
+
+def _check_contents(path: Path, remote: Remote, model: str) -> None:
+    """A file that was put into the cache by hand may be anything."""
+    from convnext.nn.weights import detect_format, model_of, read_state, to_native
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(remote.sha256):
+        raise WeightsError(f"{path} is not {remote.entry}: its SHA-256 does not begin with {remote.sha256}; remove it")
+    state = read_state(path)
+    if model in MODELS:
+        held = model_of(to_native(state, detect_format(state)))
+        if held != model:
+            raise WeightsError(f"{path} holds {held or 'another network'}, not {model}; remove it")
 
 
 def to_text(rows: list[dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ What the paper leaves open, and how it is settled here:
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from convnext.errors import UserError
 from convnext.kernels.depthwise import DepthwiseConv2d
 from convnext.nn.convnext import init_weights
-from convnext.nn.layers import DropPath, LayerNorm2d
+from convnext.nn.layers import DropPath, LayerNorm2d, count_pictures_once
 from convnext.nn.network import Network
 
 SHORT = 3
@@ -79,7 +80,7 @@ class Step:
     Attributes:
         name: what the user writes, such as "patchify-stem".
         row: the step in the paper's table.
-        change: the change in one line.
+        change: the change in one line; `{depths}` and `{width}` stand for numbers.
         settings: fields of `Design` that differ from the adopted step before.
         adopted: whether the steps after it build on it.
     """
@@ -89,6 +90,10 @@ class Step:
     change: str
     settings: dict[str, Any] = field(default_factory=dict)
     adopted: bool = True
+
+    def told(self, design: Design) -> str:
+        """The change in one line, with the numbers of the design that it leads to."""
+        return self.change.format(depths=", ".join(map(str, design.depths)), width=design.width)
 
 
 def _steps(size: int, ratio: Step, width: int, last: str) -> tuple[Step, ...]:
@@ -104,7 +109,7 @@ def _steps(size: int, ratio: Step, width: int, last: str) -> tuple[Step, ...]:
         ratio,
         Step("patchify-stem", "patchify stem", "4x4 convolution of stride 4 for 7x7 and pooling", {"stem": "patchify"}),
         Step("depthwise-conv", "depthwise conv", "the 3x3 convolution becomes depthwise", {"depthwise": True}),
-        Step("increase-width", "increase width", f"width to {width}", {"width": width}),
+        Step("increase-width", "increase width", "width to {width}", {"width": width}),
         Step("inverting-dimensions", "inverting dimensions", "wide inside, narrow outside", {"block": "inverted"}),
         Step("move-up-depthwise", "move up depthwise conv", "the depthwise one comes first", {"block": "moved-up"}),
         *kernels,
@@ -133,7 +138,7 @@ REGIMES: dict[str, Regime] = {
     "resnet50": Regime(
         Design((3, 4, 6, 3), 64),
         _steps(
-            50, Step("stage-ratio", "stage ratio", "depths to 3, 3, 9, 3", {"depths": (3, 3, 9, 3)}), 96, "ConvNeXt-T",
+            50, Step("stage-ratio", "stage ratio", "depths to {depths}", {"depths": (3, 3, 9, 3)}), 96, "ConvNeXt-T",
         ),
         "table10",
         "convnext_tiny",
@@ -143,7 +148,7 @@ REGIMES: dict[str, Regime] = {
         _steps(
             200,
             Step(
-                "stage-ratio", "stage ratio and increase width", "depths to 3, 3, 27, 3, width to 84",
+                "stage-ratio", "stage ratio and increase width", "depths to {depths}, width to {width}",
                 {"depths": (3, 3, 27, 3), "width": 84},
             ),
             128,
@@ -177,7 +182,7 @@ def designs(regime: str, scale: float = 1.0) -> list[tuple[Step, Design]]:
         UserError: no such regime, or a scale outside (0, 1].
     """
     if not 0 < scale <= 1:
-        raise UserError(f"scale is {scale:g}; it must be above 0 and at most 1")
+        raise UserError(f"scale is {scale!r}; it must be above 0 and at most 1")
     road = get_regime(regime)
     design, rows = road.start, []
     for step in road.steps:
@@ -205,7 +210,10 @@ def find_step(regime: str, name: str, scale: float = 1.0) -> tuple[Step, Design]
     for step, design in rows:
         if name.strip().lower() in (step.name, step.row.lower()):
             return step, design
-    raise UserError(f'step "{name}" is not on the road {regime}; its steps are: {", ".join(s.name for s, _ in rows)}')
+    names = [step.name for step, _ in rows]
+    close = difflib.get_close_matches(name.strip().lower(), names, n=1)
+    hint = f'Did you mean "{close[0]}"? ' if close else ""
+    raise UserError(f'step "{name}" is not on the road {regime}. {hint}Its steps are: {", ".join(names)}')
 
 
 def parse(name: str) -> tuple[Step, Design]:
@@ -216,7 +224,7 @@ def parse(name: str) -> tuple[Step, Design]:
     """
     parts = name.split(":")
     try:
-        scale = float(parts[3]) if len(parts) == 4 else 1.0
+        scale = float(parts[3].replace("_", "?")) if len(parts) == 4 else 1.0
         _, regime, step = parts[:3]
     except ValueError:
         scale, regime, step = 0.0, "", ""
@@ -229,7 +237,7 @@ def parse(name: str) -> tuple[Step, Design]:
 
 def name_of(regime: str, step: Step, scale: float = 1.0) -> str:
     """What `parse` reads."""
-    return f"roadmap:{regime}:{step.name}" + (f":{scale:g}" if scale != 1 else "")
+    return f"roadmap:{regime}:{step.name}" + (f":{scale!r}" if scale != 1 else "")
 
 
 class RoadBlock(nn.Module):
@@ -323,6 +331,8 @@ class RoadNet(Network):
             entry = dim
         self.head = nn.Linear(entry, num_classes) if num_classes > 0 else nn.Identity()
         self.apply(init_weights)
+        if checkpointing:
+            count_pictures_once(self)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage, from fine to coarse, of `channels` and `strides`."""

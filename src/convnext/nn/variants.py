@@ -12,7 +12,8 @@ import fnmatch
 from dataclasses import dataclass
 
 from convnext.errors import UserError
-from convnext.nn.published import starts_for
+from convnext.nn.baseline_specs import BASELINES
+from convnext.nn.published import PUBLISHED, starts_for
 
 
 @dataclass(frozen=True)
@@ -113,4 +114,11 @@ def get_spec(name: str) -> ModelSpec:
     short = {key.removeprefix("convnext_"): key for key in MODELS}
     close = difflib.get_close_matches(name.lower().replace("-", "_"), [*MODELS, *short], n=1)
     hint = f'Did you mean "{short.get(close[0], close[0])}"? ' if close else ""
-    raise UserError(f'model "{name}" is not known. {hint}The models are: {", ".join(MODELS)}')
+    if f"timm:{name}" in PUBLISHED:
+        hint = f'Did you mean "{PUBLISHED[f"timm:{name}"].model}" with the weights "timm:{name}"? '
+    elif f"timm:{name}" in BASELINES:
+        hint = f'Did you mean "timm:{name}"? '
+    raise UserError(
+        f'model "{name}" is not known. {hint}The models are: {", ".join(MODELS)}; beside them any of timm\'s as '
+        '"timm:NAME", and "roadmap:REGIME:STEP"'
+    )

@@ -95,7 +95,7 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
     Raises:
         WeightsError: weights of another model, or an incomplete file.
     """
-    _refuse_odd(state, source)
+    refuse_odd(state, source)
     if not isinstance(model, ConvNeXt):
         return _load_same(model, state, source)
     try:
@@ -103,6 +103,7 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
         native = to_native(state, format)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
+    _check_head(native, source)
     wanted = model.state_dict()
     fitting, replaced = _fit(native, wanted)
     found = {name for name, _, _ in replaced} | fitting.keys()
@@ -116,18 +117,64 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
     return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced)
 
 
-def _refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
-    """Tensors that are no plain finite numbers are no weights."""
+def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
+    """Tensors that are no plain finite numbers are no weights.
+
+    Raises:
+        WeightsError: there is such a tensor; the message names it.
+    """
     for name, tensor in state.items():
         plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex())
         if not plain or tensor.numel() == 0:
             raise WeightsError(
                 f"{source}: {name} is not a plain tensor of numbers; save the weights as ordinary tensors"
             )
+        if not tensor.is_floating_point() and name.endswith((".weight", ".bias", ".gamma")):
+            raise WeightsError(f"{source}: {name} holds {tensor.dtype}; weights must be floating-point numbers")
         if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
             raise WeightsError(
                 f"{source}: {name} holds values that are not finite; training went wrong or it is damaged"
             )
+
+
+def _check_head(native: Mapping[str, Tensor], source: str) -> None:
+    """The head's weight and bias come together, for one number of classes."""
+    weight, bias = native.get("head.weight"), native.get("head.bias")
+    if (weight is None) != (bias is None):
+        raise WeightsError(
+            f"{source}: the head's {'weight' if weight is None else 'bias'} is missing; save it again, or leave the "
+            "head out altogether"
+        )
+    if weight is not None and bias is not None and (weight.ndim != 2 or bias.shape != weight.shape[:1]):
+        raise WeightsError(
+            f"{source}: the head's weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not belong together"
+        )
+
+
+def check_whole(native: Mapping[str, Tensor], source: str) -> None:
+    """Refuses a state in our names that is not all of one ConvNeXt, of whichever sizes.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape than its neighbours ask for, or is no tensor of numbers.
+    """
+    refuse_odd(native, source)
+    _check_head(native, source)
+    sizes, stem, head = sizes_of(native), native.get("stem.conv.weight"), native.get("head.weight")
+    if stem is None or stem.ndim != 4 or not sizes.depths:
+        raise WeightsError(f"{source} is incomplete: it has no stem (stem.conv.weight) or no blocks; save it again")
+    with torch.device("meta"):
+        model = ConvNeXt(
+            sizes.depths, sizes.dims, in_chans=stem.shape[1], num_classes=0 if head is None else head.shape[0],
+            layer_scale=float(any(name.endswith(".gamma") for name in native)), stem_patch=stem.shape[-1],
+            stem_norm="stem.norm.weight" in native, grn=sizes.grn,
+            output_norms=any(name.startswith("output_norms.") for name in native),
+        )  # fmt: skip
+    wanted = model.state_dict()
+    missing = tuple(name for name in wanted if name not in native)
+    unexpected = tuple(name for name in native if name not in wanted)
+    misfits = {name for name in wanted if name in native and native[name].shape != wanted[name].shape}
+    if missing or unexpected or misfits:
+        raise WeightsError(f"{source}: {_what_differs(native, wanted, missing, unexpected, misfits)}")
 
 
 def _load_same(model: Network, state: Mapping[str, Tensor], source: str) -> LoadReport:
@@ -187,7 +234,7 @@ def _what_differs(
     unexpected: tuple[str, ...],
     misfits: set[str],
 ) -> str:
-    found_sizes, wanted_sizes = _sizes(native), _sizes(wanted)
+    found_sizes, wanted_sizes = sizes_of(native), sizes_of(wanted)
     if found_sizes != wanted_sizes and found_sizes.depths:
         return (
             f"weights of another model. The file holds {_describe(*found_sizes)}; the model is "
@@ -206,13 +253,13 @@ def _what_differs(
     return f"the file is incomplete or of an altered model: {'; '.join(lines[:5])}{more}"
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     depths: Shape
     dims: Shape
     grn: bool
 
 
-def _sizes(native: Mapping[str, Tensor]) -> _Sizes:
+def sizes_of(native: Mapping[str, Tensor]) -> Sizes:
     """Depths, dims and kind, guessed from our names and the shapes."""
     depths: dict[int, int] = {}
     dims: dict[int, int] = {}
@@ -223,7 +270,7 @@ def _sizes(native: Mapping[str, Tensor]) -> _Sizes:
             depths[stage] = max(depths.get(stage, 0), block + 1)
             dims[stage] = tensor.shape[0] if tensor.dim() else 0
     grn = any(".grn." in name for name in native)
-    return _Sizes(tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims)), grn)
+    return Sizes(tuple(depths[s] for s in sorted(depths)), tuple(dims[s] for s in sorted(dims)), grn)
 
 
 def _describe(depths: Shape, dims: Shape, grn: bool) -> str:
@@ -239,7 +286,7 @@ def name_of_sizes(depths: Shape, dims: Shape, grn: bool) -> str:
 
 def model_of(state: Mapping[str, Tensor]) -> str:
     """The model of the table that a state in our names is of, or "" for one of other sizes."""
-    return name_of_sizes(*_sizes(state))
+    return name_of_sizes(*sizes_of(state))
 
 
 def load_pretrained(model: Network, model_name: str, weights: str, say: Callable[[str], None]) -> LoadReport | None:

@@ -5,12 +5,14 @@ The suffix of the file decides the format (.png, .svg, .pdf). Colours are apart 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext import paper
-from convnext.errors import RunError, UserError
+from convnext.errors import UserError
 from convnext.nn.roadmap import get_regime
+from convnext.run.folder import write_output
 from convnext.study.roadmap import Road, Row
 
 if TYPE_CHECKING:
@@ -61,11 +63,10 @@ def _figure(
 def _save(figure: Figure, path: Path) -> Path:
     import matplotlib
 
-    try:
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "convnext"}):  # text stays text
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    kind, drawn = path.suffix.lower().removeprefix("."), io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "convnext"}):  # text stays text
+        figure.savefig(drawn, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    write_output(path, drawn.getvalue())
     return path
 
 
@@ -91,11 +92,24 @@ def draw_roadmap(road: Road, path: Path) -> Path:
         draw(axis, road, rows)
         axis.set_yticks(range(len(rows)), names if i == 0 else [""] * len(rows))
         axis.set_ylim(len(rows) - 0.4, -0.6)
+    _notes(figure, road, rows)
     start, end = road.steps[0].step.split(" (")[0], "ConvNeXt-T" if road.regime == "resnet50" else "ConvNeXt-B"
-    shrunken = "" if road.scale == 1 else f" (widths x {road.scale:g}, a third of the blocks)"
+    shrunken = "" if road.scale == 1 else f" (widths x {road.scale!r}, a third of the blocks)"
     title = f"From {start} to {end}, one change at a time{shrunken}"
     figure.suptitle(title, fontsize=12, color=_INK, x=0.01, ha="left")
     return _save(figure, path)
+
+
+def _notes(figure: Figure, road: Road, rows: list[Row]) -> None:
+    """What the marks mean, below the panels."""
+    hatched = "; hatched: tried, not adopted" if any(not row.adopted for row in rows) else ""
+    notes = ["GMACs: counted" + ("" if road.scale == 1 else ", at 224 pixels with 1,000 classes") + hatched]
+    notes += [
+        f"* {row.step.split(' (')[0]}: counted {row.gmacs:.2f}, the paper prints {row.published_gmacs:.2f}"
+        for row in rows
+        if row.agrees is False
+    ]
+    figure.supxlabel("\n".join(notes), fontsize=8.5, color=_MUTED, x=0.01, ha="left")
 
 
 def _published_panel(axis: Axes, road: Road, rows: list[Row]) -> None:
@@ -107,7 +121,7 @@ def _published_panel(axis: Axes, road: Road, rows: list[Row]) -> None:
     _bars(axis, rows, values, [row.published_deviation for row in rows], _CONVNET, behind, decimals=2)
     for rival in (own[-1], other[-1]):
         axis.axvline(rival["top1"], color=_TRANSFORMER, linestyle="--", linewidth=1)
-        axis.text(rival["top1"], 0, f" {rival['step']}", fontsize=8.5, color=_TRANSFORMER, va="center")
+        axis.text(rival["top1"], 0, f" {rival['step']}", zorder=4, fontsize=8.5, color=_TRANSFORMER, va="center")
     title = f"ImageNet-1k top-1, % (published; grey: the road from {other[0]['step'].split(' (')[0]})"
     axis.set_title(title, fontsize=10, color=_INK, loc="left")
 
@@ -137,19 +151,25 @@ def _bars(
     known = [value for value in values if value is not None] + (behind or [])
     reach = [value + (error or 0) for value, error in zip(values, errors, strict=True) if value is not None]
     top = max(known + reach)
-    span = top - min(known) or 1.0
+    span = max(top - min(known), 2.0)
     low, high = min(known) - 0.3 * span, top + 0.08 * span
     for at, (row, value, error) in enumerate(zip(rows, values, errors, strict=True)):
-        if behind is not None:
-            axis.barh(at, behind[at] - low, left=low, height=0.82, color=_GRID)
+        if behind is not None and value is not None:
+            front = behind[at] < value  # a shorter bar would not be seen behind this one
+            axis.barh(
+                at, behind[at] - low, left=low, height=0.3 if front else 0.82, color=_GRID, zorder=3 if front else 1
+            )
         if value is None:
             continue
         axis.barh(
             at, value - low, left=low, height=0.58, color=colour if row.adopted else "white", edgecolor=colour,
             hatch=None if row.adopted else "////", linewidth=0.8, xerr=error, ecolor=_INK, capsize=2,
         )  # fmt: skip
-        axis.text(high + 0.16 * span, at, f"{value:.{decimals}f}", va="center", ha="right", fontsize=8.5, color=_INK)
-        axis.text(high + 0.36 * span, at, f"{row.gmacs:.2f} G", va="center", ha="right", fontsize=8.5, color=_MUTED)
+        mark = "*" if row.agrees is False else ""
+        for x, text, ink in ((0.16, f"{value:.{decimals}f}", _INK), (0.36, f"{row.gmacs:.2f}{mark}", _MUTED)):
+            axis.text(high + x * span, at, text, va="center", ha="right", fontsize=8.5, color=ink)
+    for x, text in ((0.16, "top-1, %"), (0.36, "GMACs")):
+        axis.text(high + x * span, -0.75, text, va="bottom", ha="right", fontsize=8.5, color=_MUTED)
     axis.set_xlim(low, high + 0.38 * span)
     axis.set_xticks([tick for tick in axis.get_xticks() if low <= tick <= high])
     axis.xaxis.grid(True, color=_GRID)

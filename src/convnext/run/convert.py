@@ -12,9 +12,24 @@ import torch
 from torch import Tensor
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.weights import FORMATS, detect_format, from_native, model_of, read_model, save_model, to_native
-from convnext.run.folder import open_run, write_bytes
+from convnext.nn.baselines import OWN
+from convnext.nn.create import ROADMAP, TIMM
+from convnext.nn.download import TORCHVISION_FILES
+from convnext.nn.weights import (
+    FORMATS,
+    check_whole,
+    detect_format,
+    from_native,
+    model_of,
+    read_model,
+    save_model,
+    sizes_of,
+    to_native,
+)
+from convnext.run.folder import open_run, write_output
 from convnext.run.load import weights_of
+
+_LOST = " Classes and preprocessing stay behind: such a file holds weights alone."
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -45,7 +60,7 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
     """Reads weights of any known format, or those of a run, and writes them as another code names and shapes them.
 
     Args:
-        source: a weight file or a run folder.
+        source: a weight file, a run folder, or a folder that transformers saved.
         target: the file to write: .safetensors, or .pth, .pt, .bin for a file of torch.
         format: a name of `FORMATS`.
         overwrite: replace a file that is there.
@@ -60,25 +75,75 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
         raise WeightsError(f'format "{format}" is not known; it must be one of {", ".join(FORMATS)}')
     if target.suffix not in SUFFIXES:
         raise UserError(f'{target}: weights are written as {", ".join(SUFFIXES)}; "{target.suffix}" is not one of them')
-    if target.exists() and not overwrite:
+    if (target.exists() or target.is_symlink()) and not overwrite:
         raise UserError(f"{target} is there already; choose another name, or say --overwrite")
-    path = weights_of(open_run(source)) if source.is_dir() else source
+    path = _file_of(source)
     state, config = read_model(path)
-    found = detect_format(state)
+    name = str((config or {}).get("model", {}).get("name", ""))
+    if config and name.startswith(TIMM) and format == "timm":
+        written = {key.removeprefix(OWN): tensor for key, tensor in state.items()}
+        write_output(target, _packed(written, target, format))
+        return Conversion(path, target, "convnext", format, name, len(written), len(config["classes"]), _LOST)
+    if name.startswith((TIMM, ROADMAP)):
+        other = "; --to timm writes it for timm" if name.startswith(TIMM) else ", which no other code has"
+        raise WeightsError(f"{path} is a {name}{other}. The formats are those of ConvNeXt")
     try:
+        found = detect_format(state)
         native = to_native(state, found)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    check_whole(native, str(path))
+    try:
         written = from_native(native, format)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     lost = ""
     if config and format == "convnext" and target.suffix == ".safetensors":
-        save_model(target, written, config)
+        save_model(target.resolve(), written, config)
     else:
-        lost = " Classes and preprocessing stay behind: such a file holds weights alone." if config else ""
-        write_bytes(target, _packed(written, target, format))
+        lost = _LOST if config else ""
+        write_output(target, _packed(written, target, format))
     head = native.get("head.weight")
     classes = 0 if head is None else int(head.shape[0])
-    return Conversion(path, target, found, format, model_of(native), len(written), classes, lost)
+    model = model_of(native)
+    return Conversion(
+        path, target, found, format, model, len(written), classes, lost + _how_to_load(native, model, format)
+    )
+
+
+def _file_of(source: Path) -> Path:
+    """The weight file of a run, of a folder that transformers saved, or the file itself."""
+    if not source.is_dir() or (source / "recipe.toml").exists():
+        return weights_of(open_run(source)) if source.is_dir() else source
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (source / name).is_file():
+            return source / name
+    raise WeightsError(
+        f"{source} is neither a run (no recipe.toml) nor a folder of transformers (no model.safetensors)"
+    )
+
+
+def _how_to_load(native: Mapping[str, Tensor], model: str, format: str) -> str:
+    """What the other code must be told to build the network that the file is of."""
+    head = native.get("head.weight")
+    classes = 0 if head is None else head.shape[0]
+    if format == "transformers":
+        depths, dims, grn = sizes_of(native)
+        kind = "ConvNextV2" if grn else "ConvNext"
+        return (
+            f" In transformers: {kind}Config(depths={list(depths)}, hidden_sizes={list(dims)}, num_labels={classes}, "
+            "layer_norm_eps=1e-6)."
+        )
+    if format == "timm" and model:
+        return f' In timm: create_model("{model}", num_classes={classes}).'
+    if format == "torchvision":
+        known = model in TORCHVISION_FILES
+        return (
+            f' In torchvision: get_model("{model}", num_classes={classes}).'
+            if known
+            else " torchvision has no such size."
+        )
+    return ""
 
 
 def _packed(state: Mapping[str, Tensor], target: Path, format: str) -> bytes:

@@ -257,12 +257,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_output(path: Path, text: str) -> None:
-    """Writes a result where the user asked for it: through a link, and into a pipe or device, not in its place."""
+def write_output(path: Path, content: bytes) -> None:
+    """Writes a result where the user asked for it: through a link, and into a pipe or device, not in its place.
+
+    Raises:
+        RunError: as `write_bytes`.
+    """
     if path.exists() and not path.is_file():
-        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise RunError(_write_problem(path, error)) from None
     else:
-        write_text(path.resolve(), text)
+        write_bytes(path.resolve(), content)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext import paper
-from convnext.errors import RunError
+from convnext.errors import RunError, UserError
 from convnext.nn.count import count
 from convnext.nn.roadmap import SHORT, Step, designs, find_step, get_regime, name_of
 
@@ -96,10 +96,10 @@ def tabulate(regime: str, scale: float = 1.0) -> Road:
     """
     published = {row["step"]: row for row in paper.rows(get_regime(regime).table)}
     rows = []
-    for step, _ in designs(regime, scale):
+    for step, design in designs(regime, scale):
         model = name_of(regime, step, scale)
         counted = count(model, 224)
-        row = Row(step.row, step.name, model, step.change, step.adopted, counted.params, counted.macs / 1e9)
+        row = Row(step.row, step.name, model, step.told(design), step.adopted, counted.params, counted.macs / 1e9)
         if scale == 1:
             _add_published(row, published[step.row])
         rows.append(row)
@@ -123,33 +123,61 @@ def choose_steps(regime: str, asked: str, scale: float = 1.0) -> list[Step]:
     """
     if not asked:
         return [step for step, _ in designs(regime, scale) if step.adopted and step.name != "recipe"]
-    return [find_step(regime, name, scale)[0] for name in asked.split(",") if name.strip()]
+    found = {
+        step.name: step for step in (find_step(regime, name, scale)[0] for name in asked.split(",") if name.strip())
+    }
+    if not found:
+        raise UserError(f'steps "{asked}" names no step; leave it out for all adopted ones')
+    return list(found.values())
 
 
 def add_measured(road: Road, out: Path) -> None:
     """Adds the accuracies of an earlier experiment of the same road, if `out` has one."""
-    try:
-        known = json.loads((out / RESULT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        raise RunError(f"{out / RESULT} cannot be read: {error}") from None
-    if not isinstance(known, dict) or (known.get("regime"), known.get("scale")) != (road.regime, road.scale):
+    known = read_record(out)
+    if known is None or (known.get("regime"), known.get("scale")) != (road.regime, road.scale):
         return
     try:
         measured = {row["name"]: row.get("measured", {}) for row in known["steps"]}
         for row in road.steps:
-            row.measured |= {int(seed): float(value) for seed, value in measured.get(row.name, {}).items()}
+            row.measured |= {int(seed): _share(value) for seed, value in measured.get(row.name, {}).items()}
         road.experiment = one_line(known)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{out / RESULT} is damaged ({error!r}); remove it, then go on with --train") from None
 
 
+def read_record(out: Path) -> dict[str, Any] | None:
+    """What an earlier experiment left in `out`, if there was one.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        known = json.loads((out / RESULT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{out / RESULT} cannot be read: {error}") from None
+    if not isinstance(known, dict):
+        raise RunError(
+            f"{out / RESULT} is damaged: it holds a {type(known).__name__}; remove it, then go on with --train"
+        )
+    return known
+
+
+def _share(value: object) -> float:
+    share = float(str(value))
+    if not 0 <= share <= 1:
+        raise ValueError(f"an accuracy of {value}")
+    return share
+
+
 def one_line(record: dict[str, Any]) -> str:
-    """What was trained on, for the table and the figure."""
+    """What was trained on, for the table and the figure; "" before anything was."""
+    if not record["pictures"]:
+        return ""
     return (
-        f"{record['pictures']} {record['judged_on']} pictures of {Path(record['data']).name}, {record['size']} px, "
-        f"{record['epochs']} epochs"
+        f"{record['pictures']} {record['judged_on']} pictures (one is {100 / record['pictures']:.2g} points) of "
+        f"{Path(record['data']).name}, {record['size']} px, {record['epochs']} epochs"
     )
 
 
@@ -159,16 +187,17 @@ def to_text(road: Road) -> str:
     if road.scale == 1:
         lines[0] += "; top-1 on ImageNet-1k and printed GMACs are the paper's"
     else:
-        lines[0] += f", widths x {road.scale:g} and depths divided by {SHORT}"
+        lines[0] += f", widths x {road.scale!r} and depths divided by {SHORT}"
+    lines.append("parameters and GMACs: with 1,000 classes, at 224 pixels")
     if road.experiment:
         lines.append(f"measured: top-1 on {road.experiment}")
     full = road.scale == 1
-    head = f"{'step':<23}{'change':<48}{'params':>8}{'GMACs':>7}" + (f"{'printed':>9}{'top-1':>7}" if full else "")
+    head = f"{'step':<23}{'change':<48}{'params':>8}{'GMACs':>7}" + (f"{'printed':>9}{'top-1':>14}" if full else "")
     lines.append(head + ("  measured" if road.experiment else ""))
     for row in road.steps:
         name = row.name if row.adopted else f"({row.name})"
         line = f"{name:<23}{row.change:<48}{row.params / 1e6:>6.1f} M{row.gmacs:>7.{2 if full else 3}f}"
-        lines.append(line + _published_cells(row) + _measured_cell(row))
+        lines.append((line + _published_cells(row) + _measured_cell(row)).rstrip())
     lines.append("(in brackets: tried, not adopted)")
     if any(row.agrees is False for row in road.steps):
         lines.append("* the paper prints another number than its own convolutions and linear layers add up to")
@@ -179,7 +208,8 @@ def _published_cells(row: Row) -> str:
     if row.published_gmacs is None:
         return ""
     printed = f"{row.published_gmacs:.2f}{'' if row.agrees else '*'}"
-    return f"{printed:>9}{row.published_top1:>7.2f}"
+    spread = "" if row.published_deviation is None else f" ± {row.published_deviation:.2f}"
+    return f"{printed:>9}{f'{row.published_top1:.2f}':>7}{spread:<7}"
 
 
 def _measured_cell(row: Row) -> str:

@@ -12,9 +12,9 @@ from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import judge_run
 from convnext.nn.roadmap import Step
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, write_text
+from convnext.run.folder import RunFolder, locked, write_text
 from convnext.run.record import say
-from convnext.study.roadmap import RESULT, Road, add_measured, one_line
+from convnext.study.roadmap import RESULT, Road, add_measured, one_line, read_record
 from convnext.train.train import resume_run, train_run
 
 DEFAULTS: dict[str, Any] = {
@@ -26,12 +26,17 @@ DEFAULTS: dict[str, Any] = {
     "train.batch": 32,
     "train.lr": 1e-3,
     "train.warmup_epochs": 2.0,
+    "train.precision": "fp32",
 }
-"""What `--train` uses where the user gives nothing: a recipe for a small network and a few thousand pictures."""
+"""What `--train` uses where the user gives nothing: a recipe for a small network and a few thousand pictures. The
+precision is given, or it would be measured for each run, and runs might differ in it."""
 
 FIXED: dict[str, Any] = {"train.ema": False, "model.layer_scale": 0.0, "model.stem_patch": 4}
 """What every step is trained with: no average, which hurts BatchNorm (Appendix A.1), and no layer scale, which only the
 last step has. So steps differ in their networks alone."""
+
+VARYING = {"model.name", "train.seed", "data.root", "data.workers", "data.cache_gb"}
+"""Keys that may differ between the runs of an experiment."""
 
 
 def make_recipe(file: Path | None, settings: list[str]) -> Recipe:
@@ -70,56 +75,87 @@ def train_steps(data: Path, road: Road, steps: list[Step], seeds: int, out: Path
         recipe: as `make_recipe` gives it.
 
     Raises:
-        UserError: the data cannot be used, or `out` holds runs of another recipe.
+        UserError: the data cannot be used.
+        RunError: `out` holds another experiment, or another process works there.
     """
-    add_measured(road, out)
-    by_name = {row.name: row for row in road.steps}
-    total, done, start = len(steps) * seeds, 0, time.monotonic()
-    for seed in range(seeds):
-        for step in steps:
-            row = by_name[step.name]
-            settings = override(recipe, {"model.name": row.model, "train.seed": seed})
-            say(f"roadmap: {row.name}, seed {seed} ({done + 1} of {total})")
-            result = _run(data, settings, out / f"{row.name}-{seed}")
-            if "top1" not in result:
-                raise UserError(f"{data} has several labels a picture; the roadmap compares one label a picture")
-            row.measured[seed] = float(result["top1"])
-            done += 1
-            record = _record(road, recipe, data, result)
-            road.experiment = one_line(record)
-            write_text(out / RESULT, json.dumps(record, indent=1) + "\n")
-            left = (time.monotonic() - start) / done * (total - done)
-            say(f"roadmap: {row.name}, seed {seed}: {100 * row.measured[seed]:.1f} %; about {left / 60:.0f} min left")
+    if not data.expanduser().exists():
+        raise UserError(f"{data}: there is no such folder or table")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made: {error.strerror}; give --out another folder") from None
+    with locked(RunFolder(out)):
+        _refuse_other_experiment(out, road, recipe, data)
+        add_measured(road, out)
+        if read_record(out) is None:
+            _write_record(out, road, recipe, data, {})
+        _train_all(data, road, [(step, seed) for seed in range(seeds) for step in steps], out, recipe)
     return road
+
+
+def _train_all(data: Path, road: Road, runs: list[tuple[Step, int]], out: Path, recipe: Recipe) -> None:
+    by_name = {row.name: row for row in road.steps}
+    trained, start = 0, time.monotonic()
+    for i, (step, seed) in enumerate(runs):
+        row = by_name[step.name]
+        settings = override(recipe, {"model.name": row.model, "train.seed": seed})
+        say(f"roadmap: {row.name}, seed {seed} ({i + 1} of {len(runs)})")
+        folder = out / f"{row.name}-{seed}"
+        trained += not (folder / "result.json").exists()
+        result = _run(data, settings, folder)
+        if "top1" not in result:
+            raise UserError(f"{data} has several labels a picture; the roadmap compares one label a picture")
+        row.measured[seed] = float(result["top1"])
+        _write_record(out, road, recipe, data, result)
+        left = (time.monotonic() - start) / max(1, trained) * (len(runs) - i - 1)
+        say(f"roadmap: {row.name}, seed {seed}: {100 * row.measured[seed]:.1f} %; at most {left / 60:.0f} min left")
 
 
 def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     """One run: as it stands if it is complete, else trained or gone on with."""
     folder = RunFolder(out)
-    if folder.recipe.exists():
-        _refuse_other(folder, recipe, data)
-        if (known := folder.read_json("result.json")) is not None:
-            return dict(known)
-        resume_run(out)
-    else:
+    if not folder.recipe.exists():
         train_run(data, recipe, out)
+    elif (known := folder.read_json("result.json")) is not None:
+        return dict(known)
+    else:
+        resume_run(out)
     return dict(judge_run(out))
 
 
-def _refuse_other(folder: RunFolder, recipe: Recipe, data: Path) -> None:
-    """A run that is there counts only if it is the one that is asked for."""
-    there = load_recipe(folder.recipe, [])
-    wanted = override(recipe, {"data.root": str(data.expanduser().absolute())})
-    for key in all_keys():
-        found, asked = get(there, key), get(wanted, key)
-        if asked != "auto" and found != asked and not (key == "data.classes" and not asked):
+def _refuse_other_experiment(out: Path, road: Road, recipe: Recipe, data: Path) -> None:
+    """One folder holds one experiment, or its table would compare what cannot be compared."""
+    known = read_record(out)
+    if known is None:
+        runs = sorted(out.glob("*-*/recipe.toml"))
+        if runs:
+            raise RunError(f"{runs[0].parent} is there already, without {out / RESULT}; give --out another folder")
+        return
+    asked = {"regime": road.regime, "scale": road.scale, "data": _place(data)} | _settings(recipe)
+    there = {key: known.get(key) for key in ("regime", "scale", "data")} | dict(known.get("recipe") or {})
+    for key, value in asked.items():
+        if there.get(key, value) != value:
             raise RunError(
-                f"{folder.path} was trained with {key} = {found}, now {asked} is asked for; give --out another folder"
+                f"{out} holds an experiment with {key} = {there[key]}, now {value} is asked for; give --out another "
+                "folder"
             )
 
 
-def _record(road: Road, recipe: Recipe, data: Path, result: dict[str, Any]) -> dict[str, Any]:
-    return road.to_json() | {
-        "data": str(data), "epochs": recipe.train.epochs, "size": recipe.data.size, "judged_on": result.get("split"),
-        "pictures": result.get("n"), "date": time.strftime("%Y-%m-%d"),
+def _place(data: Path) -> str:
+    return str(data.expanduser().absolute())
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What all runs of an experiment have in common, as JSON has it."""
+    found: dict[str, Any] = json.loads(json.dumps({key: get(recipe, key) for key in all_keys() if key not in VARYING}))
+    return found
+
+
+def _write_record(out: Path, road: Road, recipe: Recipe, data: Path, result: dict[str, Any]) -> None:
+    """Everything known so far, with what all runs have in common."""
+    about = {
+        "data": _place(data), "recipe": _settings(recipe), "epochs": recipe.train.epochs, "size": recipe.data.size,
+        "judged_on": result.get("split"), "pictures": result.get("n"), "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
+    road.experiment = one_line(about)
+    write_text(out / RESULT, json.dumps(road.to_json() | about, indent=1) + "\n")

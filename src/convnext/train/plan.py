@@ -190,11 +190,14 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         plan.repair("train.warmup_epochs", warmup, f"a warm-up of {given} epochs would outlast the run of {epochs}")
     steps = max(1, epochs * per_epoch)
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
-    plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
+    if plan.recipe.train.ema is not False:
+        plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
     known = outline(plan.recipe.model.name)
     init, why = "paper", "as pretrained" if pretrained else "a wide network, or one of timm's"
-    if not pretrained and known.width is not None and known.width < 96:
+    if not known.published:
+        why = "as the paper starts; convnext roadmap --train gives model.init=fan_in to all steps"
+    elif not pretrained and known.width is not None and known.width < 96:
         init, why = "fan_in", "a narrow network from scratch learns in half the epochs (docs/results.md)"
     init = str(plan.choose("model.init", init, why))
     own, why = known.layer_scale, "this network has none" if known.layer_scale == 0 else "as pretrained"
