@@ -127,6 +127,33 @@ def test_frozen_tensors_get_no_gradient(frozen: int) -> None:
         assert leaf.grad is None if i == frozen else torch.equal(leaf.grad, full[i])
 
 
+def test_second_derivatives_are_those_of_finite_differences() -> None:
+    """Gradients of gradients, as gradient penalties and Hessian products need them."""
+    x, weight, bias = (
+        torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 3, 5, 4), (3, 1, 3, 3), (3,))
+    )
+    assert torch.autograd.gradgradcheck(depthwise_conv2d, (x, weight, bias))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch's own forward mode
+def test_torch_func_sees_the_stock_operator() -> None:
+    """Per-sample gradients, forward-mode derivatives and vmap give what they give for the stock convolution."""
+    x, weight, bias = torch.randn(4, 3, 6, 6), torch.randn(3, 1, 3, 3), torch.randn(3)
+    tangents = tuple(torch.randn_like(t) for t in (x, weight, bias))
+
+    def stock(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, weight, bias, padding=1, groups=3)
+
+    found, expected = [], []
+    for function, out in ((depthwise_conv2d, found), (stock, expected)):
+        loss = lambda w, one, function=function: function(one.unsqueeze(0), w, bias).square().sum()  # noqa: E731
+        out.append(torch.func.vmap(torch.func.grad(loss), (None, 0))(weight, x))
+        out.append(torch.func.jvp(function, (x, weight, bias), tangents)[1])
+        out.append(torch.func.jacrev(lambda w, function=function: function(x, w, bias).sum((0, 2, 3)))(weight))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_works_without_bias() -> None:
     """Without a bias the output and gradients are the stock operator's."""
     x, weight, _, grad = tensors(2, 6, 9, 9)

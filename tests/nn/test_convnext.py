@@ -277,6 +277,8 @@ def test_too_small_pictures_are_refused(stem_patch: int, smallest: int) -> None:
     model = micro(stem_patch=stem_patch).eval()
     assert model(pictures(1, 3, smallest, smallest)).isfinite().all()
     for run in (model, model.features):
+        with pytest.raises(UserError, match=r"the input holds torch.uint8; the model takes normalised floating-point"):
+            micro()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
         with pytest.raises(UserError, match=f"{smallest + 8}x{smallest - 1} pixels.*at least {smallest}.*stem_patch"):
             run(pictures(1, 3, smallest - 1, smallest + 8))
 

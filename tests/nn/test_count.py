@@ -72,7 +72,21 @@ def test_macs_grow_with_the_area() -> None:
     assert f"{(large + head) / 1e9:.1f}" == "13.1"
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "convnext_isotropic_small", "timm:resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_atto",
+        "convnextv2_atto",
+        "convnext_isotropic_small",
+        "roadmap:resnet50:recipe",
+        "timm:resnet18",
+        "timm:mvitv2_tiny",
+        "timm:mobilevit_xs",
+        "timm:vit_tiny_patch16_224",
+        "timm:cait_xxs24_224",
+        "timm:swin_tiny_patch4_window7_224",
+    ],
+)
 def test_rows_add_up(name: str) -> None:
     """No layer is missing from the summary: its rows sum to the whole."""
     found = summarize(name)
@@ -92,6 +106,14 @@ def test_the_summary_shows_stage_block_and_shape() -> None:
     text = summary_text(found)
     assert "40 x 16 x 16" in text
     assert "3.7 M parameters" in text
+
+
+def test_what_is_in_no_layer_has_a_row_of_its_own() -> None:
+    """Position embedding and class token of a ViT: 197 x 192 and 192 values."""
+    assert [(row.name, row.params) for row in summarize("timm:vit_tiny_patch16_224").layers][-1] == (
+        "(other)",
+        198 * 192,
+    )
 
 
 def test_unknown_models_and_sizes_are_refused() -> None:

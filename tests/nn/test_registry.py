@@ -120,6 +120,9 @@ def test_cached_weights_are_found_offline(tmp_path: Path, monkeypatch: pytest.Mo
     row = weights_row(entry)
     assert row["cached"] is None
     Path(row["file"]).parent.mkdir(parents=True)
+    torch.save({"model": create_model("convnext_atto").state_dict()}, row["file"])
+    with pytest.raises(WeightsError, match="holds convnext_atto, not convnext_isotropic_small; remove it"):
+        get_weights("convnext_isotropic_small", say=lambda _: None)
     torch.save({"model": create_model("convnext_isotropic_small").state_dict()}, row["file"])
     said: list[str] = []
     assert get_weights("convnext_isotropic_small", say=said.append) == Path(row["file"])
@@ -140,6 +143,33 @@ def test_what_is_written_down_of_the_peers_is_what_they_say(monkeypatch: pytest.
     for cache in ("", "/elsewhere"):
         monkeypatch.setenv("XDG_CACHE_HOME", cache) if cache else monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         assert _torch_hub() == Path(torch.hub.get_dir())
+
+
+def test_a_file_with_another_checksum_is_not_what_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put there by hand: checked where the publisher gives a checksum; networks without weights have no address."""
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
+    file = Path(weights_row("torchvision:convnext_tiny")["file"])
+    file.parent.mkdir(parents=True)
+    torch.save(create_model("convnext_tiny").state_dict(), file)
+    with pytest.raises(WeightsError, match=r"its SHA-256 does not begin with 983f1562"):
+        get_weights("torchvision:convnext_tiny", say=lambda _: None)
+    with pytest.raises(WeightsError, match="no weights are published for timm:resnet200"):
+        get_weights("timm:resnet200")
+    for name in ("official:..", "official:.a", "timm:a.--b", "timm:a." + "a" * 91):
+        with pytest.raises(WeightsError, match=r"must be of letters"):
+            get_weights(name)
+    with pytest.raises(WeightsError, match='Did you mean "convnext_tiny"'):
+        get_weights("convnext_tinyy")
+
+
+def test_any_network_of_timm_can_be_looked_up() -> None:
+    """Also those that are in no table of the paper; what is nowhere is refused with what there is."""
+    (row,) = list_all("timm:resnet34")
+    assert (row.params, row.gmacs, row.weights) == (21_797_672, 3.66, ("timm:resnet34.a1_in1k",))
+    with pytest.raises(UserError, match="`convnext roadmap` the steps of the road"):
+        list_all("roadmap")
 
 
 def test_every_entry_has_a_row() -> None:

@@ -76,6 +76,22 @@ def _as_ours(resnet: nn.Module) -> dict[str, torch.Tensor]:
     return out
 
 
+def test_a_shrunken_step_tells_its_own_numbers() -> None:
+    """Depths and widths in the line of a change are those of the network that it leads to; scales are exact."""
+    told = {step.name: step.told(design) for step, design in designs("resnet50", 0.25)}
+    assert told["stage-ratio"] == "depths to 1, 1, 3, 1"
+    assert told["increase-width"] == "width to 24"
+    step = find_step("resnet200", "stage-ratio")
+    assert step[0].told(step[1]) == "depths to 3, 3, 27, 3, width to 84"
+    name = name_of("resnet50", step[0], 0.9999999)
+    assert parse(name)[1].depths == find_step("resnet50", "stage-ratio", 0.9999999)[1].depths == (1, 1, 3, 1)
+    with pytest.raises(UserError, match='Did you mean "patchify-stem"'):
+        find_step("resnet50", "patchfy")
+    for scale in ("nan", "inf", "0", "-1", "1e9", "0_1", "x"):
+        with pytest.raises(UserError):
+            parse(f"roadmap:resnet50:recipe:{scale}")
+
+
 @pytest.mark.parametrize("regime", REGIMES)
 def test_the_road_ends_at_convnext_to_the_bit(regime: str) -> None:
     """The last adopted step is the model of the table: same parameters, and with the same weights the same logits."""
@@ -137,7 +153,7 @@ def test_a_shrunken_road_keeps_the_ratios() -> None:
         ("roadmap:resnet50", "is written roadmap:REGIME:STEP"),
         ("roadmap:resnet50:patchify-stem:x", "is written roadmap:REGIME:STEP"),
         ("roadmap:resnet51:patchify-stem", 'regime "resnet51" is not known; it must be one of resnet50, resnet200'),
-        ("roadmap:resnet50:patchify", 'step "patchify" is not on the road resnet50; its steps are: resnet50, recipe'),
+        ("roadmap:resnet50:patchify", r'Did you mean "patchify-stem"\? Its steps are: resnet50, recipe'),
         ("roadmap:resnet50:bn-to-ln:2", "scale is 2; it must be above 0 and at most 1"),
     ],
 )

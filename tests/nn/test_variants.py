@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -100,6 +101,34 @@ def test_every_model_has_a_start_for_fine_tuning() -> None:
     assert all(published.licence and published.trained_on for published in PUBLISHED.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("convnext_atto", {"num_classes": "5"}, "num_classes is '5'; it must be"),
+        ("convnext_atto", {"num_classes": True}, "num_classes is True; it must be"),
+        ("convnext_atto", {"num_classes": 10**12}, "num_classes is 1000000000000; it must be"),
+        ("convnext_atto", {"in_chans": 2.0}, "in_chans is 2.0; it must be"),
+        ("convnext_atto", {"drop_path": float("nan")}, "drop_path is nan; it must be"),
+        ("convnext_atto", {"layer_scale": float("inf")}, "layer_scale is inf; it must be"),
+        ("convnext_atto", {"head_init_scale": float("nan")}, "head_init_scale is nan; it must be"),
+        ("convnext_atto", {"stem_patch": True}, "stem_patch is True; it must be"),
+        ("convnext_atto", {"size": -5}, "size is -5; it must be"),
+        ("convnext_atto", {"weights": 3}, "weights is 3; it must be"),
+        (3, {}, "name is 3; it must be"),
+        ("timm:resnet18", {"layer_scale": 0.5}, "layer_scale is 0.5; it must be 0 or left out: timm:resnet18 has none"),
+        ("timm:resnet18", {"output_norms": True}, "output_norms is True; it must be left out"),
+        ("timm:resnet18", {"form": "conv"}, "form is 'conv'; it must be"),
+        ("roadmap:resnet50:patchify-stem:0.25", {"layer_scale": 0.1}, "layer_scale is 0.1; it must be 0"),
+        ("resnet18", {}, 'Did you mean "timm:resnet18"'),
+        ("convnext_atto.d2_in1k", {}, 'Did you mean "convnext_atto" with the weights "timm:convnext_atto.d2_in1k"'),
+    ],
+)
+def test_arguments_are_checked(name: object, options: dict[str, object], message: str) -> None:
+    """Value, rule and remedy, whatever the type; a network never ignores what it was asked for."""
+    with pytest.raises(UserError, match=re.escape(message)):
+        create_model(name, **options)
+
+
 def test_models_are_listed_from_small_to_large() -> None:
     """The list is ordered by size, and a pattern filters it."""
     assert len(list_models()) == 20
@@ -143,7 +172,7 @@ def test_a_strange_name_gets_the_list_without_a_guess() -> None:
 )
 def test_values_out_of_range_are_refused(key: str, value: float | str) -> None:
     """Each error names the key, the value and the rule."""
-    with pytest.raises(UserError, match=f"{key} is {value}; it must be"):
+    with pytest.raises(UserError, match=f"{key} is {value!r}; it must be"):
         create_model("convnext_atto", **{key: value})
 
 

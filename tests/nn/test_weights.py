@@ -302,7 +302,9 @@ def test_layer_scale_on_one_side_only_is_refused_with_the_remedy(state: State) -
 # --- files
 
 
-@pytest.mark.parametrize("wrap", ["plain", "model", "state_dict", "model_ema", "module", "compiled", "training"])
+@pytest.mark.parametrize(
+    "wrap", ["plain", "model", "state_dict", "model_ema", "module", "compiled", "both ways", "training"]
+)
 @pytest.mark.parametrize("legacy", [False, True])
 def test_wrapped_torch_files_are_unwrapped(wrap: str, legacy: bool, state: State, tmp_path: Path) -> None:
     """What training codes put around the weights is taken off: keys, prefixes, an argparse Namespace, an optimizer."""
@@ -313,6 +315,7 @@ def test_wrapped_torch_files_are_unwrapped(wrap: str, legacy: bool, state: State
         "model_ema": {"model_ema": state, "epoch": 3},
         "module": {"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}},
         "compiled": {f"module._orig_mod.{key}": tensor for key, tensor in state.items()},
+        "both ways": {f"_orig_mod.module.{key}": tensor for key, tensor in state.items()},
         "training": {"model": state, "optimizer": {"state": {}}, "args": argparse.Namespace(lr=4e-3, model="tiny")},
     }[wrap]
     path = tmp_path / "file.pth"
@@ -326,6 +329,40 @@ def test_safetensors_files_are_read(state: State, tmp_path: Path) -> None:
     safetensors.torch.save_file(from_native(state, "timm"), path, {"format": "pt"})
     assert equal(to_native(read_state(path), "timm"), state)
     assert read_model(path)[1] is None
+    safetensors.torch.save_file({f"module.{key}": tensor for key, tensor in state.items()}, path)
+    assert equal(read_state(path), state)
+    assert equal(read_model(path)[0], state)
+
+
+@pytest.mark.parametrize(("format", "twin"), [("mmpretrain", "norm3.weight"), ("transformers", "layernorm.weight")])
+def test_one_tensor_under_two_names_is_refused(format: str, twin: str, state: State) -> None:
+    """With and without its prefix: neither silently wins."""
+    theirs = from_native(state, format) | {twin: torch.zeros(state["norm.weight"].shape)}
+    with pytest.raises(WeightsError, match=rf'norm3?.weight" and "{twin}" are the same tensor under two names'):
+        to_native(theirs, format)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"head.bias": None}, "the head's bias is missing"),
+        ({"head.weight": None}, "the head's weight is missing"),
+        ({"head.bias": (9,)}, r"the head's weight \(\d+, \d+\) and bias \(9,\) do not belong together"),
+        ({"head.bias": ()}, "do not belong together"),
+        ({"norm.weight": torch.int64}, r"norm.weight holds torch.int64; weights must be floating-point"),
+    ],
+)
+def test_halves_of_a_head_and_whole_numbers_are_refused(damage: dict[str, object], message: str, state: State) -> None:
+    """Nothing stays random or is cut off without a word."""
+    for key, what in damage.items():
+        if what is None:
+            state = {name: tensor for name, tensor in state.items() if name != key}
+        elif isinstance(what, tuple):
+            state = state | {key: torch.ones(what)}
+        else:
+            state = state | {key: state[key].to(what)}
+    with pytest.raises(WeightsError, match=message):
+        load_state(micro(), state, source="file")
 
 
 class Payload:

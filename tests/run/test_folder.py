@@ -85,13 +85,13 @@ def test_a_result_is_written_through_links_and_into_devices(tmp_path: Path) -> N
     target, link, pipe = tmp_path / "target.csv", tmp_path / "link.csv", tmp_path / "pipe"
     target.write_text("old")
     link.symlink_to(target)
-    write_output(link, "new")
+    write_output(link, b"new")
     assert link.is_symlink()
     assert target.read_text() == "new"
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as reader:
         found = reader.submit(pipe.read_text)
-        write_output(pipe, "through")
+        write_output(pipe, b"through")
         assert found.result(timeout=30) == "through"
     assert pipe.is_fifo()
 

@@ -90,6 +90,51 @@ def test_timm_weights_of_a_file_are_all_taken(tmp_path: Path, capsys: pytest.Cap
         torch.testing.assert_close(gray(plain), theirs(plain.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
+def test_what_timm_adapts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Position embeddings for another size, a stem for other channels: named in the message, without timm's own."""
+    vit = file_of(timm.create_model("test_vit", num_classes=5), tmp_path / "vit.safetensors")
+    create_model("timm:test_vit", num_classes=5, size=64, weights=vit)
+    assert "all tensors loaded (timm format), pos_embed adapted to this size" in capsys.readouterr().err
+    r18 = file_of(timm.create_model("resnet18", num_classes=5), tmp_path / "r18.safetensors")
+    create_model("timm:resnet18", num_classes=5, in_chans=1, weights=r18)
+    said = capsys.readouterr().err
+    assert "conv1.weight adapted" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("nan", "layer1.0.conv1.weight holds values that are not finite"),
+     ("int", "layer1.0.conv1.weight holds torch.int"),
+     ("missing", r'another network than timm:resnet18: Missing key\(s\) in state_dict: "layer1.0.conv1.weight"')],
+)  # fmt: skip
+def test_damaged_tensors_of_a_baseline_are_named(damage: str, message: str, tmp_path: Path) -> None:
+    """As for our own networks."""
+    state = timm.create_model("resnet18").state_dict()
+    weight = state.pop("layer1.0.conv1.weight")
+    if damage != "missing":
+        state["layer1.0.conv1.weight"] = weight.int() if damage == "int" else weight * torch.nan
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=message):
+        create_model("timm:resnet18", weights=str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_efficientnet"])
+def test_recomputing_counts_every_picture_once(name: str) -> None:
+    """timm's own checkpointing updates the statistics of batch norms twice; here it does not."""
+    statistics, gradients = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = create_model(f"timm:{name}", num_classes=3, checkpointing=checkpointing).train()
+        model(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))).square().sum().backward()
+        statistics.append({key: value.clone() for key, value in model.named_buffers()})
+        gradients.append([p.grad for p in model.parameters()])
+    for key, value in statistics[0].items():
+        assert torch.equal(statistics[1][key], value), key
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
 def test_a_run_of_a_baseline_can_start_another(stripes: Path, tmp_path: Path) -> None:
     """Our own model file of a timm network: its tensors are found, not ignored."""
     first = train_run(stripes, load_recipe(None, [*QUICK, "model.name=timm:resnet18", "data.size=32"]), tmp_path / "a")

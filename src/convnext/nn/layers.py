@@ -77,7 +77,7 @@ def count_pictures_once(model: nn.Module) -> None:
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.register_forward_pre_hook(_keep_statistics)
-            norm.register_forward_hook(_put_statistics_back)
+            norm.register_forward_hook(_put_statistics_back, always_call=True)  # the second pass may stop inside it
 
 
 def _keep_statistics(norm: nn.Module, _inputs: object) -> None:

@@ -182,7 +182,7 @@ def designs(regime: str, scale: float = 1.0) -> list[tuple[Step, Design]]:
         UserError: no such regime, or a scale outside (0, 1].
     """
     if not 0 < scale <= 1:
-        raise UserError(f"scale is {scale!r}; it must be above 0 and at most 1")
+        raise UserError(f"scale is {scale:.10g}; it must be above 0 and at most 1")
     road = get_regime(regime)
     design, rows = road.start, []
     for step in road.steps:

@@ -190,8 +190,8 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         plan.repair("train.warmup_epochs", warmup, f"a warm-up of {given} epochs would outlast the run of {epochs}")
     steps = max(1, epochs * per_epoch)
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
-    if plan.recipe.train.ema is not False:
-        plan.choose("train.ema_decay", round(decay, 5), "half-life of a fiftieth of the run")
+    why = "not used: no moving average" if plan.recipe.train.ema is False else "half-life of a fiftieth of the run"
+    plan.choose("train.ema_decay", round(decay, 5), why)
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
     known = outline(plan.recipe.model.name)
     init, why = "paper", "as pretrained" if pretrained else "a wide network, or one of timm's"
