@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 from convnext.errors import UserError, WeightsError
 from convnext.nn.download import Remote, fetch_or_explain, find_cached, locate, starts, tell
 from convnext.nn.published import PUBLISHED, allows_commerce
-from convnext.nn.variants import MODELS
+from convnext.nn.variants import MODELS, closest
 
 
 def weights_row(entry: str) -> dict[str, Any]:
@@ -97,8 +96,8 @@ def get_weights(wanted: str, *, commercial: bool = False, say: Callable[[str], N
             raise WeightsError(f"no weights are published for {wanted}")
         entry = found[0]
     elif ":" not in wanted:
-        close = difflib.get_close_matches(wanted, MODELS, n=1, cutoff=0.5)
-        hint = f' Did you mean "{close[0]}"?' if close else ""
+        close = closest(wanted)
+        hint = f' Did you mean "{close}"?' if close else ""
         raise WeightsError(f'weights "{wanted}": give a model or an entry of `convnext weights list`.{hint}')
     row = weights_row(entry)
     if commercial and not row["commercial"]:

@@ -111,9 +111,8 @@ def get_spec(name: str) -> ModelSpec:
     """
     if name in MODELS:
         return MODELS[name]
-    short = {key.removeprefix("convnext_"): key for key in MODELS}
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), [*MODELS, *short], n=1)
-    hint = f'Did you mean "{short.get(close[0], close[0])}"? ' if close else ""
+    close = closest(name)
+    hint = f'Did you mean "{close}"? ' if close else ""
     if f"timm:{name}" in PUBLISHED:
         hint = f'Did you mean "{PUBLISHED[f"timm:{name}"].model}" with the weights "timm:{name}"? '
     elif f"timm:{name}" in BASELINES:
@@ -122,3 +121,10 @@ def get_spec(name: str) -> ModelSpec:
         f'model "{name}" is not known. {hint}The models are: {", ".join(MODELS)}; beside them any of timm\'s as '
         '"timm:NAME", and "roadmap:REGIME:STEP"'
     )
+
+
+def closest(name: str) -> str:
+    """The model of the table that a mistyped or shortened name probably means, or ""."""
+    short = {key.removeprefix("convnext_"): key for key in MODELS}
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), [*MODELS, *short], n=1)
+    return short.get(close[0], close[0]) if close else ""
