@@ -45,7 +45,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not full"
 
 test-full: $(STAMP) lint
-	@echo "== all tests; about 7 minutes on 2 cores"
+	@echo "== all tests; about 25 minutes on 2 cores"
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)
