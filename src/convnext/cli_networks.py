@@ -36,10 +36,10 @@ def summary(
     as_json: Json = False,
 ) -> int:
     """Print the layer table of a model: output, parameters, multiply-accumulates, activations."""
-    from convnext.nn.count import summarize, summary_json, summary_text
+    from convnext.nn.count import summarize, summary_text
 
     found = summarize(model, size)
-    print_out(json.dumps(summary_json(found), indent=1) if as_json else summary_text(found))
+    print_out(json.dumps(found.to_json(), indent=1) if as_json else summary_text(found))
     return 0
 
 

@@ -67,6 +67,7 @@ def test_a_run_loses_its_classes_and_says_so(tmp_path: Path) -> None:
         ("zero", "such as stages.2.blocks.01.gamma"),
         ("digit", "such as stages.2.blocks.\u0661.gamma"),
         ("sparse", "is not a plain tensor of numbers"),
+        ("scalar", "is incomplete: it has no stem"),
         ("half a head", "the head's bias is missing"),
         ("no names", "these are not the weights of a ConvNeXt in a known format"),
     ],
@@ -82,6 +83,7 @@ def test_what_is_not_whole_is_not_converted(damage: str, message: str, tmp_path:
         "zero": state | {"stages.2.blocks.01.gamma": gamma},
         "digit": state | {"stages.2.blocks.\u0661.gamma": gamma},
         "sparse": state | {key: torch.ones(16).to_sparse()},
+        "scalar": {k: torch.ones(()) if k.endswith("dwconv.weight") else v for k, v in state.items()},
         "half a head": {k: v for k, v in state.items() if k != "head.bias"},
         "no names": {"a.weight": gamma},
     }[damage]

@@ -95,6 +95,16 @@ def test_training_adds_accuracy_with_its_spread_and_goes_on_where_it_was(stripes
     assert json.loads((tmp_path / "road" / "roadmap.json").read_text()) == saved
 
 
+def test_an_experiment_that_never_began_binds_nobody(stripes: Path, tmp_path: Path) -> None:
+    """Data that cannot be used leaves a folder that the right data can have."""
+    (tmp_path / "empty").mkdir()
+    steps, recipe = choose_steps("resnet50", "relu-to-gelu", 0.125), make_recipe(None, TINY)
+    with pytest.raises(UserError):
+        train_steps(tmp_path / "empty", tabulate("resnet50", 0.125), steps, 1, tmp_path / "road", recipe)
+    road = train_steps(stripes, tabulate("resnet50", 0.125), steps, 1, tmp_path / "road", recipe)
+    assert [row.name for row in road.steps if row.measured] == ["relu-to-gelu"]
+
+
 NAN = {"regime": "resnet50", "scale": 0.125, "steps": [{"name": "recipe", "measured": {"0": "NaN"}}]}
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PREFIX = "timm:"
+TIMM = "timm:"
+"""What the names of timm's networks, and of weights on its hub, begin with."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class BaselineSpec:
     @property
     def pretrained(self) -> tuple[str, ...]:
         """The entry of its published weights, if there are any."""
-        return (f"{PREFIX}{self.model}.{self.tag}",) if self.tag else ()
+        return (f"{TIMM}{self.model}.{self.tag}",) if self.tag else ()
 
 
 BASELINES: dict[str, BaselineSpec] = {
-    PREFIX + spec.model: spec
+    TIMM + spec.model: spec
     for spec in (
         BaselineSpec("resnet18", "ResNet18", 224, 11_689_512, 1.81, "a1_in1k"),
         BaselineSpec("resnet50", "ResNet-50", 224, 25_557_032, 4.09, "a1_in1k"),

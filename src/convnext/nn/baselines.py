@@ -16,7 +16,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.baseline_specs import PREFIX
+from convnext.nn.baseline_specs import TIMM
 from convnext.nn.layers import count_pictures_once
 from convnext.nn.network import Network
 from convnext.nn.weights import refuse_odd
@@ -59,16 +59,16 @@ class Baseline(Network):
         if size is not None and fixed_size(model) is not None:
             settings["img_size"] = size
         trained: int | None = None
+        adapted: tuple[str, ...] = ()
         if state is None:
             net = _build(model, settings | {"num_classes": num_classes})
         else:
-            net, trained = _build_with(model, settings, num_classes, state)
+            net, trained, adapted = _build_with(model, settings, num_classes, state)
         if drop_path == 0:
             _switch_off_drop_path(net)
         channels, strides = _maps_of(net)
         super().__init__(in_chans, num_classes, channels, strides, checkpointing=checkpointing)
-        self.net, self.trained_classes = net, trained
-        self.adapted = () if state is None else _adapted(net, state)
+        self.net, self.trained_classes, self.adapted = net, trained, adapted
         if checkpointing:
             _checkpoint(net, model)
             count_pictures_once(net)
@@ -132,13 +132,13 @@ def timm_config(model: str) -> Any:
     """
     if not timm.is_model(model.partition(".")[0]):
         close = difflib.get_close_matches(model, timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(PREFIX + name for name in close)}?" if close else ""
-        raise UserError(f'model "{PREFIX}{model}": timm has no such model.{hint}')
+        hint = f" Did you mean {', '.join(TIMM + name for name in close)}?" if close else ""
+        raise UserError(f'model "{TIMM}{model}": timm has no such model.{hint}')
     try:
         return timm.get_pretrained_cfg(model)
     except RuntimeError as error:
-        tags = ", ".join(PREFIX + name for name in timm.list_pretrained(f"{model.partition('.')[0]}.*")[:5])
-        raise UserError(f'model "{PREFIX}{model}": {error} There are {tags or "none"}') from None
+        tags = ", ".join(TIMM + name for name in timm.list_pretrained(f"{model.partition('.')[0]}.*")[:5])
+        raise UserError(f'model "{TIMM}{model}": {error} There are {tags or "none"}') from None
 
 
 def fixed_size(model: str, size: int | None = None) -> int | None:
@@ -158,10 +158,10 @@ def _build(model: str, settings: dict[str, Any]) -> Any:
         lines = (str(error) or type(error).__name__).splitlines()
         if "pretrained_cfg_overlay" in settings:
             detail = " ".join(" ".join(line.split()) for line in lines[1:3] or lines)[:300]
-            raise WeightsError(f"the weights are of another network than {PREFIX}{model}: {detail}") from error
-        raise UserError(f'model "{PREFIX}{model}" cannot be built so: {lines[0]}') from error
+            raise WeightsError(f"the weights are of another network than {TIMM}{model}: {detail}") from error
+        raise UserError(f'model "{TIMM}{model}" cannot be built so: {lines[0]}') from error
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "feature_info"):
-        raise UserError(f'model "{PREFIX}{model}" gives no feature maps in timm; choose another')
+        raise UserError(f'model "{TIMM}{model}" gives no feature maps in timm; choose another')
     return net
 
 
@@ -177,11 +177,13 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: Mapping[str, Tensor]) -> tuple[Any, int]:
+def _build_with(
+    model: str, settings: dict[str, Any], num_classes: int, state: Mapping[str, Tensor]
+) -> tuple[Any, int, tuple[str, ...]]:
     """A network with pretrained tensors, all of them: the head as it was trained, replaced afterwards if need be.
 
     Returns:
-        The network, and the number of classes of the head in the file (0 if it has none).
+        The network, the number of classes of the head in the file (0 if it has none), and the names that were adapted.
     """
     tensors = dict(state)
     if all(name.startswith(OWN) for name in tensors):  # a file of ours
@@ -194,25 +196,19 @@ def _build_with(model: str, settings: dict[str, Any], num_classes: int, state: M
     overlay = {"state_dict": tensors, "num_classes": trained, "label_offset": 0}
     net = _build(model, settings | {"num_classes": trained, "pretrained": True, "pretrained_cfg_overlay": overlay})
     net.pretrained_cfg.pop("state_dict", None)  # timm keeps a copy of all tensors there
+    adapted = _adapted(net, tensors)
     if trained != num_classes:
         net.reset_classifier(num_classes)
-    return net, trained
+    return net, trained, adapted
 
 
-def _adapted(net: Any, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Layers whose tensors timm resampled or summed up: those of another shape than in the file, but for the head."""
-    head = {f"{name}.{leaf}" for name in _heads(net) for leaf in ("weight", "bias")}
+def _adapted(net: Any, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Tensors that timm resampled or summed up, those of another shape than in the file; each kind of table once."""
     found: dict[str, None] = {}
     for name, tensor in net.state_dict().items():
-        theirs = state.get(name, state.get(OWN + name))
-        if theirs is not None and theirs.shape != tensor.shape and name not in head:
+        if name in tensors and tensors[name].shape != tensor.shape:
             found[name.rpartition(".")[2] if "table" in name else name] = None
     return tuple(found)
-
-
-def _heads(net: Any) -> tuple[str, ...]:
-    names = (net.pretrained_cfg or {}).get("classifier") or "head"
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _switch_off_drop_path(net: Any) -> None:
@@ -226,7 +222,7 @@ def _checkpoint(net: Any, model: str) -> None:
     try:
         net.set_grad_checkpointing(True)
     except (AssertionError, AttributeError, NotImplementedError) as error:
-        raise UserError(f"{PREFIX}{model} cannot recompute its blocks in timm; set checkpointing to false") from error
+        raise UserError(f"{TIMM}{model} cannot recompute its blocks in timm; set checkpointing to false") from error
 
 
 def _last_maps(net: Any) -> list[int]:

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.kernels.depthwise import DepthwiseConv2d
-from convnext.nn.layers import DropPath, GlobalResponseNorm, LayerNorm2d
+from convnext.nn.layers import DropPath, GlobalResponseNorm, LayerNorm2d, drop_rates
 from convnext.nn.network import Network
 
 Form = Literal["linear", "conv"]
@@ -180,11 +180,11 @@ class ConvNeXt(Network):
         super().__init__(in_chans, num_classes, dims, strides, checkpointing=checkpointing)
         self.depths, self.dims, self.stem_patch = depths, dims, stem_patch
 
-        rates = torch.split(torch.linspace(0, drop_path, sum(depths), device="cpu"), list(depths))
+        rates = drop_rates(depths, drop_path)
         settings = BlockSettings(layer_scale, grn, form)
         self.stem = Stem(in_chans, dims[0], stem_patch, normed=stem_norm)
         self.stages = nn.ModuleList(
-            Stage(in_dim, dim, drop_paths.tolist(), settings)
+            Stage(in_dim, dim, drop_paths, settings)
             for in_dim, dim, drop_paths in zip((None, *dims[:-1]), dims, rates, strict=True)
         )
         self.output_norms = nn.ModuleList(LayerNorm2d(dim) for dim in dims) if output_norms else None
@@ -195,23 +195,14 @@ class ConvNeXt(Network):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage, normalised where the network has output norms; see `Network.features`."""
-        self.check_input(x)
-        maps = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = self.run(stage, x)
-            maps.append(x)
+        maps = self.stage_maps(x)
         if self.output_norms is not None:
             maps = [norm(m) for norm, m in zip(self.output_norms, maps, strict=True)]
         return maps
 
     def pooled(self, x: Tensor) -> Tensor:
         """What the head sees: the last map averaged over its positions and normalised, (N, dims[-1])."""
-        self.check_input(x)
-        x = self.stem(x)
-        for stage in self.stages:
-            x = self.run(stage, x)
-        out: Tensor = self.norm(x.mean((2, 3)))  # (N, C, H, W) -> (N, C)
+        out: Tensor = self.norm(self.stage_maps(x)[-1].mean((2, 3)))  # (N, C, H, W) -> (N, C)
         return out
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES, PREFIX
+from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.create import create_model, outline
 from convnext.nn.network import Network
 
@@ -58,6 +58,10 @@ class Summary:
     macs: int = 0
     activations: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """As `convnext summary --json` prints it."""
+        return asdict(self)
+
 
 def default_size(name: str) -> int:
     """Side of the pictures that a model is meant for, pixels."""
@@ -94,7 +98,7 @@ def summarize(name: str, size: int | None = None, *, rows: bool = True, num_clas
     size = size or default_size(name)
     model = build_on_meta(name, size, num_classes=num_classes).eval().requires_grad_(False)
     total, layers = Layer("", ""), []
-    attention = FlopCounterMode(display=False) if name.startswith(PREFIX) else None
+    attention = FlopCounterMode(display=False) if name.startswith(TIMM) else None
     with ExitStack() as stack, torch.no_grad():
         if attention is not None:
             stack.enter_context(attention)
@@ -119,8 +123,8 @@ def _run(model: Network, name: str, size: int) -> None:
     picture = torch.empty(1, model.in_chans, size, size, device="meta")
     try:
         model(picture)
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        if not name.startswith(PREFIX):
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        if not name.startswith(TIMM):
             raise
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{name} cannot be counted with a picture of {size} x {size}: {first}") from error
@@ -130,11 +134,6 @@ def _rest(total: Layer, shown: list[Layer]) -> list[Layer]:
     """What is in no row, such as a position embedding or a product between layers: one more row, if there is any."""
     left = [getattr(total, key) - sum(getattr(x, key) for x in shown) for key in ("params", "macs", "activations")]
     return [Layer("(other)", "", (), *left)] if any(left) else []
-
-
-def summary_json(found: Summary) -> dict[str, Any]:
-    """As `convnext summary --json` prints it."""
-    return asdict(found)
 
 
 def summary_text(found: Summary) -> str:

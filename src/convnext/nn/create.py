@@ -14,15 +14,14 @@ from typing import Any
 
 from convnext.errors import UserError, WeightsError
 from convnext.nn import roadmap
+from convnext.nn.baseline_specs import TIMM
 from convnext.nn.convnext import ConvNeXt, Form
 from convnext.nn.download import find_weights, tell
 from convnext.nn.initialize import init_fan_in
 from convnext.nn.network import Network
-from convnext.nn.variants import get_spec
+from convnext.nn.variants import ROADMAP, get_spec
 from convnext.nn.weights import load_pretrained, read_state
 
-TIMM = "timm:"
-ROADMAP = "roadmap:"
 INITS = ("paper", "fan_in")
 
 
@@ -37,6 +36,7 @@ class Outline:
         width: channels of its first stage; None for timm's networks and the roadmap's, whose steps must start alike.
         fixed_size: the one picture size of a network that has one, pixels.
         published: whether pretrained weights may exist.
+        blocks: whether it is made of ConvNeXt blocks.
     """
 
     stem_patches: tuple[int, ...]
@@ -45,6 +45,7 @@ class Outline:
     width: int | None
     fixed_size: int | None = None
     published: bool = True
+    blocks: bool = True
 
     @property
     def stem_patch(self) -> int:
@@ -61,10 +62,11 @@ def outline(name: str) -> Outline:
     if name.startswith(TIMM):
         from convnext.nn.baselines import fixed_size
 
-        return Outline((4,), 32, 0.0, None, fixed_size(name.removeprefix(TIMM)))
+        return Outline((4,), 32, 0.0, None, fixed_size(name.removeprefix(TIMM)), blocks=False)
     if name.startswith(ROADMAP):
         _, design = roadmap.parse(name)
-        return Outline((4,), 32, 1e-6 if design.separate_downsampling else 0.0, None, published=False)
+        last = design.separate_downsampling
+        return Outline((4,), 32, 1e-6 if last else 0.0, None, published=False, blocks=last)
     spec = get_spec(name)
     return Outline(spec.stem_patches, spec.stem_patch * 2 ** (len(spec.dims) - 1), spec.layer_scale, spec.dims[0])
 
@@ -121,7 +123,7 @@ def create_model(
     _check("size", size, size is None or (_whole(size) and size >= 1), "must be a number of pixels")
     _check("form", form, form in ("linear", "conv"), 'must be "linear" or "conv"')
     _check("init", init, init in INITS, f"must be one of {INITS}")
-    if known.layer_scale == 0 and known.width is None:  # neither ConvNeXt nor the last step of the roadmap
+    if not known.blocks:
         _check("layer_scale", scale, scale == 0, f"must be 0 or left out: {name} has none")
         _check("form", form, form == "linear", f'must be "linear" or left out: {name} has no ConvNeXt block')
         _check("output_norms", output_norms, not output_norms, f"must be left out: {name} has none")

@@ -26,9 +26,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from convnext.errors import WeightsError
-from convnext.nn.baseline_specs import BASELINES
+from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.published import PUBLISHED
-from convnext.nn.variants import get_spec
+from convnext.nn.variants import ROADMAP, get_spec
 
 TIMEOUT = 5.0  # seconds without an answer
 OFFICIAL_URL = "https://dl.fbaipublicfiles.com/convnext"
@@ -157,15 +157,15 @@ def starts(model_name: str) -> tuple[str, ...]:
     Raises:
         UserError: no model has this name.
     """
-    if model_name.startswith("roadmap:"):
+    if model_name.startswith(ROADMAP):
         return ()
     if model_name in BASELINES:
         return BASELINES[model_name].pretrained
-    if not model_name.startswith("timm:"):
+    if not model_name.startswith(TIMM):
         return get_spec(model_name).pretrained
     from convnext.nn.baselines import timm_config
 
-    config = timm_config(model_name.removeprefix("timm:"))
+    config = timm_config(model_name.removeprefix(TIMM))
     hub = None if config is None else config.hf_hub_id
     return (f"timm:{hub.removeprefix('timm/')}",) if hub and hub.startswith("timm/") else ()
 

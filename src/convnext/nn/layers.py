@@ -72,6 +72,12 @@ def run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
+def drop_rates(depths: tuple[int, ...], last: float) -> list[list[float]]:
+    """Stochastic depth of every block, by stage: from 0 in the first one linearly to `last` (Appendix A.1)."""
+    rates = torch.linspace(0, last, sum(depths), device="cpu")
+    return [stage.tolist() for stage in torch.split(rates, list(depths))]
+
+
 def count_pictures_once(model: nn.Module) -> None:
     """Makes the batch norms of a network that recomputes its blocks leave their statistics alone in the second pass."""
     for norm in model.modules():

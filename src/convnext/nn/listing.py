@@ -9,7 +9,7 @@ from typing import Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES, PREFIX
+from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.published import PUBLISHED
 from convnext.nn.registry import weights_row
 from convnext.nn.variants import MODELS
@@ -69,7 +69,7 @@ def list_all(pattern: str = "*") -> list[Listed]:
         UserError: none does.
     """
     found = [row for row in _rows() if _matches(row, pattern)]
-    if not found and pattern.startswith(PREFIX) and not set(pattern) & set("*?["):
+    if not found and pattern.startswith(TIMM) and not set(pattern) & set("*?["):
         from convnext.nn.count import count, default_size
         from convnext.nn.download import starts
 

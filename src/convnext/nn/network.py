@@ -32,6 +32,8 @@ class Network(nn.Module):
     """
 
     head: nn.Module
+    stem: nn.Module
+    stages: nn.ModuleList
 
     def __init__(
         self,
@@ -65,6 +67,16 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.pooled(x))
         return out
+
+    def stage_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps after each stage, of a network that is a stem and stages. Raises as `features`."""
+        self.check_input(x)
+        maps = []
+        x = self.stem(x)
+        for stage in self.stages:
+            x = self.run(stage, x)
+            maps.append(x)
+        return maps
 
     def run(self, module: nn.Module, x: Tensor) -> Tensor:
         """A part of the network on its input; with `checkpointing`, in training, without keeping its activations."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import UserError, WeightsError
+from convnext.nn.baseline_specs import TIMM
 from convnext.nn.download import Remote, fetch_or_explain, find_cached, locate, starts, tell
 from convnext.nn.published import PUBLISHED, allows_commerce
 from convnext.nn.variants import MODELS, closest
@@ -40,7 +41,7 @@ def _timm_row(entry: str) -> dict[str, Any]:
     """What timm says of weights of its own."""
     from convnext.nn.baselines import timm_config
 
-    config = timm_config(entry.removeprefix("timm:")) if entry.startswith("timm:") else None
+    config = timm_config(entry.removeprefix(TIMM)) if entry.startswith(TIMM) else None
     if config is None:
         raise WeightsError(
             f'weights "{entry}" are neither in our list nor in timm\'s; `convnext weights list` has ours'
@@ -90,7 +91,7 @@ def get_weights(wanted: str, *, commercial: bool = False, say: Callable[[str], N
         if not candidates:
             raise WeightsError(f"no weights of {wanted} allow commercial use: {PUBLISHED[starts(wanted)[0]].licence}")
         entry = candidates[0]
-    elif wanted.startswith("timm:") and "." not in wanted:
+    elif wanted.startswith(TIMM) and "." not in wanted:
         found = starts(wanted)
         if not found:
             raise WeightsError(f"no weights are published for {wanted}")
@@ -111,7 +112,7 @@ def get_weights(wanted: str, *, commercial: bool = False, say: Callable[[str], N
 
 def _check_contents(path: Path, remote: Remote, model: str) -> None:
     """A file that was put into the cache by hand may be anything."""
-    from convnext.nn.weights import detect_format, model_of, read_state, to_native
+    from convnext.nn.weights import model_of, read_state, recognise
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -119,7 +120,7 @@ def _check_contents(path: Path, remote: Remote, model: str) -> None:
         raise WeightsError(f"{path} is not {remote.entry}: its SHA-256 does not begin with {remote.sha256}; remove it")
     state = read_state(path)
     if model in MODELS:
-        held = model_of(to_native(state, detect_format(state)))
+        held = model_of(recognise(state, str(path))[1])
         if held != model:
             raise WeightsError(f"{path} holds {held or 'another network'}, not {model}; remove it")
 

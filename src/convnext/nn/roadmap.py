@@ -22,13 +22,12 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from convnext.errors import UserError
 from convnext.kernels.depthwise import DepthwiseConv2d
 from convnext.nn.convnext import init_weights
-from convnext.nn.layers import DropPath, LayerNorm2d, count_pictures_once
+from convnext.nn.layers import DropPath, LayerNorm2d, count_pictures_once, drop_rates
 from convnext.nn.network import Network
 
 SHORT = 3
@@ -320,12 +319,12 @@ class RoadNet(Network):
         self.design = design
         self.stem = _stem(design, in_chans)
         entry = design.width  # channels that the first stage gets
-        rates = torch.split(torch.linspace(0, drop_path, sum(design.depths), device="cpu"), list(design.depths))
+        rates = drop_rates(design.depths, drop_path)
         self.stages = nn.ModuleList()
         for i, (dim, drop_paths) in enumerate(zip(design.dims, rates, strict=True)):
             stage = [
                 RoadBlock(dim if b else entry, dim, 2 if i and not b else 1, design, p)
-                for b, p in enumerate(drop_paths.tolist())
+                for b, p in enumerate(drop_paths)
             ]
             self.stages.append(nn.Sequential(*stage))
             entry = dim
@@ -336,17 +335,11 @@ class RoadNet(Network):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage, from fine to coarse, of `channels` and `strides`."""
-        self.check_input(x)
-        maps = []
-        x = self.stem(x)
-        for stage in self.stages:
-            x = self.run(stage, x)
-            maps.append(x)
-        return maps
+        return self.stage_maps(x)
 
     def pooled(self, x: Tensor) -> Tensor:
         """What the head sees: the last map averaged over its positions, (N, channels[-1])."""
-        return self.features(x)[-1].mean((2, 3))
+        return self.stage_maps(x)[-1].mean((2, 3))
 
 
 def _stem(design: Design, in_chans: int) -> nn.Module:

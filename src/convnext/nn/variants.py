@@ -15,6 +15,9 @@ from convnext.errors import UserError
 from convnext.nn.baseline_specs import BASELINES
 from convnext.nn.published import PUBLISHED, starts_for
 
+ROADMAP = "roadmap:"
+"""What the names of steps of the roadmap begin with."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -31,6 +31,7 @@ __all__ = [
     "load_state",
     "read_model",
     "read_state",
+    "recognise",
     "resolve_weights",
     "save_model",
     "to_native",
@@ -95,15 +96,10 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
     Raises:
         WeightsError: weights of another model, or an incomplete file.
     """
-    refuse_odd(state, source)
     if not isinstance(model, ConvNeXt):
+        refuse_odd(state, source)
         return _load_same(model, state, source)
-    try:
-        format = detect_format(state)
-        native = to_native(state, format)
-    except WeightsError as error:
-        raise WeightsError(f"{source}: {error}") from None
-    _check_head(native, source)
+    format, native = recognise(state, source)
     wanted = model.state_dict()
     fitting, replaced = _fit(native, wanted)
     found = {name for name, _, _ in replaced} | fitting.keys()
@@ -115,6 +111,22 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
     loaded = {name: tensor for name, tensor in fitting.items() if name in wanted}
     model.load_state_dict(loaded, strict=False)
     return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced)
+
+
+def recognise(state: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, Tensor]]:
+    """The format of a ConvNeXt's weights, and the same under our names and in our shapes.
+
+    Raises:
+        WeightsError: they are no weights, or those of another network.
+    """
+    refuse_odd(state, source)
+    try:
+        format = detect_format(state)
+        native = to_native(state, format)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    _check_head(native, source)
+    return format, native
 
 
 def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
@@ -152,15 +164,13 @@ def _check_head(native: Mapping[str, Tensor], source: str) -> None:
 
 
 def check_whole(native: Mapping[str, Tensor], source: str) -> None:
-    """Refuses a state in our names that is not all of one ConvNeXt, of whichever sizes.
+    """Refuses a state that `recognise` gave if it is not all of one ConvNeXt, of whichever sizes.
 
     Raises:
-        WeightsError: a tensor is missing, has another shape than its neighbours ask for, or is no tensor of numbers.
+        WeightsError: a tensor is missing, or has another shape than its neighbours ask for.
     """
-    refuse_odd(native, source)
-    _check_head(native, source)
     sizes, stem, head = sizes_of(native), native.get("stem.conv.weight"), native.get("head.weight")
-    if stem is None or stem.ndim != 4 or not sizes.depths:
+    if stem is None or stem.ndim != 4 or not sizes.depths or 0 in sizes.dims:
         raise WeightsError(f"{source} is incomplete: it has no stem (stem.conv.weight) or no blocks; save it again")
     with torch.device("meta"):
         model = ConvNeXt(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.roadmap import get_regime
+from convnext.nn.roadmap import REGIMES, get_regime
 from convnext.run.folder import write_output
 from convnext.study.roadmap import Road, Row
 
@@ -93,7 +93,7 @@ def draw_roadmap(road: Road, path: Path) -> Path:
         axis.set_yticks(range(len(rows)), names if i == 0 else [""] * len(rows))
         axis.set_ylim(len(rows) - 0.4, -0.6)
     _notes(figure, road, rows)
-    start, end = road.steps[0].step.split(" (")[0], "ConvNeXt-T" if road.regime == "resnet50" else "ConvNeXt-B"
+    start, end = road.steps[0].step.split(" (")[0], road.steps[-1].step.partition("(")[2].rstrip(")")
     shrunken = "" if road.scale == 1 else f" (widths x {road.scale!r}, a third of the blocks)"
     title = f"From {start} to {end}, one change at a time{shrunken}"
     figure.suptitle(title, fontsize=12, color=_INK, x=0.01, ha="left")
@@ -114,7 +114,7 @@ def _notes(figure: Figure, road: Road, rows: list[Row]) -> None:
 
 def _published_panel(axis: Axes, road: Road, rows: list[Row]) -> None:
     """Accuracies of the tables: this regime's in front, the other's behind."""
-    other_name = "resnet200" if road.regime == "resnet50" else "resnet50"
+    other_name = next(name for name in REGIMES if name != road.regime)
     own, other = (paper.rows(get_regime(name).table) for name in (road.regime, other_name))
     values = [row.published_top1 for row in rows]
     behind = [row["top1"] for row in other[: len(rows)]]

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from convnext.errors import UserError, WeightsError
+from convnext.nn.baseline_specs import TIMM
 from convnext.nn.baselines import OWN
-from convnext.nn.create import ROADMAP, TIMM
 from convnext.nn.download import TORCHVISION_FILES
+from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import (
     FORMATS,
     check_whole,
-    detect_format,
     from_native,
     model_of,
     read_model,
+    recognise,
     save_model,
     sizes_of,
-    to_native,
 )
 from convnext.run.folder import open_run, write_output
 from convnext.run.load import weights_of
@@ -87,11 +87,7 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
     if name.startswith((TIMM, ROADMAP)):
         other = "; --to timm writes it for timm" if name.startswith(TIMM) else ", which no other code has"
         raise WeightsError(f"{path} is a {name}{other}. The formats are those of ConvNeXt")
-    try:
-        found = detect_format(state)
-        native = to_native(state, found)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+    found, native = recognise(state, str(path))
     check_whole(native, str(path))
     try:
         written = from_native(native, format)
@@ -148,9 +144,9 @@ def _how_to_load(native: Mapping[str, Tensor], model: str, format: str) -> str:
 
 def _packed(state: Mapping[str, Tensor], target: Path, format: str) -> bytes:
     """The bytes of the file; the authors' code and MMPretrain look for the weights under a key of their own."""
-    plain = {key: tensor.contiguous() for key, tensor in state.items()}
+    plain = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
     if target.suffix == ".safetensors":
-        return safetensors.torch.save({key: tensor.clone() for key, tensor in plain.items()}, {"format": "pt"})
+        return safetensors.torch.save(plain, {"format": "pt"})
     wrapper = {"official": "model", "mmpretrain": "state_dict"}.get(format)
     buffer = io.BytesIO()
     torch.save({wrapper: plain} if wrapper else plain, buffer)

@@ -12,10 +12,11 @@ from torch import Tensor
 from convnext.data.loader import Preprocessing
 from convnext.data.transforms import normalization
 from convnext.errors import RunError, UserError, WeightsError
-from convnext.nn.create import ROADMAP, TIMM, create_model
-from convnext.nn.formats import detect_format, to_native
+from convnext.nn.baseline_specs import TIMM
+from convnext.nn.create import create_model
 from convnext.nn.network import Network
-from convnext.nn.weights import load_state, read_model
+from convnext.nn.variants import ROADMAP
+from convnext.nn.weights import load_state, read_model, recognise
 from convnext.run.folder import RunFolder, open_run
 
 
@@ -144,7 +145,7 @@ def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, clas
         model = create_model(model_name, num_classes=classes)
         load_state(model, state, source=str(path))
         return model
-    native = to_native(state, detect_format(state))
+    native = recognise(state, str(path))[1]
     head = native.get("head.weight")
     _check_outputs(path, 0 if head is None else head.shape[0], classes)
     stem = native.get("stem.conv.weight")

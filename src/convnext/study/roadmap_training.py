@@ -85,9 +85,9 @@ def train_steps(data: Path, road: Road, steps: list[Step], seeds: int, out: Path
     except OSError as error:
         raise RunError(f"{out} cannot be made: {error.strerror}; give --out another folder") from None
     with locked(RunFolder(out)):
-        _refuse_other_experiment(out, road, recipe, data)
-        add_measured(road, out)
-        if read_record(out) is None:
+        if _goes_on(out, road, recipe, data):
+            add_measured(road, out)
+        else:
             _write_record(out, road, recipe, data, {})
         _train_all(data, road, [(step, seed) for seed in range(seeds) for step in steps], out, recipe)
     return road
@@ -123,14 +123,17 @@ def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     return dict(judge_run(out))
 
 
-def _refuse_other_experiment(out: Path, road: Road, recipe: Recipe, data: Path) -> None:
-    """One folder holds one experiment, or its table would compare what cannot be compared."""
-    known = read_record(out)
-    if known is None:
-        runs = sorted(out.glob("*-*/recipe.toml"))
-        if runs:
-            raise RunError(f"{runs[0].parent} is there already, without {out / RESULT}; give --out another folder")
-        return
+def _goes_on(out: Path, road: Road, recipe: Recipe, data: Path) -> bool:
+    """Whether `out` holds a part of this experiment; one that has no run and no result has not begun.
+
+    Raises:
+        RunError: it holds another one: its table would compare what cannot be compared.
+    """
+    known, runs = read_record(out), sorted(out.glob("*-*/recipe.toml"))
+    if known is None and runs:
+        raise RunError(f"{runs[0].parent} is there already, without {out / RESULT}; give --out another folder")
+    if known is None or not (runs or known.get("pictures")):
+        return False
     asked = {"regime": road.regime, "scale": road.scale, "data": _place(data)} | _settings(recipe)
     there = {key: known.get(key) for key in ("regime", "scale", "data")} | dict(known.get("recipe") or {})
     for key, value in asked.items():
@@ -139,6 +142,7 @@ def _refuse_other_experiment(out: Path, road: Road, recipe: Recipe, data: Path) 
                 f"{out} holds an experiment with {key} = {there[key]}, now {value} is asked for; give --out another "
                 "folder"
             )
+    return True
 
 
 def _place(data: Path) -> str:
