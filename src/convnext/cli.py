@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from convnext.cli_bench import benches
 from convnext.cli_networks import networks
 from convnext.cli_parts import Device, Json, print_out
 
@@ -186,6 +187,7 @@ def doctor(
 
 
 app.add_typer(networks)
+app.add_typer(benches)
 
 samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
 app.add_typer(samples, name="sample")

@@ -1,0 +1,100 @@
+"""Which cases and contestants a benchmark has: from the options of the command, or by the name of a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from convnext.bench.contestants import CODES, ENGINES, PRECISIONS, TASKS, Case, Contestant
+from convnext.errors import UserError
+from convnext.nn.create import outline
+
+PRESETS = ("readme", "size", "batch")
+EVERYONE = (
+    *(Contestant(code, "eager") for code in CODES),
+    *(Contestant("timm", engine) for engine in ("compile", "onnxruntime", "openvino")),
+)
+
+
+def chosen(
+    models: list[str],
+    *,
+    tasks: str,
+    batches: str,
+    sizes: str,
+    precisions: str,
+    codes: str,
+    engines: str,
+    device: torch.device,
+) -> tuple[list[Case], list[Contestant]]:
+    """Every combination of what was asked for.
+
+    Raises:
+        UserError: a value is not known.
+    """
+    for model in models:
+        outline(model)
+    wanted = native_precisions(device) if precisions == "auto" else _words("precision", precisions, PRECISIONS)
+    cases = [
+        Case(model, task, n, side, precision)
+        for model in models
+        for task in _words("task", tasks, TASKS)
+        for precision in wanted
+        for n in _numbers("batch", batches)
+        for side in _numbers("size", sizes)
+    ]
+    contestants = [
+        Contestant(code, engine)
+        for code in _words("code", codes, CODES)
+        for engine in _words("engine", engines, ENGINES)
+    ]
+    return cases, contestants
+
+
+def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Case], list[Contestant]]:
+    """A preset: "readme" compares with everyone, "size" and "batch" show how cost grows.
+
+    Raises:
+        UserError: no such preset.
+    """
+    precisions = native_precisions(device)
+    first = models[0]
+    if preset == "readme":
+        cases = [Case(first, "infer", n, 224, p) for p in precisions for n in (16, 1)]
+        return cases + [Case(first, "train", 16, 224, p) for p in precisions], list(EVERYONE)
+    if preset == "size":
+        return [
+            Case(m, "infer", 1, s, precisions[0]) for m in models for s in (64, 96, 128, 224, 384, 512, 768, 1024)
+        ], [Contestant("ours", "eager")]
+    if preset == "batch":
+        return [Case(m, "infer", n, 224, precisions[0]) for m in models for n in (1, 2, 4, 8, 16, 32)], [
+            Contestant("ours", "eager")
+        ]
+    raise UserError(f'preset "{preset}" is not known; it must be one of {", ".join(PRESETS)}')
+
+
+def native_precisions(device: torch.device) -> list[str]:
+    """fp32, and bf16 where the processor or GPU has units for it: elsewhere it is emulated, and only slow."""
+    if device.type == "cuda":
+        return ["fp32", "bf16"] if torch.cuda.is_bf16_supported() else ["fp32"]
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        flags = ""
+    return ["fp32", "bf16"] if "avx512_bf16" in flags or "amx_bf16" in flags or " bf16 " in flags else ["fp32"]
+
+
+def _words(key: str, text: str, known: tuple[str, ...]) -> list[str]:
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    wrong = [word for word in found if word not in known]
+    if wrong or not found:
+        raise UserError(f'{key} "{", ".join(wrong) or text}" is not known; it must be of {", ".join(known)}')
+    return found
+
+
+def _numbers(key: str, text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isascii() and word.isdigit() and 0 < int(word) <= 8192 for word in words):
+        raise UserError(f'{key} "{text}": it must be numbers from 1 to 8192, with commas between them')
+    return [int(word) for word in words]

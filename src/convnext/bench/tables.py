@@ -1,0 +1,79 @@
+"""A benchmark as a table for people, as a picture, and as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnext.bench.benchmark import Report, Row
+from convnext.bench.contestants import Case
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+from convnext.run.folder import write_text
+
+
+def to_markdown(report: Report) -> str:
+    """One table for each case, fastest first, with the machine above."""
+    facts = report.machine
+    tops = ", ".join(f"{precision} {top:.0f} GFLOP/s" for precision, top in report.ceilings.items())
+    where = facts["gpu"] if facts["gpu"] != "none" else f"{facts['cpu']}, {facts['threads']} threads"
+    lines = [f"{where}, torch {facts['torch']}, {facts['date'][:10]}; a matrix product alone: {tops}"]
+    for case in dict.fromkeys(row.case for row in report.rows):
+        lines += ["", f"**{title(case)}**", "", *_table([row for row in report.rows if row.case == case])]
+    if report.skipped:
+        lines += ["", "Not measured: " + "; ".join(report.skipped)]
+    return "\n".join(lines)
+
+
+def title(case: Case) -> str:
+    """What a case is, in words."""
+    task = "inference" if case.task == "infer" else "a training step"
+    return f"{case.model}, {task}, {case.precision}, batch {case.batch}, {case.size} pixels"
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        "| | pictures/s | least to most | median, ms | p95, ms | of the ceiling | peak, MB | to the fastest peer |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: -row.rate):
+        peak = f"{row.peak / 1e6:.0f}" if row.peak else ""
+        ratio = "" if row.fastest_share is None else f"{row.fastest_share:.2f}"
+        lines.append(
+            f"| {row.contestant.name} | {row.rate:.1f} | {row.spread[0]:.1f} to {row.spread[1]:.1f} | "
+            f"{1e3 * row.median:.1f} | {1e3 * row.p95:.1f} | {row.share:.0%} | {peak} | {ratio} |"
+        )
+    return lines
+
+
+def write(report: Report, folder: Path) -> None:
+    """benchmark.json, benchmark.md and benchmark.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "benchmark.json", json.dumps(report.to_json(), indent=1) + "\n")
+    write_text(folder / "benchmark.md", to_markdown(report) + "\n")
+    draw(report).savefig(folder / "benchmark.png")
+
+
+def draw(report: Report) -> Figure:
+    """Bars of pictures per second, a panel for each case."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(row.case for row in report.rows))
+    most = max(sum(row.case == case for row in report.rows) for case in cases)
+    figure = Figure(figsize=(8.5, len(cases) * (0.34 * most + 0.9)), dpi=160, layout="constrained", facecolor="white")
+    for axis, case in zip(figure.subplots(len(cases), 1, squeeze=False)[:, 0], cases, strict=True):
+        rows = sorted((row for row in report.rows if row.case == case), key=lambda row: row.rate)
+        for at, row in enumerate(rows):
+            colour = "#7a4fb5" if row.contestant.code == "ours" else "#b8bfc9"
+            errors = [[row.rate - row.spread[0]], [row.spread[1] - row.rate]]
+            axis.barh(at, row.rate, height=0.66, color=colour, xerr=errors, ecolor="#1f2933", capsize=2)
+            axis.text(row.spread[1], at, f"  {row.rate:.1f}", va="center", fontsize=8)
+        axis.set_yticks(range(len(rows)), [row.contestant.name for row in rows], fontsize=8)
+        axis.set_title(f"{title(case)}: pictures/s", fontsize=9, loc="left")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.1)
+    return figure

@@ -1,0 +1,54 @@
+"""The command about speed: benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convnext.cli_parts import Device, Json, print_out
+
+benches = typer.Typer()
+
+
+@benches.command()
+def benchmark(
+    models: Annotated[list[str] | None, typer.Argument(help="Models; default: convnext_tiny.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="readme: what the README's table shows; size, batch: how cost grows.")
+    ] = "",
+    task: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
+    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "16",
+    size: Annotated[str, typer.Option(help="Sides of the pictures, pixels, with commas.")] = "224",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, or both with a comma; auto: what the machine is made for.")
+    ] = "auto",
+    code: Annotated[str, typer.Option(help="ours, timm, torchvision, transformers, with commas.")] = "ours,timm",
+    engine: Annotated[str, typer.Option(help="eager, compile, onnxruntime, openvino, with commas.")] = "eager",
+    rounds: Annotated[int, typer.Option(help="Turns of each side.", min=1)] = 5,
+    memory: Annotated[bool, typer.Option(help="Measure the peak memory too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for benchmark.json, .md and .png.")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> int:
+    """Measure speed and memory, ours beside the peers in one run."""
+    from convnext.bench import presets
+    from convnext.bench.benchmark import run
+    from convnext.bench.tables import to_markdown, write
+    from convnext.run.environment import find_device
+
+    place = find_device(device)
+    if preset:
+        cases, contestants = presets.named(preset, models or ["convnext_tiny"], place)
+    else:
+        cases, contestants = presets.chosen(
+            models or ["convnext_tiny"], tasks=task, batches=batch, sizes=size, precisions=precision, codes=code,
+            engines=engine, device=place,
+        )  # fmt: skip
+    report = run(cases, contestants, rounds, place, memory=memory)
+    if out is not None:
+        write(report, out)
+    print_out(json.dumps(report.to_json(), indent=1) if as_json else to_markdown(report))
+    return 0
