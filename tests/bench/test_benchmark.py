@@ -71,7 +71,7 @@ def test_figures_follow_from_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "ceiling", lambda precision, device: 100.0)
     case = Case("convnext_tiny", "train", 2, 224, "fp32")
     report = benchmark.run([case], [Contestant(code, "eager") for code in times], 3, CPU, memory=False)
-    ours, timm, torchvision = report.rows
+    ours, timm, _ = report.rows
     assert (ours.median, ours.p95, ours.rate) == pytest.approx((0.1, 0.1, 20.0))
     assert ours.share == pytest.approx(2 * 3 * count("convnext_tiny", 224).macs / 1e9 * 20 / 100)
     assert ours.fastest_share == pytest.approx(2.0)
@@ -81,6 +81,7 @@ def test_figures_follow_from_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_network_wins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that differs from the others' stops the benchmark with the name of the side."""
+
     def wrong(contestant: Contestant, case: Case) -> torch.nn.Module:
         model = network(contestant, case)
         if contestant == TIMM:
@@ -88,7 +89,7 @@ def test_a_wrong_network_wins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return model
 
     monkeypatch.setattr("convnext.bench.contestants.network", wrong)
-    with pytest.raises(AssertionError, match="timm eager: .* off by"):
+    with pytest.raises(AssertionError, match=r"timm eager: .* off by"):
         benchmark.run([QUICK], [OURS, TIMM], 1, CPU, memory=False)
 
 
@@ -118,7 +119,14 @@ def test_presets_and_options() -> None:
     assert {case.precision for case in cases} == set(native_precisions(CPU))
     assert {c.code for c in everyone} == set(CODES)
     assert [case.size for case in named("size", ["convnext_tiny"], CPU)[0]][-1] == 1024
-    options = {"tasks": "infer", "batches": "1", "sizes": "32", "precisions": "fp32", "codes": "ours", "engines": "eager"}
+    options = {
+        "tasks": "infer",
+        "batches": "1",
+        "sizes": "32",
+        "precisions": "fp32",
+        "codes": "ours",
+        "engines": "eager",
+    }
     for key, value, message in [
         ("tasks", "learn", 'task "learn" is not known'), ("batches", "0", 'batch "0"'), ("sizes", "a", 'size "a"'),
         ("codes", "", 'code "" is not known'), ("engines", "tvm", 'engine "tvm"'),

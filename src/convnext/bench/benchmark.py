@@ -21,6 +21,7 @@ import torch
 from convnext.bench.contestants import Case, Contestant, prepare, why_not
 from convnext.nn.count import count
 from convnext.run.environment import describe_environment
+from convnext.run.memory import keep_memory
 from convnext.run.record import say
 
 LEAST = 0.5  # seconds that a turn lasts at least
@@ -83,6 +84,7 @@ def run(
         device: where.
         memory: measure the peak memory too, each side in a process of its own.
     """
+    keep_memory()
     ceilings = {p: ceiling(p, device) for p in dict.fromkeys(case.precision for case in cases)}
     report = Report(describe_environment("convnext benchmark"), ceilings)
     for case in cases:
@@ -193,6 +195,7 @@ def peak_memory(contestant: Contestant, case: Case, device: torch.device) -> int
 
 
 def _measure_peak(request: dict[str, Any]) -> int:
+    keep_memory()
     device = torch.device(request["device"])
     work = prepare(Contestant(**request["contestant"]), Case(**request["case"]), device)
     for _ in range(3):

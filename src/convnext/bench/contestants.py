@@ -121,7 +121,7 @@ def network(contestant: Contestant, case: Case) -> nn.Module:
 
         theirs = torchvision.models.get_model(case.model, weights=None)
         for module in theirs.modules():  # the same stochastic depth for all: none
-            if type(module).__name__ == "StochasticDepth":
+            if isinstance(module, torchvision.ops.StochasticDepth):
                 module.p = 0.0
     elif contestant.code == "transformers":
         theirs = _Logits(_transformers(spec.depths, spec.dims, grn=spec.grn))

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convnext.kernels.block import fits, fused_block
 from convnext.kernels.depthwise import DepthwiseConv2d
 from convnext.nn.layers import DropPath, GlobalResponseNorm, LayerNorm2d, drop_rates
 from convnext.nn.network import Network
@@ -73,10 +74,31 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._is_plain() and fits(x, self.dwconv.in_channels):
+            return self._fused(x)
         branch = self.dwconv(x)
         branch = self._rows(branch) if self.form == "linear" else self._maps(branch)
         out: Tensor = x + self.drop_path(branch)
         return out
+
+    def _is_plain(self) -> bool:
+        """Whether the block is as it was built: nothing replaced or wrapped, and nobody watches its layers."""
+        layers = (self.dwconv, self.norm, self.pwconv1, self.act, self.pwconv2, self.drop_path)
+        return (
+            self.form == "linear"
+            and self.grn is None
+            and tuple(map(type, layers)) == _PLAIN
+            and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in layers)
+        )
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """All at once, by a kernel of our own; see `kernels.block`."""
+        dropping = self.training and self.drop_path.p > 0
+        return fused_block(
+            x, self.dwconv.weight, self.dwconv.bias, self.norm.weight, self.norm.bias, self.pwconv1.weight,
+            self.pwconv1.bias, self.pwconv2.weight, self.pwconv2.bias, self.gamma,
+            self.drop_path.factors(x) if dropping else None,
+        )  # fmt: skip
 
     def _rows(self, x: Tensor) -> Tensor:
         """All after the depthwise convolution, with channels last."""
@@ -102,6 +124,10 @@ class Block(nn.Module):
         if self.gamma is not None:
             x = self.gamma[:, None, None] * x
         return x
+
+
+_PLAIN = (DepthwiseConv2d, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear, DropPath)
+"""The classes of a block's layers that the fused kernel stands for."""
 
 
 class Stem(nn.Sequential):

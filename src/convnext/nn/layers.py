@@ -39,9 +39,12 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0.0 or not self.training:
             return x
+        return x * self.factors(x).view(-1, *(1,) * (x.ndim - 1))
+
+    def factors(self, x: Tensor) -> Tensor:
+        """What each sample's branch is multiplied by, drawn anew: (N,), 0 or 1 / (1 - p)."""
         keep = 1.0 - self.p
-        mask = torch.empty(x.shape[0], *(1,) * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * (mask / keep)
+        return torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(keep) / keep
 
     def extra_repr(self) -> str:
         return f"p={self.p:.3f}"
