@@ -79,7 +79,7 @@ def _differentiable(x: Tensor, weights: list[Any], grad: Tensor) -> tuple[Tensor
     """The gradients as functions of everything, by stock operators."""
     given: list[Any] = [x, *weights[:9]]
     wanted = [t for t in given if t is not None and t.requires_grad]
-    found = iter(torch.autograd.grad(reference(*given, weights[9]), wanted, grad, create_graph=True))
+    found = iter(torch.autograd.grad(reference(*[*given, weights[9]]), wanted, grad, create_graph=True))
     return (*(next(found) if t is not None and t.requires_grad else None for t in given), None)
 
 
