@@ -11,7 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
+from convnext.places import cache_dir
+
+KERNELS = cache_dir() / "kernels"
+"""Compiled kernels are named by what they are made of, so tests may share them with everybody."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def share_kernels(cache: Path) -> None:
+    """A cache of its own for a test, but for the compiled kernels: building them takes half a minute."""
+    KERNELS.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "kernels").symlink_to(KERNELS, target_is_directory=True)
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +31,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or writes the user's caches, and none reaches for a weight hub."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("CONVNEXT_CACHE", str(cache / "convnext"))
+    share_kernels(cache / "convnext")
     monkeypatch.setenv("HF_HOME", str(cache / "hf"))
     threads = torch.get_num_threads()
     yield

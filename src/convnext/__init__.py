@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.predict import predict
     from convnext.nn.convnext import ConvNeXt
     from convnext.nn.create import create_model
+    from convnext.nn.optimize import optimize
     from convnext.nn.variants import list_models
     from convnext.report.page import write_report
     from convnext.run.load import load
@@ -31,6 +32,7 @@ _HOMES = {
     "evaluate_run": "convnext.evaluate.evaluate",
     "list_models": "convnext.nn.variants",
     "load": "convnext.run.load",
+    "optimize": "convnext.nn.optimize",
     "predict": "convnext.evaluate.predict",
     "read_dataset": "convnext.data.sources",
     "train_run": "convnext.train.train",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate_run",
     "list_models",
     "load",
+    "optimize",
     "predict",
     "read_dataset",
     "train_run",

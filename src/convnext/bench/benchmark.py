@@ -113,14 +113,26 @@ def _measure(case: Case, contestants: Sequence[Contestant], rounds: int, device:
     calls = {c: _calls_for(work, device) for c, work in works.items()}
     times: dict[Contestant, list[list[float]]] = {c: [] for c in works}
     for _ in range(rounds):
-        for contestant, work in works.items():
-            times[contestant].append([seconds(work, device) for _ in range(calls[contestant])])
+        for contestant, turn in _round(works, calls, device).items():
+            times[contestant].append(turn)
     gmacs = count(case.model, case.size).macs / 1e9 * (3 if case.task == "train" else 1)
     rates = {c: [case.batch / statistics.median(turn) for turn in turns] for c, turns in times.items()}
     rows = [_row(case, c, times[c], rates[c], gmacs, top) for c in works]
     for row in rows:
         row.fastest_share = _against_peers(row.contestant, rates)
     return rows
+
+
+def _round(
+    works: dict[Contestant, Callable[[], Any]], calls: dict[Contestant, int], device: torch.device
+) -> dict[Contestant, list[float]]:
+    """Times of a round's calls; the sides take turns call by call, so that the same minute is fast or slow for all."""
+    turns: dict[Contestant, list[float]] = {contestant: [] for contestant in works}
+    for number in range(max(calls.values())):
+        for contestant, work in works.items():
+            if number < calls[contestant]:
+                turns[contestant].append(seconds(work, device))
+    return turns
 
 
 def _row(

@@ -12,20 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import PREFIX
+from convnext.nn.baseline_specs import TIMM
 from convnext.nn.create import create_model
 from convnext.nn.formats import from_native
+from convnext.nn.network import Network
+from convnext.nn.optimize import optimize
 from convnext.nn.variants import MODELS, get_spec
 
 CODES = ("ours", "timm", "torchvision", "transformers")
-ENGINES = ("eager", "compile", "onnxruntime", "openvino")
+ENGINES = ("eager", "optimized", "compile", "onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16")
 TASKS = ("infer", "train")
 
@@ -65,6 +67,8 @@ class Contestant:
 def why_not(contestant: Contestant, case: Case) -> str:
     """Why a contestant cannot take part in a case, or ""."""
     own = case.model in MODELS
+    if contestant.engine == "optimized" and (contestant.code != "ours" or case.task == "train"):
+        return "ours only" if contestant.code != "ours" else "inference only"
     if contestant.engine in ("onnxruntime", "openvino"):
         if case.task == "train":
             return "inference only"
@@ -77,7 +81,7 @@ def why_not(contestant: Contestant, case: Case) -> str:
     if contestant.code == "timm":
         import timm
 
-        known = timm.is_model(case.model.removeprefix(PREFIX))
+        known = timm.is_model(case.model.removeprefix(TIMM))
         return "" if known else "timm has no such model"
     if not own:
         return "a network of timm's" if contestant.code != "ours" else ""
@@ -138,7 +142,7 @@ def _baseline(contestant: Contestant, case: Case) -> nn.Module:
 
     from convnext.nn.baselines import fixed_size
 
-    name = case.model.removeprefix(PREFIX)
+    name = case.model.removeprefix(TIMM)
     model: nn.Module
     if contestant.code == "ours":
         model = create_model(case.model, size=case.size)
@@ -182,7 +186,11 @@ def prepare(contestant: Contestant, case: Case, device: torch.device) -> Callabl
     reason = why_not(contestant, case)
     if reason:
         raise UserError(f"{contestant.name} with {case.model}: {reason}")
-    model = network(contestant, case).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: nn.Module = network(contestant, case)
+    if contestant.engine == "optimized" and device.type == "cpu":
+        model = optimize(cast("Network", model), dtype=case.precision, size=case.size, batch=case.batch)
+    else:
+        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(case.batch, 3, case.size, case.size, generator=torch.Generator().manual_seed(1)).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     if case.task == "train":
@@ -196,7 +204,7 @@ def prepare(contestant: Contestant, case: Case, device: torch.device) -> Callabl
 
 
 def _forward(contestant: Contestant, case: Case, model: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    if case.precision == "bf16":
+    if case.precision == "bf16" and contestant.engine != "optimized":
         model, x = model.bfloat16(), x.bfloat16()
     compiled: Callable[[Tensor], Tensor] = torch.compile(model) if contestant.engine == "compile" else model
 

@@ -11,7 +11,14 @@ from convnext.errors import UserError
 from convnext.nn.create import outline
 
 PRESETS = ("readme", "size", "batch")
+BARS = {("infer", 16, "fp32"): 1.1, ("infer", 1, "fp32"): 1.0, ("infer", 16, "bf16"): 1.3, ("infer", 1, "bf16"): 1.0}
+"""How many times the fastest peer's pictures per second we aim for, by task, batch and precision."""
+
+TRAINING_BAR = 1.8
+"""The same for a training step, in the best precision of each side."""
+
 EVERYONE = (
+    Contestant("ours", "optimized"),
     *(Contestant(code, "eager") for code in CODES),
     *(Contestant("timm", engine) for engine in ("compile", "onnxruntime", "openvino")),
 )

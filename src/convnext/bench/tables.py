@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnext.bench.benchmark import Report, Row
 from convnext.bench.contestants import Case
+from convnext.bench.presets import BARS, TRAINING_BAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,9 +25,31 @@ def to_markdown(report: Report) -> str:
     lines = [f"{where}, torch {facts['torch']}, {facts['date'][:10]}; a matrix product alone: {tops}"]
     for case in dict.fromkeys(row.case for row in report.rows):
         lines += ["", f"**{title(case)}**", "", *_table([row for row in report.rows if row.case == case])]
+    lines += bars(report)
     if report.skipped:
         lines += ["", "Not measured: " + "; ".join(report.skipped)]
     return "\n".join(lines)
+
+
+def bars(report: Report) -> list[str]:
+    """What we aim for beside what was reached, for the cases that have a bar; nothing where none was measured."""
+    found = []
+    for case in dict.fromkeys(row.case for row in report.rows):
+        rows = [row for row in report.rows if row.case == case and row.fastest_share is not None]
+        if (bar := BARS.get((case.task, case.batch, case.precision))) and rows and case.size == 224:
+            best = max(rows, key=lambda row: row.fastest_share or 0.0)
+            found.append((title(case), best.contestant.name, best.fastest_share or 0.0, bar))
+    steps = [row for row in report.rows if (row.case.task, row.case.batch, row.case.size) == ("train", 16, 224)]
+    ours, peers = ([row for row in steps if (row.contestant.code == "ours") == own] for own in (True, False))
+    if ours and peers:
+        best, other = (max(rows, key=lambda row: row.rate) for rows in (ours, peers))
+        name = f"{best.case.model}, a training step, batch 16, the best precision of each"
+        share = best.fastest_share if best.case == other.case else best.rate / other.rate
+        found.append((name, f"{best.contestant.name} {best.case.precision}", share or 0.0, TRAINING_BAR))
+    if not found:
+        return []
+    lines = ["", "| | ours | to the fastest peer | aimed for |", "|---|---|---|---|"]
+    return lines + [f"| {name} | {who} | {share:.2f} | {bar} |" for name, who, share, bar in found]
 
 
 def title(case: Case) -> str:

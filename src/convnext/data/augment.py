@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from convnext.data.decode import MODES
-from convnext.data.transforms import FILTERS, mix_seed, normalization, normalize, to_tensor
+from convnext.data.transforms import mix_seed, normalization, normalize, resize, to_tensor
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 
@@ -50,7 +50,7 @@ class TrainTransform:
 
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
         self.augment, self.size, self.in_chans = augment, size, in_chans
-        self.filter = FILTERS[data.interpolation]
+        self.filter = data.interpolation
         self.mean, self.std = normalization(data.normalization, in_chans)
         self.randaugment = rand_augment(augment.randaugment, size, self.mean) if augment.randaugment else None
         self.jitters = augment.color_jitter > 0 and in_chans in (1, 3)
@@ -64,7 +64,7 @@ class TrainTransform:
     def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
         top, left, height, width = random_box(draw, picture.shape[1], picture.shape[2], self.augment.crop_min)
         crop = picture[:, top : top + height, left : left + width]
-        out: Tensor = TF.resize(crop, [size, size], interpolation=self.filter, antialias=True)
+        out = resize(crop, size, size, self.filter)
         if draw.random() < self.augment.flip:
             out = out.flip(2)
         if draw.random() < self.augment.vertical_flip:

@@ -25,6 +25,7 @@ import PIL
 from convnext.data.decode import decode, has_heif, open_regular, reason_of
 from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
 from convnext.errors import PictureError
+from convnext.places import cache_dir
 
 Progress = Callable[[int, int], None]
 """Called now and then with (files done, files in all)."""
@@ -143,12 +144,6 @@ def _stamp(path: Path) -> Stamp | None:
     return found.st_size, found.st_mtime_ns
 
 
-def cache_folder() -> Path:
-    """`$CONVNEXT_CACHE`, or `~/.cache/convnext`."""
-    named = os.environ.get("CONVNEXT_CACHE", "")
-    return Path(named) if named else Path("~/.cache/convnext").expanduser()
-
-
 class _Cache:
     """The remembered facts of one data set."""
 
@@ -156,7 +151,7 @@ class _Cache:
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
         self.file: Path | None = None
         with contextlib.suppress(RuntimeError):  # no home folder
-            self.file = cache_folder() / "checked" / f"{name}.json"
+            self.file = cache_dir() / "checked" / f"{name}.json"
         self.rules = [_RULES, [item.name for item in fields(Facts)], PIL.__version__, has_heif()]
         self.entries = self._read()
 

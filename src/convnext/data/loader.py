@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnext.data.augment import TrainTransform
-from convnext.data.decode import MODES, read_picture
+from convnext.data.decode import MODES, read_pixels
 from convnext.data.sources import Sample
-from convnext.data.transforms import eval_resize, eval_view, mix_seed, normalize, shrink, to_tensor
+from convnext.data.transforms import eval_resize, eval_view, from_pixels, mix_seed, normalize, shrink
 from convnext.errors import PictureError, UserError
 
 
@@ -36,7 +36,7 @@ class Preprocessing:
     def view(self, path: Path) -> Tensor:
         """A file as the network sees it in evaluation, before normalisation: uint8 (C, size, size)."""
         side = eval_resize(self.size, self.crop_ratio)
-        picture = to_tensor(read_picture(Path(path), mode=MODES[self.in_chans], at_least=side))
+        picture = from_pixels(read_pixels(Path(path), mode=MODES[self.in_chans], at_least=side))
         return eval_view(picture, self.size, self.crop_ratio, self.interpolation)
 
     def prepare(self, path: str | Path) -> Tensor:
@@ -124,8 +124,8 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
     def decode(self, index: int) -> Tensor:
         """The picture as it is cached: upright, 8 bits, short side at most `short_side`."""
         mode = MODES[self.transform.in_chans]
-        picture = read_picture(self.samples[index].path, mode=mode, at_least=self.short_side)
-        return shrink(to_tensor(picture), self.short_side, self.filter)
+        pixels = read_pixels(self.samples[index].path, mode=mode, at_least=self.short_side)
+        return shrink(from_pixels(pixels), self.short_side, self.filter)
 
     def fill_cache(self, budget: int, workers: int, progress: Callable[[int, int], None] | None = None) -> None:
         """Decodes as many pictures as fit into `budget` bytes."""
@@ -206,7 +206,9 @@ class Collate:
     def __call__(self, items: list[tuple[Tensor | None, tuple[int, ...], int, str]]) -> Batch:
         failed = [text for *_, text in items if text]
         good = [(picture, labels, index) for picture, labels, index, _ in items if picture is not None]
-        pictures = torch.stack([p for p, _, _ in good]) if good else torch.empty(0, dtype=torch.uint8)
+        pictures = torch.empty(0, dtype=torch.uint8)
+        if good:  # channels last in memory, as the pictures have them
+            pictures = torch.stack([p.permute(1, 2, 0) for p, _, _ in good]).permute(0, 3, 1, 2)
         if self.multi_label:
             labels = torch.zeros(len(good), self.classes)
             for row, (_, present, _) in enumerate(good):

@@ -19,6 +19,7 @@ from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
+from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
@@ -178,7 +179,10 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
     task = task_for(loaded.classes, loaded.multi_label)
     pictures = EvalPictures(samples, loaded.preprocessing)
     batches = eval_loader(pictures, Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH, workers)
-    model = loaded.model.to(usable, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if usable.type == "cpu" and precision == "fp32":
+        model = for_pictures(loaded.model, len(samples), loaded.preprocessing.size)
+    else:
+        model = loaded.model.to(usable, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with progress("judging", len(samples)) as bar:
         found = collect(
             model, batches, task, loaded.preprocessing, device=usable, precision=precision, advance=bar.advance

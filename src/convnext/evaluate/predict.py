@@ -19,6 +19,7 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Sample
 from convnext.errors import DataError
+from convnext.nn.optimize import for_pictures
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import load_all
 from convnext.run.record import progress
@@ -74,7 +75,10 @@ def predict(
         workers,
     )
     place = find_device(device)
-    model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if place.type == "cpu":
+        model = for_pictures(loaded.model, len(paths), loaded.preprocessing.size)
+    else:
+        model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = task_for(loaded.classes, loaded.multi_label)
     with progress("predicting", len(paths)) as bar:
         found = collect(model, batches, task, loaded.preprocessing, device=place, advance=bar.advance)

@@ -37,7 +37,7 @@ class _Block(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *weights: Any) -> Tensor:
         dw, db, lw, lb, w1, b1, w2, b2, gamma, factor = weights
         kernels = torch.ops.convnext
-        y = kernels.dwconv(x, dw.flatten(1).t().contiguous(), db, None)
+        y = kernels.depthwise(x, dw.flatten(1).t().contiguous(), db, None)
         first, bias = w1 * lw, torch.addmv(b1, w1, lb)
         second, last = (w2, b2) if gamma is None else (w2 * gamma[:, None], b2 * gamma)
         out, hidden, stats = kernels.mlp(y, x, first, bias, second, last, factor, EPS, True)
@@ -47,16 +47,17 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors[:11]
+        saved = ctx.saved_tensors  # once: checkpointing computes them anew for every look
+        x, *weights = saved[:11]
         if torch.is_grad_enabled():  # a gradient of the gradient is asked for
             return _differentiable(x, weights, grad)
         dw, _, lw, lb, w1, _, w2, b2, gamma, factor = weights
-        y, hidden, stats, first, second = ctx.saved_tensors[11:]
+        y, hidden, stats, first, second = saved[11:]
         kernels = torch.ops.convnext
         grad = grad.contiguous(memory_format=torch.channels_last)
         gy, d_first, d_b1, d_second, total = kernels.mlp_backward(grad, y, hidden, stats, first, second, factor)
-        gx = kernels.dwconv(gy, dw.flatten(1).flip(1).t().contiguous(), None, grad)
-        g_dw, g_db = kernels.dwconv_backward(x, gy)
+        gx = kernels.depthwise(gy, dw.flatten(1).flip(1).t().contiguous(), None, grad)
+        g_dw, g_db = kernels.depthwise_backward(x, gy)
         g_w1 = torch.addr(d_first * lw, d_b1, lb)
         g_lw, g_lb = (w1 * d_first).sum(0), w1.t() @ d_b1
         g_gamma = None if gamma is None else (w2 * d_second).sum(1) + b2 * total
@@ -69,7 +70,7 @@ def _without_gradients(
     gamma: Tensor | None, factor: Tensor | None,
 ) -> Tensor:  # fmt: skip
     kernels = torch.ops.convnext
-    y = kernels.dwconv(x, dw.flatten(1).t().contiguous(), db, None)
+    y = kernels.depthwise(x, dw.flatten(1).t().contiguous(), db, None)
     second, last = (w2, b2) if gamma is None else (w2 * gamma[:, None], b2 * gamma)
     out: Tensor = kernels.mlp(y, x, w1 * lw, torch.addmv(b1, w1, lb), second, last, factor, EPS, False)[0]
     return out

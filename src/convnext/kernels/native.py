@@ -19,6 +19,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from torch.nn import functional
+
+from convnext.places import cache_dir
 
 _FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-std=c++20", "-fPIC", "-shared")
 _state: dict[str, str] = {}
@@ -31,6 +34,14 @@ def available() -> bool:
         if "why" not in _state:
             _state["why"] = _load()
     return not _state["why"]
+
+
+def built() -> bool:
+    """Whether the kernels are there without compiling: loaded, or in the cache."""
+    if "why" in _state:
+        return not _state["why"]
+    compiler = _compiler()
+    return bool(compiler) and os.environ.get("CONVNEXT_NATIVE") != "0" and _target(compiler).exists()
 
 
 def why_not() -> str:
@@ -51,43 +62,65 @@ def _load() -> str:
         return "torch was built without MKL"
     try:
         torch.ops.load_library(_compiled())
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"the kernels cannot be built here: {_first_line(error)}"
     return "" if _agrees() else "the kernels compute something else than torch on this machine"
 
 
 def _compiled() -> Path:
     """The library for this source, torch, compiler and processor; built if it is not in the cache."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    compiler = _compiler()
     if not compiler:
         raise FileNotFoundError("there is no C++ compiler (g++ or clang++)")
-    source = files("convnext.kernels").joinpath("csrc/block.cpp").read_text(encoding="utf-8")
-    key = "\n".join((source, torch.__version__, compiler, *_FLAGS, _processor()))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "convnext" / "kernels"
-    target = folder / f"block-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    target = _target(compiler)
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         print("building our kernels for this processor (once, about half a minute)", file=sys.stderr)
-        _build(compiler, source, target)
+        _build(compiler, target)
     return target
 
 
-def _build(compiler: str, source: str, target: Path) -> None:
+def _compiler() -> str:
+    return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or ""
+
+
+def _target(compiler: str) -> Path:
+    """Where the library for this source, torch, compiler and processor is kept."""
+    key = "\n".join((*_sources().values(), torch.__version__, compiler, *_flags(), processor()))
+    name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    return cache_dir() / "kernels" / name
+
+
+def _sources() -> dict[str, str]:
+    folder = files("convnext.kernels").joinpath("csrc")
+    found = (file for file in folder.iterdir() if file.name.endswith((".cpp", ".h")))
+    return {file.name: file.read_text(encoding="utf-8") for file in sorted(found, key=lambda file: file.name)}
+
+
+def _flags() -> tuple[str, ...]:
+    """Those for this processor, with no wider vectors than torch itself uses (ATEN_CPU_CAPABILITY)."""
+    narrow = ("-mno-avx512f",) if torch.backends.cpu.get_cpu_capability() == "AVX2" else ()
+    return (*_FLAGS, *narrow)
+
+
+def _build(compiler: str, target: Path) -> None:
     """Compiles beside the target and renames, so that two processes do not meet."""
     home = Path(torch.__file__).parent
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        file, made = Path(folder) / "block.cpp", Path(folder) / "block.so"
-        file.write_text(source, encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        folder = Path(name)
+        for file, text in _sources().items():
+            (folder / file).write_text(text, encoding="utf-8")
+        made = folder / "kernels.so"
         command = [
-            compiler, *_FLAGS, f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}", str(file),
-            "-o", str(made), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-ltorch", "-DAT_PARALLEL_OPENMP=1",
-            f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
+            compiler, *_flags(), f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}",
+            str(folder / "kernels.cpp"), "-o", str(made), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-ltorch",
+            "-DAT_PARALLEL_OPENMP=1", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
         made.replace(target)
 
 
-def _processor() -> str:
+def processor() -> str:
     """What -march=native looks at."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -101,16 +134,21 @@ def _first_line(error: Exception) -> str:
 
 
 def _agrees() -> bool:
-    """One small forward and backward pass against torch."""
+    """Every operator once, small, against torch."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 24, 9, 10, generator=generator).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(24, 1, 7, 7, generator=generator)
+    dw, w1, w2 = (torch.randn(shape, generator=generator) for shape in ((24, 1, 7, 7), (96, 24), (24, 96)))
+    kernel, kernels = dw.flatten(1).t().contiguous(), torch.ops.convnext
     with torch.inference_mode():
-        found = torch.ops.convnext.dwconv(x, weight.flatten(1).t().contiguous(), None, None)
-        expected = torch.nn.functional.conv2d(x, weight, padding=3, groups=24)
-        rows = torch.randn(2, 24, 3, 3, generator=generator).contiguous(memory_format=torch.channels_last)
-        w1, w2 = torch.randn(96, 24, generator=generator), torch.randn(24, 96, generator=generator)
-        out, _, _ = torch.ops.convnext.mlp(rows, rows, w1, torch.zeros(96), w2, torch.zeros(24), None, 1e-6, True)
-        normed = torch.nn.functional.layer_norm(rows.permute(0, 2, 3, 1), (24,), eps=1e-6)
-        wanted = rows + (torch.nn.functional.gelu(normed @ w1.t()) @ w2.t()).permute(0, 3, 1, 2)
-    return torch.allclose(found, expected, rtol=1e-3, atol=1e-3) and torch.allclose(out, wanted, rtol=1e-3, atol=1e-3)
+        y = functional.conv2d(x, dw, padding=3, groups=24)
+        rows = functional.layer_norm(y.permute(0, 2, 3, 1), (24,), eps=1e-6)
+        wanted = x + (functional.gelu(rows @ w1.t()) @ w2.t()).permute(0, 3, 1, 2)
+        none1, none2 = torch.zeros(128), torch.zeros(64)
+        packed = kernels.pack(w1, False, False), none1, kernels.pack(w2, False, True), none2
+        pairs = [
+            (kernels.depthwise(x, kernel, None, None), y),
+            (kernels.mlp(y.contiguous(memory_format=torch.channels_last), x, w1, none1[:96], w2, none2[:24], None,
+                         1e-6, True)[0], wanted),
+            (kernels.block(x, kernel, none2[:24], *packed, 1e-6), wanted),
+        ]  # fmt: skip
+    return all(torch.allclose(found, expected, rtol=1e-3, atol=1e-3) for found, expected in pairs)

@@ -74,14 +74,14 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._is_plain() and fits(x, self.dwconv.in_channels):
+        if self.is_plain() and fits(x, self.dwconv.in_channels):
             return self._fused(x)
         branch = self.dwconv(x)
         branch = self._rows(branch) if self.form == "linear" else self._maps(branch)
         out: Tensor = x + self.drop_path(branch)
         return out
 
-    def _is_plain(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether the block is as it was built: nothing replaced or wrapped, and nobody watches its layers."""
         layers = (self.dwconv, self.norm, self.pwconv1, self.act, self.pwconv2, self.drop_path)
         return (

@@ -29,6 +29,7 @@ from convnext.errors import WeightsError
 from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.published import PUBLISHED
 from convnext.nn.variants import ROADMAP, get_spec
+from convnext.places import cache_dir
 
 TIMEOUT = 5.0  # seconds without an answer
 OFFICIAL_URL = "https://dl.fbaipublicfiles.com/convnext"
@@ -79,11 +80,6 @@ class Found(NamedTuple):
 def tell(line: str) -> None:
     """Prints a line to stderr."""
     print(line, file=sys.stderr)
-
-
-def cache_dir() -> Path:
-    """`$CONVNEXT_CACHE`, by default `~/.cache/convnext`."""
-    return Path(os.environ.get("CONVNEXT_CACHE") or "~/.cache/convnext").expanduser()
 
 
 def resolve_weights(model_name: str, weights: str, say: Callable[[str], None] = tell) -> Path | None:

@@ -51,6 +51,7 @@ class Network(nn.Module):
         self.classes: tuple[str, ...] = ()
         self.multi_label = False
         self.preprocessing: Preprocessing | None = None
+        self.engine = "eager"
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps from fine to coarse.

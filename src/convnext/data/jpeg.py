@@ -1,0 +1,110 @@
+"""The quick way to read a JPEG: straight into an array, by libjpeg-turbo through `simplejpeg`.
+
+It takes what nearly all files are: 8 bits, gray or YCbCr. Everything else, and everything odd, is left to Pillow, whose
+verdict on a file counts (`decode.read_pixels`). The pixels are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_START_OF_FRAME = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended, progressive; all by Huffman codes
+_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _APP1, _APP14 = 0xDA, 0xE1, 0xEE
+_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
+_ORIENTATION = 0x0112
+_EXIF = b"Exif\x00\x00"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the pixels: size in pixels, 1 or 3 components, EXIF orientation (1: upright)."""
+
+    width: int
+    height: int
+    components: int
+    orientation: int
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header of a JPEG that this module can decode; None for any other file."""
+    at, orientation = 2, 1
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if marker in _START_OF_FRAME:
+            if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3):
+                return None
+            height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            return Header(width, height, body[5], orientation) if width and height else None
+        if marker in _OTHER_FRAMES or marker == _START_OF_SCAN:
+            return None
+        if (
+            marker == _APP14 and body.startswith(b"Adobe") and body[11:12] != b"\x01"
+        ):  # not YCbCr: CMYK, or RGB as it is
+            return None
+        if marker == _APP1 and body.startswith(_EXIF):
+            orientation = _orientation(body)
+        at += 2 + length
+    return None
+
+
+def read_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uint8] | None:
+    """The pixels at 1 / factor (1, 2, 4 or 8) of their size, as they are stored: (H, W, 3), or None if it fails.
+
+    A file with any fault, if only a warning of the library, gives None: Pillow is to say what is wrong with it.
+    """
+    import simplejpeg
+
+    with contextlib.suppress(ValueError):
+        found: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=math.ceil(header.height / factor), min_width=math.ceil(header.width / factor),
+            min_factor=factor, strict=True,
+        )  # fmt: skip
+        return found
+    return None
+
+
+def factor_for(header: Header, at_least: int | None) -> int:
+    """The largest of 1, 2, 4 and 8 by which the size can be divided while both sides keep `at_least` pixels.
+
+    It is Pillow's own rule for drafts, so that both ways of reading a file give the same pixels.
+    """
+    if at_least is None:
+        return 1
+    most = min(header.width, header.height) // max(at_least, 1)
+    return max((f for f in (1, 2, 4, 8) if f <= most), default=1)
+
+
+def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Stored pixels (H, W, C) made upright after their EXIF orientation."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _orientation(body: bytes) -> int:
+    """The orientation in an EXIF block, 1 where it is damaged."""
+    try:
+        exif = Image.Exif()
+        exif.load(body)
+        found = int(exif.get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block raises anything; the pixels are fine
+        return 1
+    return found if 1 <= found <= 8 else 1

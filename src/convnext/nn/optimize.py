@@ -1,0 +1,208 @@
+"""`convnext.optimize`: the same network, faster, for inference on a processor."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convnext.errors import UserError
+from convnext.kernels import native
+from convnext.nn.folded import can_fold, fold
+from convnext.nn.network import Network
+from convnext.places import cache_dir
+
+ENGINES = ("native", "layers", "eager")
+"""Our own kernels; stock operators on folded weights; the network as it is."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+"""How far the logits may be from those of the network itself in fp32, as a share of the largest one."""
+
+MANY = 64
+"""Pictures of a batch in a long job."""
+
+ROUNDS = 5
+MARGIN = 0.95
+"""An engine is taken before one that stands earlier in `ENGINES` if it needs at most this share of its time."""
+
+
+def optimize(
+    model: Network,
+    *,
+    dtype: str = "fp32",
+    engine: str = "auto",
+    size: int | None = None,
+    batch: int = 8,
+    build: bool = True,
+    measure: bool = True,
+) -> Network:
+    """A network for inference that gives the same answers faster. The one that is given stays as it is.
+
+    Norms and layer scale are folded into the linear layers, stochastic depth is removed, and of the engines that can
+    run the network the quickest is taken. It is measured once on this machine for this network, size and batch, and
+    remembered in the cache. The result is compared with the network on the spot: an engine whose logits are further off
+    than `TOLERANCE` is not used. What was chosen stands in the attribute `engine` of the result.
+
+    Networks other than ConvNeXt (and ConvNeXt V2, whose response normalisation stands between the products) run as they
+    are. The result takes fp32 pictures and gives fp32 logits; it can be neither trained nor saved.
+
+    Args:
+        model: on the processor, in fp32.
+        dtype: "fp32" or "bf16", what weights and maps are kept in.
+        engine: "auto", or one of `ENGINES`.
+        size: side of the pictures that it is made for, pixels; by default that of the network's preprocessing, or 224.
+        batch: pictures at once that it is made for.
+        build: compile our kernels if they are not in the cache (once on a machine, half a minute).
+        measure: measure which engine is the quickest; else the first of `ENGINES` that can run the network is taken.
+
+    Raises:
+        UserError: the dtype or engine is not known, or the named engine cannot run this network here.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f'dtype "{dtype}" is not known; it must be one of {", ".join(DTYPES)}')
+    if engine not in ("auto", *ENGINES):
+        raise UserError(f'engine "{engine}" is not known; it must be auto or one of {", ".join(ENGINES)}')
+    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
+        raise UserError("only a network in fp32 on the cpu can be optimised; use model.float().cpu()")
+    side = size or (model.preprocessing.size if model.preprocessing else 224)
+    reasons = {name: why_not(name, model, dtype, build=build) for name in ENGINES}
+    if engine != "auto":
+        if reasons[engine]:
+            raise UserError(f'engine "{engine}" cannot run this network here: {reasons[engine]}')
+        return _checked(model, engine, dtype, side)
+    able = [name for name in ENGINES if not reasons[name]]
+    return _checked(model, _quickest(model, able, dtype, side, batch) if measure else able[0], dtype, side)
+
+
+def for_pictures(model: Network, count: int, size: int) -> Network:
+    """The network as it is best run on so many pictures in fp32: what takes longer than it saves is left out."""
+    return optimize(model, size=size, batch=min(count, MANY), build=count >= 4 * MANY, measure=count >= 8 * MANY)
+
+
+def why_not(engine: str, model: Network, dtype: str, *, build: bool = True) -> str:
+    """Why an engine cannot run a network on this machine, or ""."""
+    if engine == "eager":
+        return ""
+    if not can_fold(model):
+        return "it is not a plain ConvNeXt"
+    if engine == "layers":
+        return ""
+    if dtype != "fp32":
+        return "our kernels compute in fp32"
+    if any(channels % 8 for channels in model.channels):
+        return f"its channels {model.channels} are not multiples of 8"
+    if not build and not native.built():
+        return "our kernels have not been built yet"
+    return native.why_not()
+
+
+def _made(model: Network, engine: str, dtype: str) -> Network:
+    if engine == "eager":
+        out = copy.deepcopy(model).eval().requires_grad_(False)
+        out = out.to(memory_format=torch.channels_last)
+        out = out if dtype == "fp32" else _cast(out, DTYPES[dtype])
+    else:
+        out = fold(model, native=engine == "native", dtype=DTYPES[dtype])  # type: ignore[arg-type]
+    out.engine = engine
+    result: Network = out
+    return result
+
+
+def _cast(model: Network, dtype: torch.dtype) -> Network:
+    """A network in another precision that takes and gives fp32."""
+    model = model.to(dtype)
+    model.register_forward_pre_hook(lambda _, given: (given[0].to(dtype),))
+    model.register_forward_hook(lambda _, __, out: out.float())
+    return model
+
+
+def _checked(model: Network, engine: str, dtype: str, side: int) -> Network:
+    """The network by this engine, or by the next one that gives the same answers."""
+    wanted = _answers(model, side)
+    for name in (engine, *(e for e in ENGINES if e != engine)):
+        if why_not(name, model, dtype, build=False) and name != engine:
+            continue
+        made = _made(model, name, dtype)
+        off = float((_answers(made, side) - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
+        if off <= TOLERANCE[dtype]:
+            return made
+    raise UserError(f"in {dtype} this network's answers are too far from those in fp32; use dtype='fp32'")
+
+
+def _pictures(model: Network, side: int, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, model.in_chans, side, side, generator=generator)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _answers(model: Network, side: int) -> Tensor:
+    with _evaluating(model):
+        out: Tensor = model(_pictures(model, side, 2))
+        return out
+
+
+@contextlib.contextmanager
+def _evaluating(model: Network) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        yield
+    model.train(training)
+
+
+def _quickest(model: Network, able: list[str], dtype: str, side: int, batch: int) -> str:
+    """The engine that was quickest here before, or that is now."""
+    if len(able) == 1:
+        return able[0]
+    file = cache_dir() / "engines.json"
+    key = _key(model, able, dtype, side, batch)
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        known = json.loads(file.read_text(encoding="utf-8")).get(key)
+        if known in able:
+            return str(known)
+    times = _times(model, able, dtype, side, batch)
+    found = able[0]
+    for name in able[1:]:
+        found = name if times[name] < MARGIN * times[found] else found
+    with contextlib.suppress(OSError):
+        _remember(file, key, found)
+    return found
+
+
+def _times(model: Network, able: list[str], dtype: str, side: int, batch: int) -> dict[str, float]:
+    """Seconds that each engine takes for a batch: the best of some rounds, in turn."""
+    x = _pictures(model, side, batch)
+    made = {name: _made(model, name, dtype) for name in able}
+    times = dict.fromkeys(able, float("inf"))
+    with torch.inference_mode():
+        for _ in range(ROUNDS + 1):
+            for name, candidate in made.items():
+                start = time.perf_counter()
+                candidate(x)
+                times[name] = min(times[name], time.perf_counter() - start)
+    return times
+
+
+def _key(model: Network, able: list[str], dtype: str, side: int, batch: int) -> str:
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    facts = (type(model).__name__, shapes, able, dtype, side, batch, torch.get_num_threads(), torch.__version__)
+    return hashlib.sha256(repr((*facts, native.processor())).encode()).hexdigest()[:24]
+
+
+def _remember(path: Path, key: str, engine: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**known, key: engine}, indent=1), encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,167 @@
+"""`convnext.optimize`: the same answers, whatever engine, network, layout or size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from convnext.bench.contestants import realistic
+from convnext.errors import UserError
+from convnext.kernels import native
+from convnext.nn import optimize as module
+from convnext.nn.convnext import ConvNeXt
+from convnext.nn.create import create_model
+from convnext.nn.optimize import ENGINES, TOLERANCE, optimize
+
+NATIVE = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
+EACH = [pytest.param("native", marks=NATIVE), "layers", "eager"]
+
+
+def micro(**options: object) -> ConvNeXt:
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 1, 2, 1), (16, 32, 64, 128), **{"num_classes": 10, "drop_path": 0.5, **options})
+    realistic(model)
+    return model
+
+
+@pytest.mark.parametrize("engine", EACH)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"layer_scale": 0.0}, {"stem_patch": 2}, {"in_chans": 1}, {"num_classes": 0}, {"output_norms": True},
+     {"form": "linear", "checkpointing": True}],
+)  # fmt: skip
+@pytest.mark.parametrize("side", [(32, 32), (70, 45)])
+def test_answers_and_features_are_those_of_the_network(
+    engine: str, options: dict[str, object], side: tuple[int, int]
+) -> None:
+    """To 1e-5 of the largest, for odd sizes too; the network that was given is untouched and still trains."""
+    model = micro(**options)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    made = optimize(model, engine=engine, size=32)
+    assert made.engine == engine
+    assert model.training
+    assert not made.training
+    x = torch.randn(3, model.in_chans, *side)
+    model.eval()
+    with torch.no_grad():
+        pairs = [(made(x), model(x)), *zip(made.features(x), model.features(x), strict=True)]
+    for found, expected in pairs:
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    model.train()(x).sum().backward()
+
+
+@NATIVE
+@pytest.mark.parametrize("batch", [1, 2, 9])
+@pytest.mark.parametrize("dims", [(8, 16, 24, 40), (40, 80, 160, 320), (48, 96, 104, 768)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_our_kernels_agree_for_all_widths_batches_and_threads(batch: int, dims: tuple[int, ...], threads: int) -> None:
+    """Widths that are no multiples of the kernels' panels, and few rows, where the threads share the columns."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 1, 1, 1), dims, num_classes=5).eval()
+    realistic(model)
+    made = optimize(model, engine="native", size=64)
+    x = torch.randn(batch, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        assert (made(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+        assert torch.equal(made(x), made(x))
+        assert torch.equal(made(x), made(x.contiguous(memory_format=torch.channels_last)))
+
+
+@pytest.mark.parametrize("engine", ["layers", "eager"])
+def test_bf16_stays_within_its_tolerance_and_gives_fp32(engine: str) -> None:
+    """Pictures and logits are fp32 in any case."""
+    model = micro().eval()
+    made = optimize(model, dtype="bf16", engine=engine, size=32)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        found, expected = made(x), model(x)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() <= TOLERANCE["bf16"] * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["convnextv2_atto", "timm:resnet18", "roadmap:resnet50:depthwise-conv"])
+def test_other_networks_run_as_they_are(name: str) -> None:
+    """No engine but their own, the same answers to the bit."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3).eval()
+    made = optimize(model, size=64)
+    assert made.engine == "eager"
+    x = torch.randn(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), model.to(memory_format=torch.channels_last)(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_was_changed_runs_as_it_is() -> None:
+    """A replaced layer or a hook is not folded away."""
+    model = micro()
+    model.stages[0].blocks[0].act = torch.nn.ReLU()
+    assert optimize(model, size=32).engine == "eager"
+    model = micro()
+    model.stages[0].blocks[0].norm.register_forward_hook(lambda *_: None)
+    assert optimize(model, size=32).engine == "eager"
+
+
+def test_the_choice_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quickest wins; the second time nothing is measured; a damaged file is no error."""
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
+    monkeypatch.setattr(native, "why_not", lambda: "not in this test")
+    calls = []
+
+    def times(model: object, able: list[str], *rest: object) -> dict[str, float]:
+        calls.append(able)
+        return {"layers": 2.0, "eager": 1.0}
+
+    monkeypatch.setattr(module, "_times", times)
+    model = micro()
+    assert optimize(model, size=32).engine == "eager"
+    assert optimize(model, size=32).engine == "eager"
+    assert calls == [["layers", "eager"]]
+    assert list(json.loads((tmp_path / "engines.json").read_text()).values()) == ["eager"]
+    optimize(model, size=64)
+    assert len(calls) == 2
+    (tmp_path / "engines.json").write_text("{")
+    optimize(model, size=32)
+    assert len(calls) == 3
+
+
+def test_an_engine_that_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check on the spot: a wrong fold falls back to the network itself."""
+    real = module.fold
+
+    def wrong(*given: object, **options: object) -> ConvNeXt:
+        made = real(*given, **options)
+        made.head.bias.data += 1.0
+        return made
+
+    monkeypatch.setattr(module, "fold", wrong)
+    assert optimize(micro(), engine="layers", size=32).engine == "eager"
+
+
+def test_what_cannot_be_is_said() -> None:
+    """Unknown words, networks in other precisions, engines that cannot run them, gradients."""
+    for options, words in (
+        ({"dtype": "int8"}, "int8"), ({"engine": "fast"}, "fast"), ({"engine": "native", "dtype": "bf16"}, "fp32"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            optimize(micro(), size=32, **options)
+    with pytest.raises(UserError, match="fp32 on the cpu"):
+        optimize(micro().double(), size=32)
+    with pytest.raises(UserError, match="plain ConvNeXt"):
+        optimize(create_model("convnextv2_atto"), engine="layers", size=32)
+    assert ENGINES[0] == "native"
+
+
+@NATIVE
+def test_our_kernels_refuse_gradients_and_other_precisions() -> None:
+    """Rather than a silent zero: the message names the way out."""
+    made = optimize(micro(), engine="native", size=32)
+    with pytest.raises(UserError, match="gives no gradients"):
+        made(torch.randn(1, 3, 32, 32, requires_grad=True))
+    with pytest.raises(UserError, match="float64"):
+        made(torch.randn(1, 3, 32, 32, dtype=torch.float64))
