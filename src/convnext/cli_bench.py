@@ -17,7 +17,7 @@ benches = typer.Typer()
 def benchmark(
     models: Annotated[list[str] | None, typer.Argument(help="Models; default: convnext_tiny.")] = None,
     preset: Annotated[
-        str, typer.Option(help="readme: what the README's table shows; size, batch: how cost grows.")
+        str, typer.Option(help="readme: the README's table; size, batch: how cost grows; memory: recomputing.")
     ] = "",
     task: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "16",
@@ -34,21 +34,23 @@ def benchmark(
     as_json: Json = False,
 ) -> int:
     """Measure speed and memory, ours beside the peers in one run."""
-    from convnext.bench import presets
+    from convnext.bench import growth, presets
     from convnext.bench.benchmark import run
     from convnext.bench.tables import to_markdown, write
     from convnext.run.environment import find_device
 
     place = find_device(device)
     if preset:
-        cases, contestants = presets.named(preset, models or ["convnext_tiny"], place)
+        cases, contestants = presets.named(preset, models or [], place)
     else:
         cases, contestants = presets.chosen(
             models or ["convnext_tiny"], tasks=task, batches=batch, sizes=size, precisions=precision, codes=code,
             engines=engine, device=place,
         )  # fmt: skip
     report = run(cases, contestants, rounds, place, memory=memory)
+    axis = presets.GROWS.get(preset, "")
     if out is not None:
-        write(report, out)
-    print_out(json.dumps(report.to_json(), indent=1) if as_json else to_markdown(report))
+        write(report, out, axis)
+    text = growth.to_markdown(report, axis) if axis else to_markdown(report)
+    print_out(json.dumps(report.to_json(), indent=1) if as_json else text)
     return 0

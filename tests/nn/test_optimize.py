@@ -85,6 +85,41 @@ def test_bf16_stays_within_its_tolerance_and_gives_fp32(engine: str) -> None:
     assert 0 < (found - expected).abs().max() <= TOLERANCE["bf16"] * expected.abs().max()
 
 
+@NATIVE
+@pytest.mark.parametrize("dims", [(16, 32, 64, 128), (40, 80, 160, 320)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_our_kernels_in_bf16_are_as_near_as_stock_operators(
+    dims: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no matrix units a loop stands for them, so that the rest of the kernel can be tested anywhere."""
+    monkeypatch.setattr(native, "matrix_units", lambda: True)
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 1, 2, 1), dims, num_classes=10, output_norms=True).eval()
+    realistic(model)
+    made = {name: optimize(model, dtype="bf16", engine=name, size=40) for name in ("native", "layers")}
+    x = torch.randn(2, 3, 40, 40)
+    with torch.no_grad():
+        expected = model(x)
+        off = {name: float((each(x) - expected).abs().max()) for name, each in made.items()}
+        maps = [
+            float((a.float() - b).abs().mean())
+            for a, b in zip(made["native"].features(x), model.features(x), strict=True)
+        ]
+    assert off["native"] <= 1.5 * off["layers"] + 1e-3
+    assert max(maps) < 0.02
+    assert made["native"](x).dtype == torch.float32
+
+
+def test_bf16_kernels_are_for_processors_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere they would be slow, and are refused by name and never chosen."""
+    monkeypatch.setattr(native, "matrix_units", lambda: False)
+    monkeypatch.setattr(native, "why_not", lambda: "")
+    with pytest.raises(UserError, match="no matrix units"):
+        optimize(micro(), dtype="bf16", engine="native", size=32)
+    assert optimize(micro(), dtype="bf16", size=32, measure=False).engine == "layers"
+
+
 @pytest.mark.parametrize("name", ["convnextv2_atto", "timm:resnet18", "roadmap:resnet50:depthwise-conv"])
 def test_other_networks_run_as_they_are(name: str) -> None:
     """No engine but their own, the same answers to the bit."""
@@ -146,8 +181,7 @@ def test_an_engine_that_answers_otherwise_is_not_used(monkeypatch: pytest.Monkey
 def test_what_cannot_be_is_said() -> None:
     """Unknown words, networks in other precisions, engines that cannot run them, gradients."""
     for options, words in (
-        ({"dtype": "int8"}, "int8"), ({"engine": "fast"}, "fast"), ({"engine": "native", "dtype": "bf16"}, "fp32"),
-    ):  # fmt: skip
+        ({"dtype": "int8"}, "int8"), ({"engine": "fast"}, "fast"),     ):  # fmt: skip
         with pytest.raises(UserError, match=words):
             optimize(micro(), size=32, **options)
     with pytest.raises(UserError, match="fp32 on the cpu"):

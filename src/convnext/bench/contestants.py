@@ -27,7 +27,7 @@ from convnext.nn.optimize import optimize
 from convnext.nn.variants import MODELS, get_spec
 
 CODES = ("ours", "timm", "torchvision", "transformers")
-ENGINES = ("eager", "optimized", "compile", "onnxruntime", "openvino")
+ENGINES = ("eager", "optimized", "checkpointing", "compile", "onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16")
 TASKS = ("infer", "train")
 
@@ -69,6 +69,8 @@ def why_not(contestant: Contestant, case: Case) -> str:
     own = case.model in MODELS
     if contestant.engine == "optimized" and (contestant.code != "ours" or case.task == "train"):
         return "ours only" if contestant.code != "ours" else "inference only"
+    if contestant.engine == "checkpointing" and (contestant.code != "ours" or case.task == "infer"):
+        return "ours only" if contestant.code != "ours" else "training only"
     if contestant.engine in ("onnxruntime", "openvino"):
         if case.task == "train":
             return "inference only"
@@ -194,6 +196,8 @@ def prepare(contestant: Contestant, case: Case, device: torch.device) -> Callabl
     x = torch.randn(case.batch, 3, case.size, case.size, generator=torch.Generator().manual_seed(1)).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     if case.task == "train":
+        if contestant.engine == "checkpointing":
+            cast("Network", model).checkpointing = True
         return _training(contestant, case, model.train(), x)
     model = model.eval()
     if contestant.engine == "onnxruntime":

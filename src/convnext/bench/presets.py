@@ -10,7 +10,11 @@ from convnext.bench.contestants import CODES, ENGINES, PRECISIONS, TASKS, Case, 
 from convnext.errors import UserError
 from convnext.nn.create import outline
 
-PRESETS = ("readme", "size", "batch")
+PRESETS = ("readme", "size", "batch", "memory")
+GROWS = {"size": "size", "batch": "batch", "memory": "size"}
+"""What grows in a preset about growth."""
+
+SIZES, BATCHES, TRAIN_SIZES = (64, 96, 128, 224, 384, 512, 768, 1024), (1, 2, 4, 8, 16, 32), (64, 128, 224, 384)
 BARS = {("infer", 16, "fp32"): 1.1, ("infer", 1, "fp32"): 1.0, ("infer", 16, "bf16"): 1.3, ("infer", 1, "bf16"): 1.0}
 """How many times the fastest peer's pictures per second we aim for, by task, batch and precision."""
 
@@ -60,24 +64,28 @@ def chosen(
 
 
 def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Case], list[Contestant]]:
-    """A preset: "readme" compares with everyone, "size" and "batch" show how cost grows.
+    """A preset: "readme" compares with everyone; "size", "batch" and "memory" show how cost grows.
+
+    Without `models` the first has ConvNeXt-T, the growing ones ViT-S and Swin-T beside it, and "memory" a training step
+    of ConvNeXt-T with and without recomputing.
 
     Raises:
         UserError: no such preset.
     """
     precisions = native_precisions(device)
-    first = models[0]
     if preset == "readme":
+        first = models[0] if models else "convnext_tiny"
         cases = [Case(first, "infer", n, 224, p) for p in precisions for n in (16, 1)]
         return cases + [Case(first, "train", 16, 224, p) for p in precisions], list(EVERYONE)
+    ours = [Contestant("ours", "eager")]
+    several = models or ["convnext_tiny", "timm:vit_small_patch16_224", "timm:swin_tiny_patch4_window7_224"]
     if preset == "size":
-        return [
-            Case(m, "infer", 1, s, precisions[0]) for m in models for s in (64, 96, 128, 224, 384, 512, 768, 1024)
-        ], [Contestant("ours", "eager")]
+        return [Case(m, "infer", 1, s, precisions[0]) for m in several for s in SIZES], ours
     if preset == "batch":
-        return [Case(m, "infer", n, 224, precisions[0]) for m in models for n in (1, 2, 4, 8, 16, 32)], [
-            Contestant("ours", "eager")
-        ]
+        return [Case(m, "infer", n, 224, precisions[0]) for m in several for n in BATCHES], ours
+    if preset == "memory":
+        cases = [Case(m, "train", 4, s, precisions[0]) for m in models or ["convnext_tiny"] for s in TRAIN_SIZES]
+        return cases, [*ours, Contestant("ours", "checkpointing")]
     raise UserError(f'preset "{preset}" is not known; it must be one of {", ".join(PRESETS)}')
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnext.bench import growth
 from convnext.bench.benchmark import Report, Row
 from convnext.bench.contestants import Case
 from convnext.bench.presets import BARS, TRAINING_BAR
@@ -73,12 +74,15 @@ def _table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def write(report: Report, folder: Path) -> None:
-    """benchmark.json, benchmark.md and benchmark.png."""
+def write(report: Report, folder: Path, axis: str = "") -> None:
+    """benchmark.json, benchmark.md and benchmark.png; with `axis`, "size" or "batch", growth.md and growth.png too."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "benchmark.json", json.dumps(report.to_json(), indent=1) + "\n")
     write_text(folder / "benchmark.md", to_markdown(report) + "\n")
     draw(report).savefig(folder / "benchmark.png")
+    if axis:
+        write_text(folder / "growth.md", growth.to_markdown(report, axis) + "\n")
+        growth.draw(report, axis).savefig(folder / "growth.png")
 
 
 def draw(report: Report) -> Figure:

@@ -44,6 +44,11 @@ def built() -> bool:
     return bool(compiler) and os.environ.get("CONVNEXT_NATIVE") != "0" and _target(compiler).exists()
 
 
+def matrix_units() -> bool:
+    """Whether the processor has matrix units for bf16, which the kernels in bf16 are made for."""
+    return available() and bool(torch.ops.convnext.matrix_units())
+
+
 def why_not() -> str:
     """Why they are not available, or ""."""
     available()
@@ -75,7 +80,7 @@ def _compiled() -> Path:
     target = _target(compiler)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        print("building our kernels for this processor (once, about half a minute)", file=sys.stderr)
+        print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
         _build(compiler, target)
     return target
 

@@ -8,6 +8,8 @@ rest is computed by stock operators, or by our own kernels, which hold their wei
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -35,46 +37,47 @@ def fold(model: ConvNeXt, *, native: bool, dtype: torch.dtype = torch.float32) -
 
     Args:
         model: is left as it is.
-        native: use our own kernels (fp32 only), else stock operators.
-        dtype: of the weights and maps; pictures may be fp32 and logits are fp32 in any case.
+        native: use our own kernels, else stock operators.
+        dtype: of the weights and maps, fp32 or bf16; pictures may be fp32 and logits are fp32 in any case.
     """
+    patches, block = _kinds(native, dtype)
     out = copy.copy(model)  # the tensors of what is replaced are not copied
     out._modules = dict(model._modules)
     with torch.no_grad():
-        out.stem = _folded_stem(model.stem, native, dtype)
-        out.stages = nn.ModuleList(_folded_stage(stage, native, dtype) for stage in model.stages)
+        out.stem = _folded_stem(model.stem, patches)
+        out.stages = nn.ModuleList(_folded_stage(stage, patches, block) for stage in model.stages)
         out.norm, out.head = _FloatNorm(model.norm), copy.deepcopy(model.head)
-        out.output_norms = copy.deepcopy(model.output_norms)
+        if model.output_norms is not None:
+            out.output_norms = copy.deepcopy(model.output_norms).to(dtype)
     out.eval()
     return out.requires_grad_(False)
 
 
-def _folded_stage(stage: nn.Module, native: bool, dtype: torch.dtype) -> nn.Module:
+Patches = Callable[[Tensor, Tensor, tuple[Tensor, Tensor] | None, bool], nn.Module]
+"""Makes a module from a weight (n, C, p, p), a bias, the LayerNorm after it or None, and whether one is before it."""
+
+
+def _kinds(native: bool, dtype: torch.dtype) -> tuple[Patches, Callable[[Block], nn.Module]]:
+    if not native:
+        return partial(FoldedPatches, dtype), partial(FoldedBlock, dtype)
+    return (HalfPatches, HalfBlock) if dtype == torch.bfloat16 else (NativePatches, NativeBlock)
+
+
+def _folded_stage(stage: nn.Module, patches: Patches, block: Callable[[Block], nn.Module]) -> nn.Module:
     layers: list[nn.Module] = []
     if isinstance(stage.downsample, Downsample):
-        layers.append(_folded_downsample(stage.downsample, native, dtype))
-    for block in stage.blocks:  # type: ignore[union-attr]
-        layers.append((NativeBlock if native else FoldedBlock)(block, dtype))
-    return nn.Sequential(*layers)
+        conv, norm = stage.downsample.conv, stage.downsample.norm
+        assert conv.bias is not None
+        bias = torch.addmv(conv.bias, conv.weight.sum((2, 3)), norm.bias)
+        layers.append(patches(conv.weight * norm.weight[:, None, None], bias, None, True))
+    return nn.Sequential(*layers, *(block(each) for each in stage.blocks))  # type: ignore[union-attr]
 
 
-def _folded_stem(stem: nn.Module, native: bool, dtype: torch.dtype) -> nn.Module:
+def _folded_stem(stem: nn.Module, patches: Patches) -> nn.Module:
     assert isinstance(stem, Stem)
     assert stem.conv.bias is not None
     norm = getattr(stem, "norm", None)
-    kind = NativePatches if native and _fits(stem.conv.out_channels) else FoldedPatches
-    return kind(stem.conv.weight, stem.conv.bias, None if norm is None else (norm.weight, norm.bias), False, dtype)
-
-
-def _folded_downsample(layer: Downsample, native: bool, dtype: torch.dtype) -> nn.Module:
-    assert layer.conv.bias is not None
-    weight = layer.conv.weight * layer.norm.weight[:, None, None]
-    bias = torch.addmv(layer.conv.bias, layer.conv.weight.sum((2, 3)), layer.norm.bias)
-    return (NativePatches if native else FoldedPatches)(weight, bias, None, True, dtype)
-
-
-def _fits(channels: int) -> bool:
-    return channels % 8 == 0
+    return patches(stem.conv.weight, stem.conv.bias, None if norm is None else (norm.weight, norm.bias), False)
 
 
 class _FloatNorm(nn.LayerNorm):
@@ -92,33 +95,34 @@ class FoldedPatches(nn.Module):
     """A convolution whose kernel is its stride, by stock operators: the stem, or a downsampling.
 
     Args:
+        dtype: of the weights.
         weight: (n, C, p, p), with the norm before it folded in.
         bias: (n,)
         after: weight and bias of a LayerNorm after it, or None.
         before: whether positions are normalised before it.
-        dtype: of the weights.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(
-        self, weight: Tensor, bias: Tensor, after: tuple[Tensor, Tensor] | None, before: bool, dtype: torch.dtype
+        self, dtype: torch.dtype, weight: Tensor, bias: Tensor, after: tuple[Tensor, Tensor] | None, before: bool
     ) -> None:
         super().__init__()
-        self.patch, self.before, self.dtype = weight.shape[-1], before, dtype
+        self.patch, self.before = weight.shape[-1], before
         self.register_buffer("weight", weight.detach().to(dtype, memory_format=torch.channels_last))
         self.register_buffer("bias", bias.detach().to(dtype))
-        self.gain = self.shift = None
-        if after is not None:
-            self.gain, self.shift = (nn.Parameter(t.detach().to(dtype)) for t in after)
+        self.after = None if after is None else (after[0].detach().to(dtype), after[1].detach().to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype, memory_format=torch.channels_last)
+        x = x.to(self.weight.dtype, memory_format=torch.channels_last)
         if self.before:
             x = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), eps=EPS).permute(0, 3, 1, 2)
-        x = F.conv2d(x, self.weight, self.bias, stride=self.patch)  # type: ignore[arg-type]
-        if self.gain is None:
+        x = F.conv2d(x, self.weight, self.bias, stride=self.patch)
+        if self.after is None:
             return x
-        x = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.gain, self.shift, EPS)
-        return x.permute(0, 3, 1, 2)
+        gain, shift = self.after
+        return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), gain, shift, EPS).permute(0, 3, 1, 2)
 
 
 class FoldedBlock(nn.Module):
@@ -131,13 +135,12 @@ class FoldedBlock(nn.Module):
     w2: Tensor
     b2: Tensor
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, block: Block) -> None:
         super().__init__()
-        w1, b1, w2, b2 = folded_linears(block)
         kernel = block.dwconv.weight.detach().to(dtype, memory_format=torch.channels_last)
-        held = {"kernel": kernel, "shift": _bias_of(block), "w1": w1, "b1": b1, "w2": w2, "b2": b2}
-        for name, value in held.items():
-            self.register_buffer(name, value.detach().to(dtype))
+        held = zip(("kernel", "shift", "w1", "b1", "w2", "b2"), (kernel, *_rest_of(block)), strict=True)
+        for name, value in held:
+            self.register_buffer(name, value.to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.conv2d(x, self.kernel, self.shift, padding=3, groups=x.shape[1])
@@ -149,25 +152,34 @@ class FoldedBlock(nn.Module):
 class NativePatches(nn.Module):
     """`FoldedPatches` by our own kernel, in fp32."""
 
+    bf16 = False
+
     weight: Tensor
     bias: Tensor
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, after: tuple[Tensor, Tensor] | None, before: bool, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, after: tuple[Tensor, Tensor] | None, before: bool) -> None:
         super().__init__()
+        kernels = torch.ops.convnext
         self.outputs, self.patch, self.before = weight.shape[0], weight.shape[-1], before
         rows = weight.detach().permute(0, 2, 3, 1).flatten(1).contiguous()  # as the pixels of a patch lie in memory
-        self.register_buffer("weight", torch.ops.convnext.pack(rows, False, False))
-        self.register_buffer("bias", _padded(bias, self.weight))
+        packed = kernels.pack_half(rows, False) if self.bf16 else kernels.pack(rows, False, False)
+        self.register_buffer("weight", packed)
+        self.register_buffer("bias", _padded(bias))
         self.after = (None, None) if after is None else tuple(t.detach().clone() for t in after)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _taken(x)
-        out: Tensor = torch.ops.convnext.patches(
-            x, self.weight, self.bias, self.outputs, self.patch, self.before, *self.after, EPS
+        run = torch.ops.convnext.patches_half if self.bf16 else torch.ops.convnext.patches
+        kinds = (torch.float32, torch.bfloat16) if self.bf16 else (torch.float32,)
+        out: Tensor = run(
+            _taken(x, kinds), self.weight, self.bias, self.outputs, self.patch, self.before, *self.after, EPS
         )
         return out
+
+
+class HalfPatches(NativePatches):
+    """The same in bf16; the picture may be fp32."""
+
+    bf16 = True
 
 
 class NativeBlock(nn.Module):
@@ -180,21 +192,49 @@ class NativeBlock(nn.Module):
     w2: Tensor
     b2: Tensor
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        w1, b1, w2, b2 = folded_linears(block)
-        pack = torch.ops.convnext.pack
+        shift, w1, b1, w2, b2 = _rest_of(block)
+        self.hidden = len(b1)
         self.register_buffer("kernel", block.dwconv.weight.detach().flatten(1).t().contiguous())
-        self.register_buffer("shift", _bias_of(block).clone())
-        self.register_buffer("w1", pack(w1.contiguous(), False, False))
-        self.register_buffer("b1", _padded(b1, self.w1))
-        self.register_buffer("w2", pack(w2.contiguous(), False, True))
-        self.register_buffer("b2", _padded(b2, self.w2))
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("w1", self.pack(w1.contiguous(), False))
+        self.register_buffer("b1", _padded(b1))
+        self.register_buffer("w2", self.pack(w2.contiguous(), True))
+        self.register_buffer("b2", _padded(b2))
+
+    @staticmethod
+    def pack(weight: Tensor, chunked: bool) -> Tensor:
+        """A linear layer's weight in the order in which the kernel reads it."""
+        out: Tensor = torch.ops.convnext.pack(weight, False, chunked)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _taken(x)
+        x = _taken(x, (torch.float32,))
         out: Tensor = torch.ops.convnext.block(x, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, EPS)
         return out
+
+
+class HalfBlock(NativeBlock):
+    """The same in bf16, with sums in fp32."""
+
+    @staticmethod
+    def pack(weight: Tensor, chunked: bool) -> Tensor:
+        out: Tensor = torch.ops.convnext.pack_half(weight, chunked)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _taken(x, (torch.bfloat16,))
+        out: Tensor = torch.ops.convnext.block_half(
+            x, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, self.hidden, EPS
+        )
+        return out
+
+
+def _rest_of(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The depthwise bias, and `folded_linears`."""
+    assert block.dwconv.bias is not None
+    return block.dwconv.bias.detach(), *folded_linears(block)
 
 
 def folded_linears(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -208,27 +248,21 @@ def folded_linears(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return first.detach(), bias.detach(), second.detach(), last.detach()
 
 
-def _bias_of(block: Block) -> Tensor:
-    bias = block.dwconv.bias
-    assert bias is not None
-    return bias.detach()
-
-
-def _padded(bias: Tensor, packed: Tensor) -> Tensor:
-    """A bias, with zeros up to whole panels."""
-    out = bias.new_zeros(packed.shape[0] * packed.shape[2])
+def _padded(bias: Tensor) -> Tensor:
+    """A bias with zeros up to a multiple of 64, as far as any kernel reads."""
+    out = bias.new_zeros(-(-len(bias) // 64) * 64)
     out[: len(bias)] = bias.detach()
     return out
 
 
-def _taken(x: Tensor) -> Tensor:
-    """An input as the kernels read it: fp32 on the processor, channels last.
+def _taken(x: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:
+    """An input as the kernels read it: on the processor, channels last.
 
     Raises:
         UserError: it is something else, or a gradient is asked for.
     """
     if torch.is_grad_enabled() and x.requires_grad:
         raise UserError("an optimised network gives no gradients; ask the network that it was made from")
-    if x.dtype != torch.float32 or x.device.type != "cpu":
-        raise UserError(f"this network was optimised for fp32 on the cpu; the input is {x.dtype} on {x.device}")
+    if x.dtype not in dtypes or x.device.type != "cpu":
+        raise UserError(f"this network was optimised for {dtypes[0]} on the cpu; the input is {x.dtype} on {x.device}")
     return x.contiguous(memory_format=torch.channels_last)

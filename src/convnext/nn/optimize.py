@@ -61,7 +61,7 @@ def optimize(
         engine: "auto", or one of `ENGINES`.
         size: side of the pictures that it is made for, pixels; by default that of the network's preprocessing, or 224.
         batch: pictures at once that it is made for.
-        build: compile our kernels if they are not in the cache (once on a machine, half a minute).
+        build: compile our kernels if they are not in the cache (once on a machine, about a minute).
         measure: measure which engine is the quickest; else the first of `ENGINES` that can run the network is taken.
 
     Raises:
@@ -96,13 +96,14 @@ def why_not(engine: str, model: Network, dtype: str, *, build: bool = True) -> s
         return "it is not a plain ConvNeXt"
     if engine == "layers":
         return ""
-    if dtype != "fp32":
-        return "our kernels compute in fp32"
     if any(channels % 8 for channels in model.channels):
         return f"its channels {model.channels} are not multiples of 8"
     if not build and not native.built():
         return "our kernels have not been built yet"
-    return native.why_not()
+    reason = native.why_not()
+    if not reason and dtype == "bf16" and not native.matrix_units():
+        return "this processor has no matrix units for bf16"
+    return reason
 
 
 def _made(model: Network, engine: str, dtype: str) -> Network:

@@ -15,8 +15,8 @@ struct Map {
 
 // acc[i] += sum over k of in[i + k - R] w[k] ("apply"), or acc[k] += sum over i of in[i + k - R] w[i] ("correlate"):
 // B positions from x0 on, one row of the input, L channels
-template <int L, int B, bool correlate>
-inline void taps(const float* in, const Vec<L>* w, Vec<L>* acc, int64_t x0, int64_t W, int64_t C) {
+template <int L, int B, bool correlate, class T>
+inline void taps(const T* in, const Vec<L>* w, Vec<L>* acc, int64_t x0, int64_t W, int64_t C) {
   const bool inside = x0 >= R && x0 + B + R <= W;
 #pragma GCC unroll 16
   for (int j = 0; j < B + K - 1; j++) {
@@ -30,8 +30,8 @@ inline void taps(const float* in, const Vec<L>* w, Vec<L>* acc, int64_t x0, int6
 }
 
 // Up to B positions (y, x0 ..., before `end`) and L channels from c on; w: (49, C). out is that of position (y, x0).
-template <int L, int B>
-inline void convolve(const float* in, const float* w, const float* bias, const float* plus, float* out, int64_t ldo, Map map,
+template <int L, int B, class T>
+inline void convolve(const T* in, const float* w, const float* bias, const float* plus, float* out, int64_t ldo, Map map,
                      int64_t y, int64_t x0, int64_t end, int64_t c) {
   Vec<L> acc[B], kernel[K];
   for (int i = 0; i < B; i++) acc[i] = bias ? load<L>(bias + c) : Vec<L>{};
@@ -46,8 +46,8 @@ inline void convolve(const float* in, const float* w, const float* bias, const f
     store<L>(out + i * ldo + c, plus ? acc[i] + load<L>(plus + ((y * map.W) + x0 + i) * map.C + c) : acc[i]);
 }
 
-template <int B>
-void convolve_row(const float* in, const float* w, const float* bias, const float* plus, float* out, int64_t ldo, Map map,
+template <int B, class T>
+void convolve_row(const T* in, const float* w, const float* bias, const float* plus, float* out, int64_t ldo, Map map,
                   int64_t y, int64_t x0, int64_t end) {
   int64_t c = 0;
   for (; c + WIDE <= map.C; c += WIDE)
@@ -56,12 +56,16 @@ void convolve_row(const float* in, const float* w, const float* bias, const floa
     for (int64_t x = x0; x < end; x += B) convolve<NARROW, B>(in, w, bias, plus, out + (x - x0) * ldo, ldo, map, y, x, end, c);
 }
 
-// Positions from `from` on (counted through all maps of a batch), rows of `out` that are ldo apart. `plus`, a batch like the
-// input, is added.
-inline void depthwise_positions(const float* batch, const float* w, const float* bias, const float* plus, float* out, int64_t ldo,
+// Positions from `from` on (counted through all maps of a batch), rows of `out` that are ldo apart. `plus`, maps like the
+// input in fp32, is added.
+template <class T>
+void depthwise_positions(const T* batch, const float* w, const float* bias, const float* plus, float* out, int64_t ldo,
                                 Map map, int64_t from, int64_t count) {
   const int64_t plane = map.H * map.W;
-  const auto run = map.W % 7 == 0 ? convolve_row<7> : map.W % 8 == 0 ? convolve_row<8> : map.W % 6 == 0 ? convolve_row<6> : convolve_row<7>;
+  const auto run = map.W % 7 == 0   ? convolve_row<7, T>
+                   : map.W % 8 == 0 ? convolve_row<8, T>
+                   : map.W % 6 == 0 ? convolve_row<6, T>
+                                    : convolve_row<7, T>;
   while (count > 0) {
     const int64_t n = from / plane, y = from % plane / map.W, x = from % map.W, some = std::min(count, map.W - x);
     run(batch + n * plane * map.C, w, bias, plus ? plus + n * plane * map.C : nullptr, out, ldo, map, y, x, x + some);

@@ -1,16 +1,21 @@
 // Our own kernels, as operators of torch. Compiled on first use for the processor that it runs on.
 //
-// All maps are fp32, channels last, with channels in multiples of 8; matrices are row-major.
+// All maps are channels last, with channels in multiples of 8; matrices are row-major. half.h is in bf16, the rest in fp32.
 
 #include <torch/library.h>
 
 #include "forward.h"
+#include "half.h"
 #include "training.h"
 
 TORCH_LIBRARY(convnext, m) {
   m.def("pack(Tensor w, bool plain, bool chunked) -> Tensor", &pack);
   m.def("block(Tensor x, Tensor dw, Tensor db, Tensor w1, Tensor b1, Tensor w2, Tensor b2, float eps) -> Tensor", &block);
   m.def("patches(Tensor x, Tensor w, Tensor b, int n, int p, bool first, Tensor? gain, Tensor? shift, float eps) -> Tensor", &patches);
+  m.def("pack_half(Tensor w, bool chunked) -> Tensor", &pack_half);
+  m.def("block_half(Tensor x, Tensor dw, Tensor db, Tensor w1, Tensor b1, Tensor w2, Tensor b2, int hidden, float eps) -> Tensor", &block_half);
+  m.def("patches_half(Tensor x, Tensor w, Tensor b, int n, int p, bool first, Tensor? gain, Tensor? shift, float eps) -> Tensor", &patches_half);
+  m.def("matrix_units() -> bool", &matrix_units);
   m.def("mlp(Tensor y, Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, Tensor? factor, float eps, bool keep) -> (Tensor, Tensor, Tensor)", &mlp);
   m.def("mlp_backward(Tensor grad, Tensor y, Tensor hidden, Tensor stats, Tensor w1, Tensor w2, Tensor? factor) -> Tensor[]", &mlp_backward);
   m.def("depthwise(Tensor x, Tensor weight, Tensor? bias, Tensor? plus) -> Tensor", &depthwise);

@@ -18,7 +18,11 @@ struct Types {
   typedef float F __attribute__((vector_size(L * 4)));
   typedef float Unaligned __attribute__((vector_size(L * 4), aligned(4)));
   typedef int I __attribute__((vector_size(L * 4)));
+  typedef unsigned U __attribute__((vector_size(L * 4)));
+  typedef uint16_t H __attribute__((vector_size(L * 2)));
 };
+
+using Bf16 = uint16_t;  // a bf16: the upper half of a float
 template <int L>
 using Vec = typename Types<L>::F;
 
@@ -30,6 +34,35 @@ template <int L>
 inline void store(float* p, Vec<L> v) {
   *reinterpret_cast<typename Types<L>::Unaligned*>(p) = v;
 }
+template <int L>
+inline Vec<L> load(const Bf16* p) {
+  typename Types<L>::H halves;
+  std::memcpy(&halves, p, sizeof halves);
+  const typename Types<L>::U bits = __builtin_convertvector(halves, typename Types<L>::U) << 16;
+  Vec<L> v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+// rounded to nearest, ties to even; NaN stays NaN
+template <int L>
+inline void store(Bf16* p, Vec<L> v) {
+  typename Types<L>::U bits;
+  std::memcpy(&bits, &v, sizeof v);
+  const typename Types<L>::U rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const typename Types<L>::U nan = rounded * 0 + 0x7fc0;
+  const typename Types<L>::H halves = __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded, typename Types<L>::H);
+  std::memcpy(p, &halves, sizeof halves);
+}
+
+// n values of one kind as the other
+template <class From, class To>
+inline void convert(const From* from, To* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + NARROW <= n; i += NARROW) store<NARROW>(to + i, load<NARROW>(from + i));
+  for (; i < n; i++) store<1>(to + i, load<1>(from + i));
+}
+
 template <int L>
 inline void add_to(float* p, Vec<L> v) {
   store<L>(p, load<L>(p) + v);
