@@ -266,3 +266,20 @@ def test_mixing_follows_its_beta_distribution_and_seed() -> None:
     assert torch.equal(again[0], mixed)
     off = Mixing(mixup=0.8, cutmix=1.0, probability=0.0, seed=0)(x, torch.eye(2), 0, 0)
     assert torch.equal(off[0], x)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(17, 17), (64, 48), (90, 130)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_resizing_is_torchvisions_and_keeps_channels_last(
+    channels: int, size: tuple[int, int], interpolation: str
+) -> None:
+    """For whole pictures and parts of them, in either layout in memory."""
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 90, channels), dtype=np.uint8)
+    whole = T.from_pixels(pixels)
+    for picture in (whole, whole[:, 5:50, 7:80], whole.contiguous()):
+        mode = v2.InterpolationMode(interpolation)
+        expected = TF.resize(picture, list(size), interpolation=mode, antialias=True)
+        found = T.resize(picture, *size, interpolation)
+        assert torch.equal(found, expected)
+        assert found.permute(1, 2, 0).is_contiguous()
