@@ -2,8 +2,8 @@
 
 Ours is `convnext train` itself, in a process of its own; the figure is that of its log. The other side does the same
 work as a script for timm would: timm's network, torchvision's pictures and transforms in a `DataLoader`, AdamW, timm's
-moving average, as many loader processes. Both train equally many epochs, in turn; the last epoch's training part counts,
-so neither the first look at the files nor validation does.
+moving average, as many loader processes. Both train equally many epochs, in turn; the training part of the last one
+counts, so neither the first look at the files nor validation does.
 """
 
 from __future__ import annotations
