@@ -23,7 +23,10 @@ from torch.nn import functional
 
 from convnext.places import cache_dir
 
-_FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-std=c++20", "-fPIC", "-shared")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+"""Not -ffast-math: a library that is linked with it turns subnormal numbers off in the whole process."""
+
+_BUILD = ("-fopenmp", "-std=c++20", "-fPIC", "-shared")
 _state: dict[str, str] = {}
 _lock = threading.Lock()
 
@@ -105,7 +108,7 @@ def _sources() -> dict[str, str]:
 def _flags() -> tuple[str, ...]:
     """Those for this processor, with no wider vectors than torch itself uses (ATEN_CPU_CAPABILITY)."""
     narrow = ("-mno-avx512f",) if torch.backends.cpu.get_cpu_capability() == "AVX2" else ()
-    return (*_FLAGS, *narrow)
+    return (*_FLAGS, *_BUILD, *narrow)
 
 
 def _build(compiler: str, target: Path) -> None:
