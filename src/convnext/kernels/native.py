@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from convnext.places import cache_dir
 
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
 """Not -ffast-math: a library that is linked with it turns subnormal numbers off in the whole process."""
 
 _BUILD = ("-fopenmp", "-std=c++20", "-fPIC", "-shared")

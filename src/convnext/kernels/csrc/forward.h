@@ -11,6 +11,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -18,7 +19,7 @@
 #include "product.h"
 #include "rows.h"
 
-constexpr int64_t TILE = 196, CHUNK = 8 * NR;  // rows of a tile and hidden columns of a chunk, at most
+constexpr int64_t TILE = 112, CHUNK = 8 * NR;  // rows of a tile and hidden columns of a chunk, at most
 
 // Memory of this thread that is used again; aligned to a cache line.
 inline float* scratch(int which, int64_t floats) {
@@ -28,6 +29,18 @@ inline float* scratch(int which, int64_t floats) {
 }
 
 inline int64_t padded(int64_t channels) { return (channels + NR - 1) / NR * NR + 16; }
+
+// Work on the tiles of `rows` rows: each thread takes the next one when it is done with its last, so that a thread whose
+// core is shared with somebody else holds nobody up. `done` is called once by each thread.
+template <class Work, class Done = void (*)()>
+void over_tiles(int64_t rows, int64_t tile, Work work, Done done = [] {}) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; thread++)
+      for (int64_t from; (from = next.fetch_add(tile)) < rows;) work(from, std::min(tile, rows - from));
+    done();
+  });
+}
 
 // What a block's two linear layers are, packed.
 struct Linears {
@@ -131,17 +144,14 @@ inline at::Tensor block(const at::Tensor& x_, const at::Tensor& dw, const at::Te
     return out_;
   }
   const int64_t tile = tile_rows(M, TILE), lda = padded(s.C);
-  at::parallel_for(0, (M + tile - 1) / tile, 1, [&](int64_t begin, int64_t end) {
+  over_tiles(M, tile, [&](int64_t from, int64_t rows) {
     float *a = scratch(0, tile * lda), *hidden = scratch(1, tile * CHUNK);
-    for (int64_t t = begin; t < end; t++) {
-      const int64_t from = t * tile, rows = std::min(tile, M - from);
-      depthwise_positions(x, w, bias, nullptr, a, lda, map, from, rows);
-      normalise_tile(a, rows, s.C, lda, float(eps));
-      for (int64_t d = 0; d < s.D; d += CHUNK) {
-        const int64_t last = std::min(s.D, d + CHUNK);
-        hidden_chunk(s, a, rows, d, last, hidden);
-        onto_output(s, hidden, rows, d, last, d ? nullptr : x + from * s.C, s.b2, out + from * s.C);
-      }
+    depthwise_positions(x, w, bias, nullptr, a, lda, map, from, rows);
+    normalise_tile(a, rows, s.C, lda, float(eps));
+    for (int64_t d = 0; d < s.D; d += CHUNK) {
+      const int64_t last = std::min(s.D, d + CHUNK);
+      hidden_chunk(s, a, rows, d, last, hidden);
+      onto_output(s, hidden, rows, d, last, d ? nullptr : x + from * s.C, s.b2, out + from * s.C);
     }
   });
   return out_;
@@ -157,37 +167,34 @@ inline at::Tensor patches(const at::Tensor& x_, const at::Tensor& w, const at::T
   const float *g = gain ? gain->const_data_ptr<float>() : nullptr, *s = gain ? shift->const_data_ptr<float>() : nullptr;
   float* out = out_.data_ptr<float>();
   const int64_t tile = tile_rows(M, TILE), lda = (L + 15) / 16 * 16 + 16;
-  at::parallel_for(0, (M + tile - 1) / tile, 1, [&](int64_t begin, int64_t end) {
+  over_tiles(M, tile, [&](int64_t from, int64_t rows) {
     float *a = scratch(0, tile * lda), *wide = scratch(1, tile * NR * panels(n));
-    for (int64_t t = begin; t < end; t++) {
-      const int64_t from = t * tile, rows = std::min(tile, M - from);
-      for (int64_t r = 0; r < rows; r++) {
-        const int64_t i = (from + r) / (h * v), y = (from + r) % (h * v) / v, z = (from + r) % v;
-        for (int64_t d = 0; d < p; d++) {
-          const float* line = x + ((i * H + y * p + d) * W + z * p) * C;
-          float* to = a + r * lda + d * p * C;
-          if (first)
-            for (int64_t q = 0; q < p; q++) {
-              float stats[2];
-              normalise(line + q * C, to + q * C, stats, 1, C, float(eps));
-            }
-          else
-            std::memcpy(to, line, p * C * sizeof(float));
-        }
+    for (int64_t r = 0; r < rows; r++) {
+      const int64_t i = (from + r) / (h * v), y = (from + r) % (h * v) / v, z = (from + r) % v;
+      for (int64_t d = 0; d < p; d++) {
+        const float* line = x + ((i * H + y * p + d) * W + z * p) * C;
+        float* to = a + r * lda + d * p * C;
+        if (first)
+          for (int64_t q = 0; q < p; q++) {
+            float stats[2];
+            normalise(line + q * C, to + q * C, stats, 1, C, float(eps));
+          }
+        else
+          std::memcpy(to, line, p * C * sizeof(float));
       }
-      const int64_t ldw = NR * panels(n);
-      for (int64_t q = 0; q < panels(n); q++)
-        panel(rows, Left::plain(a, lda, L), weight + q * L * NR, [&](int64_t, int k) { return load<WIDE>(bias + q * NR + k * WIDE); },
-              [&](int64_t m, int k, Vec<WIDE> sum) { store<WIDE>(wide + m * ldw + q * NR + k * WIDE, sum); });
-      for (int64_t r = 0; r < rows; r++) {
-        float *to = out + (from + r) * n, stats[2];
-        if (!g) {
-          std::memcpy(to, wide + r * ldw, n * sizeof(float));
-          continue;
-        }
-        normalise(wide + r * ldw, to, stats, 1, n, float(eps));
-        for (int64_t c = 0; c < n; c += NARROW) store<NARROW>(to + c, load<NARROW>(to + c) * load<NARROW>(g + c) + load<NARROW>(s + c));
+    }
+    const int64_t ldw = NR * panels(n);
+    for (int64_t q = 0; q < panels(n); q++)
+      panel(rows, Left::plain(a, lda, L), weight + q * L * NR, [&](int64_t, int k) { return load<WIDE>(bias + q * NR + k * WIDE); },
+            [&](int64_t m, int k, Vec<WIDE> sum) { store<WIDE>(wide + m * ldw + q * NR + k * WIDE, sum); });
+    for (int64_t r = 0; r < rows; r++) {
+      float *to = out + (from + r) * n, stats[2];
+      if (!g) {
+        std::memcpy(to, wide + r * ldw, n * sizeof(float));
+        continue;
       }
+      normalise(wide + r * ldw, to, stats, 1, n, float(eps));
+      for (int64_t c = 0; c < n; c += NARROW) store<NARROW>(to + c, load<NARROW>(to + c) * load<NARROW>(g + c) + load<NARROW>(s + c));
     }
   });
   return out_;

@@ -161,19 +161,14 @@ inline at::Tensor block_half(const at::Tensor& x_, const at::Tensor& dw_, const 
     return out_;
   }
   const int64_t tile = tile_rows(M, HALF_TILE);
-  at::parallel_for(0, (M + tile - 1) / tile, 1, [&](int64_t begin, int64_t end) {
-    const int64_t hidden = tile * HALF_CHUNK;
-    float *one = scratch(0, map.W * C + tile * ld), *sums = one + map.W * C, *wide = scratch(1, hidden);
-    Bf16 *a = halves(scratch(2, tile * C + hidden)), *g = a + tile * C;
-    for (int64_t t = begin; t < end; t++) {
-      const int64_t from = t * tile, rows = std::min(tile, M - from);
-      half_rows(x, dw, db, a, one, map, from, rows, float(eps));
-      for (int64_t d = 0; d < D; d += HALF_CHUNK)
-        half_columns_onto(s, a, rows, d, std::min(D, d + HALF_CHUNK), wide, g, sums, d > 0);
-      half_residual(x + from * C, sums, s.b2, out + from * C, rows, C);
-    }
-    done_with_products();
-  });
+  over_tiles(M, tile, [&](int64_t from, int64_t rows) {
+    float *one = scratch(0, map.W * C + tile * ld), *sums = one + map.W * C, *wide = scratch(1, tile * HALF_CHUNK);
+    Bf16 *a = halves(scratch(2, tile * (C + HALF_CHUNK))), *g = a + tile * C;
+    half_rows(x, dw, db, a, one, map, from, rows, float(eps));
+    for (int64_t d = 0; d < D; d += HALF_CHUNK)
+      half_columns_onto(s, a, rows, d, std::min(D, d + HALF_CHUNK), wide, g, sums, d > 0);
+    half_residual(x + from * C, sums, s.b2, out + from * C, rows, C);
+  }, done_with_products);
   return out_;
 }
 
@@ -183,39 +178,35 @@ void half_patches(const T* x, const Bf16* w, const float* bias, const float* gai
                   int64_t n, int64_t p, bool first, float eps) {
   const int64_t C = map.C, h = map.H / p, v = map.W / p, M = N * h * v, L = p * p * C, lda = (L + 1) / 2 * 2, ld = half_columns(n);
   const int64_t tile = tile_rows(M, HALF_TILE);
-  at::parallel_for(0, (M + tile - 1) / tile, 1, [&](int64_t begin, int64_t end) {
+  over_tiles(M, tile, [&](int64_t from, int64_t rows) {
     float *one = scratch(0, p * C + NARROW), *sums = scratch(1, tile * ld);
     Bf16* a = halves(scratch(2, (tile * lda + 1) / 2));
-    for (int64_t t = begin; t < end; t++) {
-      const int64_t from = t * tile, rows = std::min(tile, M - from);
-      for (int64_t r = 0; r < rows; r++) {
-        const int64_t i = (from + r) / (h * v), y = (from + r) % (h * v) / v, z = (from + r) % v;
-        if (L % 2) a[r * lda + L] = 0;
-        for (int64_t d = 0; d < p; d++) {
-          const T* line = x + ((i * map.H + y * p + d) * map.W + z * p) * C;
-          convert(line, one, p * C);
-          if (first)
-            for (int64_t q = 0; q < p; q++) {
-              float stats[2];
-              normalise(one + q * C, one + q * C, stats, 1, C, eps);
-            }
-          convert(one, a + r * lda + d * p * C, p * C);
-        }
-      }
-      half_product(rows, n, lda, a, lda, w, sums, ld, false);
-      for (int64_t r = 0; r < rows; r++) {
-        float* sum = sums + r * ld;
-        for (int64_t c = 0; c < n; c += NARROW) add_to<NARROW>(sum + c, load<NARROW>(bias + c));
-        if (gain) {
-          float stats[2];
-          normalise(sum, sum, stats, 1, n, eps);
-          for (int64_t c = 0; c < n; c += NARROW) store<NARROW>(sum + c, load<NARROW>(sum + c) * load<NARROW>(gain + c) + load<NARROW>(shift + c));
-        }
-        convert(sum, out + (from + r) * n, n);
+    for (int64_t r = 0; r < rows; r++) {
+      const int64_t i = (from + r) / (h * v), y = (from + r) % (h * v) / v, z = (from + r) % v;
+      if (L % 2) a[r * lda + L] = 0;
+      for (int64_t d = 0; d < p; d++) {
+        const T* line = x + ((i * map.H + y * p + d) * map.W + z * p) * C;
+        convert(line, one, p * C);
+        if (first)
+          for (int64_t q = 0; q < p; q++) {
+            float stats[2];
+            normalise(one + q * C, one + q * C, stats, 1, C, eps);
+          }
+        convert(one, a + r * lda + d * p * C, p * C);
       }
     }
-    done_with_products();
-  });
+    half_product(rows, n, lda, a, lda, w, sums, ld, false);
+    for (int64_t r = 0; r < rows; r++) {
+      float* sum = sums + r * ld;
+      for (int64_t c = 0; c < n; c += NARROW) add_to<NARROW>(sum + c, load<NARROW>(bias + c));
+      if (gain) {
+        float stats[2];
+        normalise(sum, sum, stats, 1, n, eps);
+        for (int64_t c = 0; c < n; c += NARROW) store<NARROW>(sum + c, load<NARROW>(sum + c) * load<NARROW>(gain + c) + load<NARROW>(shift + c));
+      }
+      convert(sum, out + (from + r) * n, n);
+    }
+  }, done_with_products);
 }
 
 inline at::Tensor patches_half(const at::Tensor& x_, const at::Tensor& w, const at::Tensor& b, int64_t n, int64_t p, bool first,
