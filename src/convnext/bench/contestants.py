@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -252,7 +253,9 @@ def _onnxruntime(model: nn.Module, x: Tensor) -> Callable[[], Any]:
 def _openvino(model: nn.Module, x: Tensor, precision: str) -> Callable[[], Any]:
     import openvino
 
-    converted = openvino.convert_model(model, example_input=x, input=[tuple(x.shape)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, about the tracing that OpenVINO uses
+        converted = openvino.convert_model(model, example_input=x, input=[tuple(x.shape)])
     settings = {
         "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
