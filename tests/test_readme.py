@@ -37,7 +37,7 @@ def test_commands_use_subcommands_options_and_keys_that_exist(page: Path) -> Non
         if hasattr(command, "commands"):
             assert words[2] in command.commands, words
             command = command.commands[words[2]]
-        options = {flag for p in command.params for flag in p.opts}
+        options = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
         for word in words[2:]:
             if word.startswith("--"):
                 assert word in options, (page.name, words)
