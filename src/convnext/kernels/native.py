@@ -48,8 +48,13 @@ def built() -> bool:
 
 
 def matrix_units() -> bool:
-    """Whether the processor has matrix units for bf16, which the kernels in bf16 are made for."""
+    """Whether the processor has matrix units for bf16."""
     return available() and bool(torch.ops.convnext.matrix_units())
+
+
+def dot_products() -> bool:
+    """Whether the processor multiplies pairs of bf16 and adds the products up in one instruction."""
+    return available() and bool(torch.ops.convnext.dot_products())
 
 
 def why_not() -> str:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.errors import UserError
+from convnext.kernels.block import padded_bias
 from convnext.nn.convnext import Block, ConvNeXt, Downsample, Stem
 
 EPS = 1e-6
@@ -162,9 +163,9 @@ class NativePatches(nn.Module):
         kernels = torch.ops.convnext
         self.outputs, self.patch, self.before = weight.shape[0], weight.shape[-1], before
         rows = weight.detach().permute(0, 2, 3, 1).flatten(1).contiguous()  # as the pixels of a patch lie in memory
-        packed = kernels.pack_half(rows, False) if self.bf16 else kernels.pack(rows, False, False)
+        packed = kernels.pack_half(rows, False, False) if self.bf16 else kernels.pack(rows, False, False)
         self.register_buffer("weight", packed)
-        self.register_buffer("bias", _padded(bias))
+        self.register_buffer("bias", padded_bias(bias))
         self.after = (None, None) if after is None else tuple(t.detach().clone() for t in after)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,9 +200,9 @@ class NativeBlock(nn.Module):
         self.register_buffer("kernel", block.dwconv.weight.detach().flatten(1).t().contiguous())
         self.register_buffer("shift", shift.clone())
         self.register_buffer("w1", self.pack(w1.contiguous(), False))
-        self.register_buffer("b1", _padded(b1))
+        self.register_buffer("b1", padded_bias(b1))
         self.register_buffer("w2", self.pack(w2.contiguous(), True))
-        self.register_buffer("b2", _padded(b2))
+        self.register_buffer("b2", padded_bias(b2))
 
     @staticmethod
     def pack(weight: Tensor, chunked: bool) -> Tensor:
@@ -218,15 +219,23 @@ class NativeBlock(nn.Module):
 class HalfBlock(NativeBlock):
     """The same in bf16, with sums in fp32."""
 
+    groups: Tensor
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block)
+        groups, shift = torch.ops.convnext.pack_depthwise(self.kernel, self.shift, False)
+        self.register_buffer("groups", groups)
+        self.register_buffer("shift", shift)
+
     @staticmethod
     def pack(weight: Tensor, chunked: bool) -> Tensor:
-        out: Tensor = torch.ops.convnext.pack_half(weight, chunked)
+        out: Tensor = torch.ops.convnext.pack_half(weight, False, chunked)
         return out
 
     def forward(self, x: Tensor) -> Tensor:
         x = _taken(x, (torch.bfloat16,))
         out: Tensor = torch.ops.convnext.block_half(
-            x, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, self.hidden, EPS
+            x, self.groups, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, self.hidden, EPS
         )
         return out
 
@@ -246,13 +255,6 @@ def folded_linears(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if block.gamma is not None:
         second, last = second * block.gamma[:, None], last * block.gamma
     return first.detach(), bias.detach(), second.detach(), last.detach()
-
-
-def _padded(bias: Tensor) -> Tensor:
-    """A bias with zeros up to a multiple of 64, as far as any kernel reads."""
-    out = bias.new_zeros(-(-len(bias) // 64) * 64)
-    out[: len(bias)] = bias.detach()
-    return out
 
 
 def _taken(x: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:

@@ -101,8 +101,8 @@ def why_not(engine: str, model: Network, dtype: str, *, build: bool = True) -> s
     if not build and not native.built():
         return "our kernels have not been built yet"
     reason = native.why_not()
-    if not reason and dtype == "bf16" and not native.matrix_units():
-        return "this processor has no matrix units for bf16"
+    if not reason and dtype == "bf16" and not (native.matrix_units() or native.dot_products()):
+        return "this processor has neither matrix units nor dot products for bf16"
     return reason
 
 

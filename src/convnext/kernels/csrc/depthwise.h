@@ -13,16 +13,17 @@ struct Map {
   int64_t H, W, C;
 };
 
+template <class T>
+alignas(64) constexpr T nothing[2 * WIDE] = {};  // what is read beyond the edges, so that nothing has to branch
+
 // acc[i] += sum over k of in[i + k - R] w[k] ("apply"), or acc[k] += sum over i of in[i + k - R] w[i] ("correlate"):
 // B positions from x0 on, one row of the input, L channels
 template <int L, int B, bool correlate, class T>
 inline void taps(const T* in, const Vec<L>* w, Vec<L>* acc, int64_t x0, int64_t W, int64_t C) {
-  const bool inside = x0 >= R && x0 + B + R <= W;
 #pragma GCC unroll 16
   for (int j = 0; j < B + K - 1; j++) {
     const int64_t x = x0 - R + j;
-    if (!inside && (x < 0 || x >= W)) continue;
-    const Vec<L> v = load<L>(in + x * C);
+    const Vec<L> v = load<L>(x >= 0 && x < W ? in + x * C : nothing<T>);
 #pragma GCC unroll 8
     for (int i = 0; i < B; i++)
       if (j - i >= 0 && j - i < K) acc[correlate ? j - i : i] += v * w[correlate ? i : j - i];
@@ -73,8 +74,8 @@ void depthwise_positions(const T* batch, const float* w, const float* bias, cons
   }
 }
 
-template <int L>
-inline void correlate(const float* in, const float* g, float* sums, int64_t W, int64_t C) {
+template <int L, class T>
+inline void correlate(const T* in, const T* g, float* sums, int64_t W, int64_t C) {
   constexpr int B = 7;
   Vec<L> acc[K], row[B];
   for (int k = 0; k < K; k++) acc[k] = load<L>(sums + k * C);

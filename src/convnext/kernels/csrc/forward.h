@@ -23,7 +23,7 @@ constexpr int64_t TILE = 112, CHUNK = 8 * NR;  // rows of a tile and hidden colu
 
 // Memory of this thread that is used again; aligned to a cache line.
 inline float* scratch(int which, int64_t floats) {
-  static thread_local std::vector<float> held[3];
+  static thread_local std::vector<float> held[8];
   if (int64_t(held[which].size()) < floats + 16) held[which].resize(floats + 16);
   return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(held[which].data()) + 63) / 64 * 64);
 }
@@ -50,7 +50,7 @@ struct Linears {
 
 // hidden columns [first, last) of a tile, GELU applied, in panels
 inline void hidden_chunk(const Linears& s, const float* a, int64_t rows, int64_t first, int64_t last, float* hidden) {
-  const Left left = Left::plain(a, padded(s.C), s.C);
+  const auto left = Left<float>::plain(a, padded(s.C), s.C);
   for (int64_t p = first / NR; p < last / NR; p++) {
     float* out = hidden + (p - first / NR) * rows * NR;
     const float* bias = s.b1 + p * NR;
@@ -62,7 +62,7 @@ inline void hidden_chunk(const Linears& s, const float* a, int64_t rows, int64_t
 // out (rows x C) = start + hidden w2 for the hidden columns [first, last); start is `x` plus `bias`, or without x: out itself
 inline void onto_output(const Linears& s, const float* hidden, int64_t rows, int64_t first, int64_t last, const float* x,
                         const float* bias, float* out) {
-  const Left left = Left::paneled(hidden, rows, last - first);
+  const auto left = Left<float>::paneled(hidden, rows, last - first);
   for (int64_t p = 0; p < panels(s.C); p++) {
     const float* w = s.w2 + (first * panels(s.C) + p * (last - first)) * NR;
     const int64_t at = p * NR, width = std::min<int64_t>(NR, s.C - at);
@@ -185,7 +185,7 @@ inline at::Tensor patches(const at::Tensor& x_, const at::Tensor& w, const at::T
     }
     const int64_t ldw = NR * panels(n);
     for (int64_t q = 0; q < panels(n); q++)
-      panel(rows, Left::plain(a, lda, L), weight + q * L * NR, [&](int64_t, int k) { return load<WIDE>(bias + q * NR + k * WIDE); },
+      panel(rows, Left<float>::plain(a, lda, L), weight + q * L * NR, [&](int64_t, int k) { return load<WIDE>(bias + q * NR + k * WIDE); },
             [&](int64_t m, int k, Vec<WIDE> sum) { store<WIDE>(wide + m * ldw + q * NR + k * WIDE, sum); });
     for (int64_t r = 0; r < rows; r++) {
       float *to = out + (from + r) * n, stats[2];

@@ -1,7 +1,9 @@
-// Matrix products of our own in fp32, with work done on the results while they are still in registers.
+// Matrix products of our own, in fp32 or of bf16 with sums in fp32, with work done on the results while they are still in
+// registers.
 //
 // The right side is packed once into panels of NR columns, [n / NR][K][NR], so that it is read in order; the left side is
 // a tile of rows that lies in the cache. A panel's results for up to MR rows are held in registers for the whole length K.
+// A step along K multiplies one float, or a pair of bf16 that follow one another along K: an element is the one or the other.
 
 #pragma once
 
@@ -15,39 +17,84 @@ constexpr int MR = 14;
 constexpr int MR = 6;
 #endif
 constexpr int NR = 2 * WIDE;
-constexpr int AHEAD = 8 * NR;  // floats of the panel that are fetched into the first cache before they are needed
+constexpr int AHEAD = 8 * NR;  // elements of the panel that are fetched into the first cache before they are needed
+
+using Pair = uint32_t;
+using Pairs = Types<WIDE>::U;
 
 inline int64_t panels(int64_t n) { return (n + NR - 1) / NR; }
 
-// The left side: element (m, k) lies at a + m * lda + (k / KIN) * jump + k % KIN; a plain matrix has KIN = K.
+// The left side: element (m, k) lies at a + m * lda + (k / KIN) * jump + k % KIN, a plain matrix has KIN = K; or, turned,
+// at a + m + k * lda.
+template <class E, bool turned = false>
 struct Left {
-  const float* a;
+  const E* a;
   int64_t lda, jump, kin, outer;
-  static Left plain(const float* a, int64_t lda, int64_t K) { return {a, lda, 0, K, 1}; }
-  static Left paneled(const float* a, int64_t rows, int64_t K) { return {a, NR, rows * NR, NR, K / NR}; }
-  const float* row(int64_t m) const { return a + m * lda; }
+  static Left plain(const E* a, int64_t lda, int64_t K) { return {a, lda, 0, K, 1}; }
+  static Left paneled(const E* a, int64_t rows, int64_t K) { return {a, NR, rows * NR, NR, K / NR}; }
+  const E* row(int64_t m) const { return a + (turned ? m : m * lda); }
 };
 
+inline Vec<WIDE> elements(const float* p) { return load<WIDE>(p); }
+inline Pairs elements(const Pair* p) {
+  Pairs v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Vec<WIDE> everywhere(float a) { return Vec<WIDE>{} + a; }
+inline Pairs everywhere(Pair a) { return Pairs{} + a; }
+
+inline Vec<WIDE> multiply_add(Vec<WIDE> sum, Vec<WIDE> a, Vec<WIDE> b) { return sum + a * b; }
+inline Vec<WIDE> as_floats(Pairs bits) {
+  Vec<WIDE> v;
+  std::memcpy(&v, &bits, sizeof v);
+  return v;
+}
+inline Vec<WIDE> multiply_add(Vec<WIDE> sum, Pairs a, Pairs b) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  return (Vec<WIDE>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+  sum += as_floats(a << 16) * as_floats(b << 16);
+  return sum + as_floats(a & 0xffff0000u) * as_floats(b & 0xffff0000u);
+#endif
+}
+
+// Two rows of values as pairs: those of `first` in the lower half.
+inline Pairs both(Vec<WIDE> first, Vec<WIDE> second) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  const auto wide = [](Vec<WIDE> v) { return (Pairs)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); };
+  return wide(first) | (wide(second) << 16);
+#else
+  Bf16 apart[2][WIDE];
+  store<WIDE>(apart[0], first);
+  store<WIDE>(apart[1], second);
+  Pairs v;
+  for (int i = 0; i < WIDE; i++) v[i] = apart[0][i] | Pair(apart[1][i]) << 16;
+  return v;
+#endif
+}
+inline void store(Pair* p, Pairs v) { std::memcpy(p, &v, sizeof v); }
+
 // M rows of one panel. `begin(i, v)` gives what a sum starts with, `end(i, v, sum)` takes it; v is the half of the panel.
-template <int M, class Begin, class End>
-__attribute__((always_inline)) inline void block_of_rows(const Left& left, int64_t m, const float* b, Begin begin, End end) {
+template <int M, class E, bool turned, class Begin, class End>
+__attribute__((always_inline)) inline void block_of_rows(const Left<E, turned>& left, int64_t m, const E* b, Begin begin, End end) {
   Vec<WIDE> acc[M][2];
 #pragma GCC unroll 16
   for (int i = 0; i < M; i++) {
     acc[i][0] = begin(m + i, 0);
     acc[i][1] = begin(m + i, 1);
   }
-  const float* a = left.row(m);
+  const E* a = left.row(m);
   for (int64_t o = 0; o < left.outer; o++, a += left.jump)
     for (int64_t k = 0; k < left.kin; k++, b += NR) {
-      const Vec<WIDE> b0 = load<WIDE>(b), b1 = load<WIDE>(b + WIDE);
-__builtin_prefetch(b + AHEAD);
+      const auto b0 = elements(b), b1 = elements(b + WIDE);
+      __builtin_prefetch(b + AHEAD);
       __builtin_prefetch(b + AHEAD + WIDE);
 #pragma GCC unroll 16
       for (int i = 0; i < M; i++) {
-        const Vec<WIDE> v = Vec<WIDE>{} + a[i * left.lda + k];
-        acc[i][0] += v * b0;
-        acc[i][1] += v * b1;
+        const auto v = everywhere(turned ? a[k * left.lda + i] : a[i * left.lda + k]);
+        acc[i][0] = multiply_add(acc[i][0], v, b0);
+        acc[i][1] = multiply_add(acc[i][1], v, b1);
       }
     }
 #pragma GCC unroll 16
@@ -57,8 +104,8 @@ __builtin_prefetch(b + AHEAD);
   }
 }
 
-template <int M, class Begin, class End>
-void some_rows(int count, const Left& left, int64_t m, const float* b, Begin begin, End end) {
+template <int M, class E, bool turned, class Begin, class End>
+void some_rows(int count, const Left<E, turned>& left, int64_t m, const E* b, Begin begin, End end) {
   if (count == M)
     block_of_rows<M>(left, m, b, begin, end);
   else if constexpr (M > 1)
@@ -66,8 +113,8 @@ void some_rows(int count, const Left& left, int64_t m, const float* b, Begin beg
 }
 
 // All rows of a tile for one panel, in blocks of nearly equal height.
-template <class Begin, class End>
-void panel(int64_t rows, const Left& left, const float* b, Begin begin, End end) {
+template <class E, bool turned, class Begin, class End>
+void panel(int64_t rows, const Left<E, turned>& left, const E* b, Begin begin, End end) {
   const int64_t blocks = (rows + MR - 1) / MR;
   for (int64_t i = 0; i < blocks; i++) {
     const int64_t from = rows * i / blocks, to = rows * (i + 1) / blocks;

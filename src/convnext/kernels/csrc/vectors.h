@@ -6,6 +6,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include <immintrin.h>
+
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+constexpr bool DOTS = true;  // the processor multiplies pairs of bf16 and adds both products in one instruction
+#else
+constexpr bool DOTS = false;
+#endif
+
 #if defined(__AVX512F__)
 constexpr int WIDE = 16;
 #else
@@ -44,9 +52,20 @@ inline Vec<L> load(const Bf16* p) {
   return v;
 }
 
-// rounded to nearest, ties to even; NaN stays NaN
+// rounded to nearest, ties to even; NaN stays NaN; the processor's own conversion makes subnormals 0
 template <int L>
 inline void store(Bf16* p, Vec<L> v) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+  if constexpr (L == 16) {
+    const auto halves = _mm512_cvtneps_pbh((__m512)v);
+    std::memcpy(p, &halves, sizeof halves);
+    return;
+  } else if constexpr (L == 8) {
+    const auto halves = _mm256_cvtneps_pbh((__m256)v);
+    std::memcpy(p, &halves, sizeof halves);
+    return;
+  }
+#endif
   typename Types<L>::U bits;
   std::memcpy(&bits, &v, sizeof v);
   const typename Types<L>::U rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -67,11 +86,45 @@ template <int L>
 inline void add_to(float* p, Vec<L> v) {
   store<L>(p, load<L>(p) + v);
 }
+// by halves, which takes fewer steps one after another than lane by lane
 template <int L>
 inline float sum(Vec<L> v) {
-  float s = 0;
-  for (int i = 0; i < L; i++) s += v[i];
-  return s;
+  if constexpr (L == 1) {
+    return v[0];
+  } else {
+    Vec<L / 2> low, high;
+    std::memcpy(&low, &v, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    return sum<L / 2>(low + high);
+  }
+}
+
+// The smaller and the larger one; where x is NaN, NaN. (The compiler takes a comparison and a blend for the plain form.)
+template <int L>
+inline Vec<L> at_most(Vec<L> x, float end) {
+  const Vec<L> most = Vec<L>{} + end;
+#if defined(__AVX512F__)
+  if constexpr (L == 16) return (Vec<L>)_mm512_min_ps((__m512)most, (__m512)x);
+#endif
+  if constexpr (L == 8) return (Vec<L>)_mm256_min_ps((__m256)most, (__m256)x);
+  return most < x ? most : x;
+}
+template <int L>
+inline Vec<L> at_least(Vec<L> x, float end) {
+  const Vec<L> least = Vec<L>{} + end;
+#if defined(__AVX512F__)
+  if constexpr (L == 16) return (Vec<L>)_mm512_max_ps((__m512)least, (__m512)x);
+#endif
+  if constexpr (L == 8) return (Vec<L>)_mm256_max_ps((__m256)least, (__m256)x);
+  return least > x ? least : x;
+}
+template <int L>
+inline Vec<L> magnitude(Vec<L> x) {
+  typename Types<L>::U bits;
+  std::memcpy(&bits, &x, sizeof x);
+  bits &= 0x7fffffffu;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
 }
 
 // The normal distribution's cumulative function: 0.5 + x p(x^2) on [-5, 5], beyond that its value there. Maximum absolute
@@ -79,8 +132,7 @@ inline float sum(Vec<L> v) {
 template <int L>
 inline Vec<L> normal_cdf(Vec<L> x) {
   const float end = 5.0f;
-  x = x > end ? Vec<L>{} + end : x;
-  x = x < -end ? Vec<L>{} - end : x;
+  x = at_least<L>(at_most<L>(x, end), -end);
   const Vec<L> t = x * x * (2.0f / (end * end)) - 1.0f;
   Vec<L> p = t * 6.0872727772e-4f - 1.6132651362e-3f;
   p = p * t + 1.7227994976e-3f;
@@ -100,13 +152,13 @@ inline Vec<L> normal_cdf(Vec<L> x) {
 // x times that; maximum absolute error 2e-6, and at most 1.5e-6 away from 0 for x below -5
 template <int L>
 inline Vec<L> gelu(Vec<L> x) {
-  return (x < -5.0f ? Vec<L>{} - 5.0f : x) * normal_cdf<L>(x);
+  return at_least<L>(x, -5.0f) * normal_cdf<L>(x);
 }
 
 // exp for x <= 0: 2^k times a polynomial in the rest
 template <int L>
 inline Vec<L> exp_of_negative(Vec<L> x) {
-  x = x < -87.0f ? Vec<L>{} - 87.0f : x;
+  x = at_least<L>(x, -87.0f);
   const auto k = __builtin_convertvector(x * 1.44269504088896341f - 0.5f, typename Types<L>::I);
   const Vec<L> whole = __builtin_convertvector(k, Vec<L>);
   const Vec<L> r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
@@ -120,4 +172,34 @@ inline Vec<L> exp_of_negative(Vec<L> x) {
   Vec<L> scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return p * scale;
+}
+
+// The GELU to bf16: max(x, 0) - u q(u) with u = |x| up to 4; maximum absolute error 2.1e-4, 0.1 % of the value near 0
+// (minimax, checked in single precision on 2 million points)
+template <int L>
+inline Vec<L> gelu_half(Vec<L> x) {
+  const Vec<L> u = at_most<L>(magnitude<L>(x), 4.0f);
+  Vec<L> q = u * -6.428286433e-4f + 9.921030141e-3f;
+  q = q * u - 5.756272003e-2f;
+  q = q * u + 1.399598569e-1f;
+  q = q * u - 4.279241711e-2f;
+  q = q * u - 3.908293545e-1f;
+  q = q * u + 5.004941821e-1f;
+  return at_least<L>(x, 0.0f) - u * q;
+}
+
+// Its derivative: r(u) for x < 0, 1 - r(u) for the others, with u = |x| up to 4.4; maximum absolute error 1.9e-4
+template <int L>
+inline Vec<L> gelu_slope_half(Vec<L> x) {
+  const Vec<L> u = at_most<L>(magnitude<L>(x), 4.4f);
+  Vec<L> r = u * -1.283497114e-4f + 2.737431554e-3f;
+  r = r * u - 2.373842523e-2f;
+  r = r * u + 1.043765843e-1f;
+  r = r * u - 2.264955789e-1f;
+  r = r * u + 1.452066004e-1f;
+  r = r * u + 2.020955086e-1f;
+  r = r * u + 1.021162863e-2f;
+  r = r * u - 7.974367142e-1f;
+  r = r * u + 4.999098182e-1f;
+  return x < 0.0f ? r : 1.0f - r;
 }
