@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,20 +14,8 @@ from convnext.nn.convnext import Block, BlockSettings, ConvNeXt
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
 
+Inputs = Callable[..., list[Tensor | None]]
 SHAPES = [(3, 16, 9, 10), (2, 96, 14, 14), (1, 400, 7, 7), (2, 384, 3, 5), (1, 24, 1, 1), (5, 40, 2, 30)]
-
-
-def inputs(n: int, c: int, h: int, w: int, *, gamma: bool = True, factor: bool = True) -> list[Tensor | None]:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int, mean: float = 0.0, scale: float = 0.1) -> Tensor:
-        return (mean + scale * torch.randn(shape, generator=generator)).requires_grad_()
-
-    return [
-        draw(n, c, h, w, scale=1.0), draw(c, 1, 7, 7, scale=1 / 7), draw(c), draw(c, mean=1.0), draw(c),
-        draw(4 * c, c, scale=c**-0.5), draw(4 * c), draw(c, 4 * c, scale=(4 * c) ** -0.5), draw(c),
-        draw(c, mean=0.5) if gamma else None, torch.rand(n, generator=generator) if factor else None,
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -33,7 +23,7 @@ def inputs(n: int, c: int, h: int, w: int, *, gamma: bool = True, factor: bool =
 @pytest.mark.parametrize("factor", [False, True])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_outputs_and_gradients_are_those_of_stock_operators(
-    shape: tuple[int, int, int, int], gamma: bool, factor: bool, layout: torch.memory_format
+    inputs: Inputs, shape: tuple[int, int, int, int], gamma: bool, factor: bool, layout: torch.memory_format
 ) -> None:
     """Relative to the largest value, in fp32; with and without gradients the same output."""
     given = inputs(*shape, gamma=gamma, factor=factor)
@@ -52,7 +42,7 @@ def test_outputs_and_gradients_are_those_of_stock_operators(
         torch.testing.assert_close(fused_block(*given), found, rtol=1e-5, atol=1e-5)
 
 
-def test_second_derivatives_are_those_of_stock_operators() -> None:
+def test_second_derivatives_are_those_of_stock_operators(inputs: Inputs) -> None:
     """A gradient penalty gives the same gradients."""
     results = []
     for function in (fused_block, reference):
@@ -112,7 +102,7 @@ def test_it_steps_aside_for_what_it_does_not_know() -> None:
         assert torch.isfinite(Block(16)(x)).all()
 
 
-def test_it_is_deterministic() -> None:
+def test_it_is_deterministic(inputs: Inputs) -> None:
     """Twice the same input, twice the same bits, gradients included."""
     given = inputs(2, 96, 14, 14)
     runs = []

@@ -91,8 +91,8 @@ def test_bf16_stays_within_its_tolerance_and_gives_fp32(engine: str) -> None:
 def test_our_kernels_in_bf16_are_as_near_as_stock_operators(
     dims: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there are no matrix units a loop stands for them, so that the rest of the kernel can be tested anywhere."""
-    monkeypatch.setattr(native, "matrix_units", lambda: True)
+    """Where the processor has no dot products they are emulated, so that the kernel can be tested anywhere."""
+    monkeypatch.setattr(native, "dot_products", lambda: True)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = ConvNeXt((1, 1, 2, 1), dims, num_classes=10, output_norms=True).eval()
@@ -111,11 +111,12 @@ def test_our_kernels_in_bf16_are_as_near_as_stock_operators(
     assert made["native"](x).dtype == torch.float32
 
 
-def test_bf16_kernels_are_for_processors_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_kernels_are_for_processors_that_compute_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere they would be slow, and are refused by name and never chosen."""
     monkeypatch.setattr(native, "matrix_units", lambda: False)
+    monkeypatch.setattr(native, "dot_products", lambda: False)
     monkeypatch.setattr(native, "why_not", lambda: "")
-    with pytest.raises(UserError, match="no matrix units"):
+    with pytest.raises(UserError, match="neither matrix units"):
         optimize(micro(), dtype="bf16", engine="native", size=32)
     assert optimize(micro(), dtype="bf16", size=32, measure=False).engine == "layers"
 

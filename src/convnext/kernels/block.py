@@ -92,7 +92,7 @@ class _HalfBlock(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # once: checkpointing computes them anew for every look
         dw, db, lw, lb, w1, _, w2, b2, gamma, factor = saved[:10]
@@ -161,9 +161,7 @@ def _in_half() -> bool:
 
     Matrix units are several times as quick as these; torch's own operators use them.
     """
-    return (
-        torch.get_autocast_dtype("cpu") == torch.bfloat16 and native.dot_products() and not native.matrix_units()
-    )
+    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and native.dot_products() and not native.matrix_units()
 
 
 def fits(x: Tensor, channels: int) -> bool:

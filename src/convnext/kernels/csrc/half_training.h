@@ -64,6 +64,7 @@ struct HalfBack {
 };
 
 constexpr int64_t BACK_CHUNK = 8 * NR;  // hidden columns of a chunk in the backward pass
+inline int64_t back_tile(int64_t channels) { return channels < 128 ? TILE : channels < 512 ? 2 * TILE : 4 * TILE; }  // rows of a tile (measured)
 
 // A tile of two rows each as pairs, (rows + 1) / 2 x C; a missing last row is zero
 inline void pair_rows(const Bf16* rows, int64_t lda, int64_t count, int64_t C, Pair* out) {
@@ -75,22 +76,21 @@ inline void pair_rows(const Bf16* rows, int64_t lda, int64_t count, int64_t C, P
 // From a panel of the GELU's gradients (rows x NR, fp32): those of the hidden rows, `d`, plain and in pairs of rows, and the
 // GELU itself in pairs of rows; adds up the bias's gradient.
 inline void through_gelu(const float* panel_, const Bf16* h, int64_t ldh, int64_t rows, Bf16* d, int64_t ldd, Pair* d_pairs, Pair* g_pairs, float* db1) {
-  Vec<WIDE> sums[2] = {load<WIDE>(db1), load<WIDE>(db1 + WIDE)};
-  for (int64_t r = 0; r < rows; r += 2)
-    for (int v = 0; v < 2; v++) {
-      Vec<WIDE> slopes[2] = {}, values[2] = {};
-      for (int64_t i = 0; i < std::min<int64_t>(2, rows - r); i++) {
-        const Vec<WIDE> x = load<WIDE>(h + (r + i) * ldh + v * WIDE);
-        slopes[i] = load<WIDE>(panel_ + (r + i) * NR + v * WIDE) * gelu_slope_half<WIDE>(x);
-        values[i] = gelu_half<WIDE>(x);
-        store<WIDE>(d + (r + i) * ldd + v * WIDE, slopes[i]);
-        sums[v] += slopes[i];
-      }
-      store(d_pairs + r / 2 * NR + v * WIDE, both(slopes[0], slopes[1]));
-      store(g_pairs + r / 2 * NR + v * WIDE, both(values[0], values[1]));
+  for (int v = 0; v < 2; v++, panel_ += WIDE, h += WIDE, d += WIDE, d_pairs += WIDE, g_pairs += WIDE) {
+    Vec<WIDE> sums = load<WIDE>(db1 + v * WIDE);
+    for (int64_t r = 0; r < rows; r += 2) {
+      const bool two = r + 1 < rows;
+      const Vec<WIDE> x = load<WIDE>(h + r * ldh), y = two ? load<WIDE>(h + (r + 1) * ldh) : Vec<WIDE>{};
+      const Vec<WIDE> first = load<WIDE>(panel_ + r * NR) * gelu_slope_half<WIDE>(x);
+      const Vec<WIDE> second = two ? load<WIDE>(panel_ + (r + 1) * NR) * gelu_slope_half<WIDE>(y) : Vec<WIDE>{};
+      store<WIDE>(d + r * ldd, first);
+      if (two) store<WIDE>(d + (r + 1) * ldd, second);
+      store(d_pairs + r / 2 * NR, both(first, second));
+      store(g_pairs + r / 2 * NR, both(gelu_half<WIDE>(x), gelu_half<WIDE>(y)));
+      sums += first + second;
     }
-  store<WIDE>(db1, sums[0]);
-  store<WIDE>(db1 + WIDE, sums[1]);
+    store<WIDE>(db1 + v * WIDE, sums);
+  }
 }
 
 // out (C x D), columns of one panel from `at` on, = or += left^T right over pairs of rows
@@ -121,9 +121,11 @@ inline void half_back_tile(const HalfBack& s, int64_t from, int64_t rows, int64_
     const int64_t to = std::min(last, from_column + BACK_CHUNK);
     for (int64_t column = from_column; column < to; column += NR) {
       Pair *dp = d_pairs + (column - from_column) * steps, *gp = g_pairs + (column - from_column) * steps;
+      const Bf16* h = s.hidden + from * D + column;
+      for (int64_t r = 0; r < rows; r++) __builtin_prefetch(h + r * D);
       panel(rows, Left<Pair>::plain(pairs(g), lda / 2, C / 2), s.w2 + column * C / 2, [](int64_t, int) { return Vec<WIDE>{}; },
             [&](int64_t m, int v, Vec<WIDE> sum) { store<WIDE>(one + m * NR + v * WIDE, sum); });
-      through_gelu(one, s.hidden + from * D + column, D, rows, d + column - from_column, ldd, dp, gp, s.db1 + column);
+      through_gelu(one, h, D, rows, d + column - from_column, ldd, dp, gp, s.db1 + column);
       onto_weights(a_rows, dp, steps, C, D, s.dw1 + column, add);
       onto_weights(g_rows, gp, steps, C, D, s.dw2 + column, add);
     }
@@ -166,7 +168,7 @@ inline std::vector<Tensor> train_half_backward(const Tensor& grad_, const Tensor
     return HalfBack{data(grad_), data(inverse_), data(factor_), halves(a_), halves(hidden_), pairs(halves(w1)), pairs(halves(w2)), C, D, plane,
                     out_of(dw1_) + at, out_of(dw2_) + at, mine, mine + D, mine + D + C};
   };
-  const int64_t share = by_columns ? M : (M + T - 1) / T, tiles = (share + TILE - 1) / TILE, tile = ((share + tiles - 1) / tiles + 1) / 2 * 2;
+  const int64_t share = by_columns ? M : (M + T - 1) / T, tiles = (share + back_tile(C) - 1) / back_tile(C), tile = ((share + tiles - 1) / tiles + 1) / 2 * 2;
   at::parallel_for(0, T, 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
       const HalfBack s = of(t);
