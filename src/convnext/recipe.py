@@ -71,6 +71,7 @@ class DataRecipe:
     split_column: str = knob("split", "column that holds train, val or test, where there is one")
     workers: Annotated[int, Ge(0)] | Auto = knob("auto", "processes that load pictures; 0: none of their own")
     cache_gb: NonNegative | Auto = knob("auto", "memory for decoded pictures, GB; 0 decodes anew every epoch")
+    disk_cache_gb: NonNegative = knob(0.0, "disk for decoded pictures that the memory does not hold, GB; 0 for none")
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,15 @@ def test_a_run_learns_and_leaves_everything_behind(stripes: Path, tmp_path: Path
 
 
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(stripes: Path, tmp_path: Path) -> None:
-    """Bit for bit: no worker, one worker, no cache; another seed gives other weights."""
+    """Bit for bit: no worker, one worker, no cache, a cache on disk; another seed gives other weights."""
     runs = {}
     for name, extra in {
         "a": [], "b": ["data.workers=1"], "c": ["data.cache_gb=0"], "d": ["train.seed=1"],
+        "e": ["data.cache_gb=0", "data.disk_cache_gb=0.1", "data.workers=1"],
     }.items():  # fmt: skip
         recipe = load_recipe(None, [*QUICK, "train.epochs=2", "augment.mixup=0.4", "model.drop_path=0.2", *extra])
         runs[name] = states(train_run(stripes, recipe, tmp_path / name).path)
-    for name in "bc":
+    for name in "bce":
         assert all(torch.equal(runs["a"][k], runs[name][k]) for k in runs["a"]), name
     assert not torch.equal(runs["a"]["head.weight"], runs["d"]["head.weight"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from convnext.bench.measure import in_turn, machine, options
 from convnext.data.augment import TrainTransform
+from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, TrainPictures
 from convnext.data.sources import Sample
 from convnext.data.transforms import normalize, to_tensor, train_short_side
@@ -55,13 +57,17 @@ def sides_from_files(files: list[Path], size: int, crop_min: float) -> dict[str,
     """Work of each side on files: read, decode, crop at random, mirror, scale to `size`, normalise, stack.
 
     The others' are their own transforms behind Pillow, as their loaders have it: torchvision's v2, and timm's without
-    its augmentation by colour. Ours normalises a batch at once, as the training loop does.
+    its augmentation by colour. Ours normalises a batch at once, as the training loop does. "On disk" reads
+    decoded pictures from a file; the system keeps it in its own memory where there is room, as here.
     """
     augment = AugmentRecipe(crop_min=crop_min, flip=0.5, color_jitter=0.0)
     transform = TrainTransform(DataRecipe(), augment, size, 3)
     samples = [Sample(file, (0,)) for file in files]
-    fresh, held = (TrainPictures(samples, transform, train_short_side(size, crop_min), "bicubic") for _ in range(2))
+    short = train_short_side(size, crop_min)
+    fresh, held, mapped = (TrainPictures(samples, transform, short, "bicubic") for _ in range(3))
     held.fill_cache(4 << 30, 1)
+    with TemporaryDirectory() as folder:  # what is mapped stays when its name is gone
+        mapped.fill_cache(0, 1, disk=DiskBudget("benchmark", 4 << 30, folder=Path(folder)))
     torchvisions = v2.Compose([
         v2.RandomResizedCrop(size, scale=(crop_min, 1.0), interpolation=InterpolationMode.BICUBIC, antialias=True),
         v2.RandomHorizontalFlip(0.5), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
@@ -71,6 +77,7 @@ def sides_from_files(files: list[Path], size: int, crop_min: float) -> dict[str,
     return {
         "ours": lambda: _ours(fresh, size),
         "ours, decoded pictures kept": lambda: _ours(held, size),
+        "ours, on disk": lambda: _ours(mapped, size),
         "torchvision": lambda: _theirs(files, torchvisions),
         "timm": lambda: _theirs(files, timms),
     }

@@ -96,7 +96,7 @@ def check_files(
         workers: threads; None means one for each core that this process may use.
     """
     cache = _Cache(root)
-    stamps = {path: _stamp(path) for path in paths}
+    stamps = {path: stamp_of(path) for path in paths}
     known = {path: facts for path in paths if (facts := cache.find(path, stamps[path])) is not None}
     unknown = [path for path in paths if path not in known]
     done = len(paths) - len(unknown)
@@ -133,10 +133,12 @@ def _check_all(paths: list[Path], workers: int) -> Iterator[tuple[Path, Facts]]:
         pool.shutdown(cancel_futures=True)
 
 
-Stamp = tuple[int, int]  # size in bytes, time of change in nanoseconds
+Stamp = tuple[int, int]
+"""A file's size in bytes and its time of change in nanoseconds."""
 
 
-def _stamp(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
+    """By what a changed file is known; None when there is no such file."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Batches of pictures: a memory cache of decoded pictures, worker processes, and a word about files that break."""
+"""Batches of pictures: a cache of decoded pictures, worker processes, and a word about files that break."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from convnext.data.augment import TrainTransform
 from convnext.data.decode import MODES, read_pixels
+from convnext.data.disk_cache import DiskBudget, DiskCache
 from convnext.data.sources import Sample
 from convnext.data.transforms import eval_resize, eval_view, from_pixels, mix_seed, normalize, shrink
 from convnext.errors import PictureError, UserError
@@ -63,14 +65,20 @@ class Batch:
 
 
 class PictureCache:
-    """Decoded pictures in one block of memory; worker processes that are forked read the same pages.
+    """Decoded pictures in one block of memory, and the rest, where wanted, in a file.
+
+    Worker processes that are forked read the same pages of both.
 
     Args:
         pictures: how many there will be.
-        budget: bytes at most; pictures that do not fit are decoded anew each time.
+        budget: bytes of memory at most.
+        disk: takes pictures that do not fit into it; what it does not take either is decoded anew each time.
+
+    Raises:
+        UserError: the machine does not give so much memory.
     """
 
-    def __init__(self, pictures: int, budget: int) -> None:
+    def __init__(self, pictures: int, budget: int, disk: DiskCache | None = None) -> None:
         try:
             self.block = np.empty(budget, dtype=np.uint8)  # the system gives pages when they are first written
         except MemoryError:
@@ -78,37 +86,68 @@ class PictureCache:
                 f"data.cache_gb asks for {budget / 1e9:.3g} GB, which this machine does not give; "
                 "lower it, or set it to 0 to decode anew every epoch"
             ) from None
-        self.place = np.full((pictures, 4), -1, dtype=np.int64)  # start, channels, height, width
+        self.place = np.full((pictures, 4), -1, dtype=np.int64)  # start, height, width, channels
+        self.used, self.disk = 0, disk
 
     def fill(
         self, read: Callable[[int], Tensor | None], workers: int, progress: Callable[[int, int], None] | None
     ) -> None:
-        """Decodes pictures in order until the budget is used up; `read` gives None for a file that cannot be read."""
-        total, start, full = len(self.place), 0, False
-        with ThreadPoolExecutor(workers) as pool:
-            for first in range(0, total, 256):
-                chunk = range(first, min(first + 256, total))
-                for index, picture in zip(chunk, pool.map(read, chunk), strict=True):
-                    if picture is None or start + picture.numel() > len(self.block):
-                        full = full or picture is not None
-                        continue
-                    self.place[index] = (start, *picture.shape)
-                    self.block[start : start + picture.numel()] = picture.permute(1, 2, 0).reshape(-1).numpy()
-                    start += picture.numel()
-                if progress is not None:
-                    progress(chunk[-1] + 1, total)
-                if full:
-                    break
-        self.block = self.block[:start]
+        """Decodes pictures in order until the budgets are used up; `read` gives None for a file that cannot be read.
+
+        What the disk held before is not decoded, and only read where there is room for it in memory.
+        """
+        total, memory, room = len(self.place), len(self.block) > 0, True
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                for first in range(0, total, 256):
+                    chunk = range(first, min(first + 256, total))
+                    wanted = [i for i in chunk if memory or self.disk is None or not self.disk.holds(i)]
+                    for index, picture in zip(wanted, pool.map(partial(self._find, read), wanted), strict=True):
+                        if picture is not None and not self._keep(index, picture):
+                            memory = False
+                            room = self._keep_on_disk(index, picture) and room
+                    if progress is not None:
+                        progress(chunk[-1] + 1, total)
+                    if not (memory or room):
+                        break
+        finally:  # what was decoded before an interruption is there for the next run
+            self.block = self.block[: self.used]
+            if self.disk is not None:
+                self.disk.finish()
 
     def get(self, index: int) -> Tensor | None:
         """The picture (C, H, W), channels last in memory, or None when it is not held."""
-        start, c, h, w = self.place[index].tolist()
-        return (
-            None
-            if start < 0
-            else torch.from_numpy(self.block[start : start + c * h * w]).view(h, w, c).permute(2, 0, 1)
-        )
+        start, h, w, c = self.place[index].tolist()
+        if start >= 0:
+            return from_pixels(self.block[start : start + c * h * w].reshape(h, w, c))
+        pixels = self.disk.get(index) if self.disk is not None else None
+        return None if pixels is None else from_pixels(pixels)
+
+    def count(self) -> tuple[int, int]:
+        """Pictures that are held: in memory, and on disk alone."""
+        memory = self.place[:, 0] >= 0
+        disk = self.disk.place[:, 0] >= 0 if self.disk is not None else np.zeros_like(memory)
+        return int(memory.sum()), int((disk & ~memory).sum())
+
+    def _find(self, read: Callable[[int], Tensor | None], index: int) -> Tensor | None:
+        found = self.get(index)
+        return read(index) if found is None else found
+
+    def _keep(self, index: int, picture: Tensor) -> bool:
+        """Puts a picture into memory; False when it does not fit."""
+        end = self.used + picture.numel()
+        if end > len(self.block):
+            return False
+        rows = picture.permute(1, 2, 0)
+        self.place[index] = (self.used, *rows.shape)
+        self.block[self.used : end] = rows.reshape(-1).numpy()
+        self.used = end
+        if self.disk is not None:
+            self.disk.forget(index)
+        return True
+
+    def _keep_on_disk(self, index: int, picture: Tensor) -> bool:
+        return self.disk is not None and self.disk.add(index, picture.permute(1, 2, 0).numpy())
 
 
 class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
@@ -127,9 +166,21 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         pixels = read_pixels(self.samples[index].path, mode=mode, at_least=self.short_side)
         return shrink(from_pixels(pixels), self.short_side, self.filter)
 
-    def fill_cache(self, budget: int, workers: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Decodes as many pictures as fit into `budget` bytes."""
-        cache = PictureCache(len(self), budget)
+    def fill_cache(
+        self,
+        budget: int,
+        workers: int,
+        progress: Callable[[int, int], None] | None = None,
+        disk: DiskBudget | None = None,
+    ) -> None:
+        """Decodes as many pictures as fit into `budget` bytes of memory, and then on `disk`.
+
+        Raises:
+            UserError: the machine does not give so much memory.
+        """
+        kind = (self.short_side, self.filter, MODES[self.transform.in_chans])
+        kept = DiskCache([sample.path for sample in self.samples], kind, disk) if disk is not None else None
+        cache = PictureCache(len(self), budget, kept)
         cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
         self.cache = cache
 
@@ -223,9 +274,10 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """A loader that keeps its worker processes from epoch to epoch.
 
-    Where processes are not forked each would get a copy of the cache; then the training process loads by itself.
+    Where processes are not forked each would get a copy of the pictures in memory; then the training process loads by
+    itself.
     """
-    if dataset.cache is not None and multiprocessing.get_start_method() != "fork":
+    if dataset.cache is not None and dataset.cache.used and multiprocessing.get_start_method() != "fork":
         workers = 0
     return DataLoader(
         cast("Dataset[Batch]", dataset),

@@ -35,7 +35,7 @@ FIXED: dict[str, Any] = {"train.ema": False, "model.layer_scale": 0.0, "model.st
 """What every step is trained with: no average, which hurts BatchNorm (Appendix A.1), and no layer scale, which only the
 last step has. So steps differ in their networks alone."""
 
-VARYING = {"model.name", "train.seed", "data.root", "data.workers", "data.cache_gb"}
+VARYING = {"model.name", "train.seed", "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb"}
 """Keys that may differ between the runs of an experiment."""
 
 

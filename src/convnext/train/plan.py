@@ -214,10 +214,11 @@ def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.
     side = train_short_side(int(plan.recipe.data.size), plan.recipe.augment.crop_min)
     need = pictures * min(mean_pixels, 1.4 * side * side) * plan.recipe.model.in_chans / 1e9
     budget = available_memory() * 0.3 / 1e9
-    plan.choose(
-        "data.cache_gb", round(min(1.2 * need, budget) + 0.05, 2),
-        "decoded pictures stay in memory" if 1.2 * need <= budget else "what 30 % of the free memory holds",
-    )  # fmt: skip
+    why = "decoded pictures stay in memory"
+    if 1.2 * need > budget:
+        rest = "the rest goes to the disk" if plan.recipe.data.disk_cache_gb else "data.disk_cache_gb is for the rest"
+        why = f"what 30 % of the free memory holds; {rest}"
+    plan.choose("data.cache_gb", round(min(1.2 * need, budget) + 0.05, 2), why)
 
 
 def choose_epochs(plan: Plan, seconds_per_epoch: Callable[[], float], pretrained: bool, device: torch.device) -> int:

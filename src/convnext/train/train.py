@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import load_complete, override, to_toml
-from convnext.data.loader import (
-    EpochSampler,
-    eval_loader,
-    train_loader,
-)
+from convnext.data.disk_cache import DiskBudget
+from convnext.data.loader import EpochSampler, eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.names import did_you_mean
 from convnext.data.sources import Dataset, read_dataset
@@ -279,16 +276,21 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
 
 
 def _fill_caches(parts: Parts, recipe: Recipe) -> None:
-    """Decodes pictures into memory, the validation pictures first, within the recipe's budget."""
-    budget = int(float(recipe.data.cache_gb) * 1e9)
-    if budget <= 0:
+    """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets."""
+    budget, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
+    if budget <= 0 and on_disk <= 0:
         return
-    workers = usable_cores()
+    workers, pictures = usable_cores(), len(parts.train_set)
     view = parts.preprocessing.in_chans * parts.preprocessing.size**2
     if len(parts.val_set) * view <= budget // 4:
         parts.val_set.fill_cache(budget // 4, workers)
-    with progress("decoding", len(parts.train_set)) as bar:
-        parts.train_set.fill_cache(budget, workers, bar.update)
+    disk = DiskBudget(recipe.data.root, on_disk, say) if on_disk > 0 else None
+    with progress("decoding", pictures) as bar:
+        parts.train_set.fill_cache(budget, workers, bar.update, disk)
+    if disk is not None and parts.train_set.cache is not None:
+        held, kept = parts.train_set.cache.count()
+        anew = f", {pictures - held - kept:,} decoded every epoch" if pictures > held + kept else ""
+        say(f"decoded pictures: {held:,} in memory, {kept:,} on disk{anew}")
 
 
 def _introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:

@@ -41,7 +41,9 @@ def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) ->
     trial_set = TrainPictures(
         parts.train_set.samples[:count], parts.train_set.transform, parts.train_set.short_side, trial.data.interpolation
     )
-    trial_set.fill_cache(int(float(trial.data.cache_gb) * 1e9), usable_cores())
+    memory = int(float(trial.data.cache_gb) * 1e9)
+    on_disk = int(min(trial.data.disk_cache_gb, 1.0) * 1e9)  # the system would keep so small a file in memory
+    trial_set.fill_cache(max(memory, on_disk), usable_cores())
     sampler = EpochSampler(count, batch, trial.train.seed, int(trial.data.size))
     loader = train_loader(trial_set, sampler, parts.collate, int(trial.data.workers), False)
     times: list[float] = []
@@ -65,7 +67,7 @@ def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device) ->
     end_workers(loader)
     step = statistics.median(times[len(times) // 4 :])
     held_out = EvalPictures(parts.val_set.samples[:EVAL_BATCH], parts.preprocessing)
-    held_out.fill_cache(int(float(trial.data.cache_gb) * 1e9), usable_cores())
+    held_out.fill_cache(memory, usable_cores())
     start = time.perf_counter()
     batches = eval_loader(held_out, parts.collate, EVAL_BATCH, 0)
     collect(model, batches, parts.task, parts.preprocessing, device=device, precision=trial.train.precision)
