@@ -135,3 +135,9 @@ def test_presets_and_options() -> None:
             chosen(["convnext_tiny"], **(options | {key: value}), device=CPU)
     with pytest.raises(UserError, match='preset "all" is not known'):
         named("all", ["convnext_tiny"], CPU)
+
+
+def test_the_peak_is_that_of_a_process_of_its_own() -> None:
+    """However much the process that asks holds itself, which the system would count in."""
+    held = torch.ones(400_000_000)  # 1.6 GB
+    assert 100e6 < benchmark.peak_memory(OURS, QUICK, CPU) < 4 * held.numel()

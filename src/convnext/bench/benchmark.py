@@ -7,7 +7,6 @@ of the same round. The most memory that a side holds is measured in a process of
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from convnext.bench.contestants import Case, Contestant, prepare, why_not
+from convnext.bench.measure import peak_of_this_process
 from convnext.nn.count import count
 from convnext.run.environment import describe_environment
 from convnext.run.memory import keep_memory
@@ -214,8 +214,7 @@ def _measure_peak(request: dict[str, Any]) -> int:
         work()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)  # bytes there, kilobytes elsewhere
+    return peak_of_this_process()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from convnext.bench.measure import machine, options, train_step
+from convnext.bench.measure import machine, options, peak_of_this_process, train_step
 from convnext.run.memory import keep_memory, untuned_environment
 
 SIDES = ("plain", "kept")
@@ -36,9 +36,7 @@ def measure_step(name: str, batch: int, size: int, steps: int) -> dict[str, floa
         step()
     seconds = time.perf_counter() - start
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return {"seconds": seconds / steps, "faults": faults / steps, "peak": peak}
+    return {"seconds": seconds / steps, "faults": faults / steps, "peak": peak_of_this_process()}
 
 
 def in_child(side: str, arguments: list[str]) -> dict[str, float]:
