@@ -65,7 +65,7 @@ inline at::Tensor pack_half(const at::Tensor& w_, bool plain, bool chunked) {
   const int64_t n = w_.size(plain ? 1 : 0), given = w_.size(plain ? 0 : 1), K = (given + 1) / 2 * 2, step = chunked ? HALF_CHUNK : K;
   at::Tensor out_ = at::empty({panels(n), K / 2, NR, 2}, w_.options().dtype(at::kBFloat16));
   const float* w = w_.const_data_ptr<float>();
-  Pair* out = reinterpret_cast<Pair*>(halves_of(out_));
+  Pair* out = pairs_of(halves_of(out_));
   at::parallel_for(0, panels(n), 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++)
       for (int64_t first = 0; first < K; first += step) {
@@ -194,7 +194,7 @@ inline at::Tensor block_half(const at::Tensor& x_, const at::Tensor& groups, con
 inline std::tuple<at::Tensor, at::Tensor> pack_depthwise(const at::Tensor& w, const at::Tensor& bias, bool flipped) {
   const int64_t C = w.size(1);
   at::Tensor groups = at::empty({C / NR, 4, K, 2, WIDE, 2}, w.options().dtype(at::kBFloat16)), split = at::empty_like(bias);
-  pack_kernels(w.const_data_ptr<float>(), C, flipped, reinterpret_cast<Pair*>(halves_of(groups)));
+  pack_kernels(w.const_data_ptr<float>(), C, flipped, pairs_of(halves_of(groups)));
   split_bias(bias.const_data_ptr<float>(), C, split.data_ptr<float>());
   return {groups, split};
 }
