@@ -99,24 +99,49 @@ inline void half_hidden(const HalfBlock& s, const Bf16* a, int64_t rows, int64_t
   }
 }
 
-// sums (rows x C, `padded` columns a row) = bias or += hidden w2, for hidden columns [first, last) of one chunk
-inline void half_output(const HalfBlock& s, const Bf16* hidden, int64_t rows, int64_t first, int64_t last, float* sums, bool add) {
+// WIDE elements of a row, or as many as there are: `left` is a multiple of NARROW.
+template <class T>
+inline Vec<WIDE> load_row(const T* p, int64_t left) {
+  if (left >= WIDE) return load<WIDE>(p);
+  Vec<WIDE> v{};
+  if (left <= 0) return v;
+  const Vec<NARROW> some = load<NARROW>(p);
+  std::memcpy(&v, &some, sizeof some);
+  return v;
+}
+template <class T>
+inline void store_row(T* p, Vec<WIDE> v, int64_t left) {
+  if (left >= WIDE) return store<WIDE>(p, v);
+  Vec<NARROW> some;
+  std::memcpy(&some, &v, sizeof some);
+  if (left > 0) store<NARROW>(p, some);
+}
+
+// sums (rows x C, `padded` columns a row) = bias or += hidden w2, for hidden columns [first, last) of one chunk. Where it is the
+// last chunk, `finish(row, column, WIDE sums)` takes them instead; columns beyond C are to be left out there.
+template <class Finish>
+void half_output(const HalfBlock& s, const Bf16* hidden, int64_t rows, int64_t first, int64_t last, float* sums, bool add, bool done,
+                 Finish finish) {
   const int64_t ld = padded(s.C), chunk = first / HALF_CHUNK * HALF_CHUNK, width = std::min(HALF_CHUNK, s.D - chunk);
   for (int64_t p = 0; p < panels(s.C); p++) {
     const Pair* w = s.w2 + (chunk * panels(s.C) + p * width + first - chunk) / 2 * NR;
     float* to = sums + p * NR;
     half_panel(rows, hidden, half_ld(last - first), last - first, w,
                [&](int64_t m, int v) { return load<WIDE>(add ? to + m * ld + v * WIDE : s.b2 + p * NR + v * WIDE); },
-               [&](int64_t m, int v, Vec<WIDE> sum) { store<WIDE>(to + m * ld + v * WIDE, sum); });
+               [&](int64_t m, int v, Vec<WIDE> sum) {
+                 if (done) return finish(m, p * NR + v * WIDE, sum);
+                 store<WIDE>(to + m * ld + v * WIDE, sum);
+               });
   }
 }
 
-// hidden columns [from, to) of a tile, in pieces that lie in one chunk, and what they give; `hidden` holds a chunk
-inline void half_columns(const HalfBlock& s, const Bf16* a, int64_t rows, int64_t from, int64_t to, Bf16* hidden, float* sums, bool add) {
+// Hidden columns [from, to) of a tile, in pieces that lie in one chunk, and what they give. `hidden` holds a chunk.
+template <class Finish>
+void half_columns(const HalfBlock& s, const Bf16* a, int64_t rows, int64_t from, int64_t to, Bf16* hidden, float* sums, Finish finish) {
   for (int64_t first = from; first < to;) {
     const int64_t last = std::min(to, (first / HALF_CHUNK + 1) * HALF_CHUNK);
     half_hidden(s, a, rows, first, last, hidden);
-    half_output(s, hidden, rows, first, last, sums, add || first > from);
+    half_output(s, hidden, rows, first, last, sums, first > from, last == to, finish);
     first = last;
   }
 }
@@ -153,8 +178,9 @@ inline void half_by_columns(const HalfBlock& s, const Bf16* x, Bf16* out, Map ma
     for (int64_t t = begin; t < end; t++) {
       HalfBlock part = s;
       if (t) part.b2 = nothing.data();
-      half_columns(part, a, M, all * t / T * NR, all * (t + 1) / T * NR, halves(scratch(1, M * half_ld(HALF_CHUNK) / 2)),
-                   parts.data() + t * M * ld, false);
+      float* to = parts.data() + t * M * ld;
+      half_columns(part, a, M, all * t / T * NR, all * (t + 1) / T * NR, halves(scratch(1, M * half_ld(HALF_CHUNK) / 2)), to,
+                   [&](int64_t m, int64_t c, Vec<WIDE> sum) { store<WIDE>(to + m * ld + c, sum); });
     }
     done_with_products();
   });
@@ -184,8 +210,10 @@ inline at::Tensor block_half(const at::Tensor& x_, const at::Tensor& groups, con
     float* sums = scratch(3, tile * ld);
     Bf16* a = halves(scratch(2, tile * lda / 2));
     half_rows(x, kernels, a, lda, nullptr, map, from, rows, float(eps));
-    half_columns(s, a, rows, 0, D, halves(scratch(1, tile * most / 2)), sums, false);
-    half_residual(x + from * C, sums, ld, out + from * C, rows, C);
+    half_columns(s, a, rows, 0, D, halves(scratch(1, tile * most / 2)), sums, [&](int64_t m, int64_t c, Vec<WIDE> sum) {
+      const int64_t at = (from + m) * C + c;
+      store_row(out + at, load_row(x + at, C - c) + sum, C - c);
+    });
   }, done_with_products);
   return out_;
 }

@@ -42,12 +42,11 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> train_half(const Tenso
                      if (h) store<WIDE>(h + (from + m) * D + p * NR + v * WIDE, sum);
                      store<WIDE>(hidden + m * ldh + p * NR - d + v * WIDE, gelu_half<WIDE>(sum));
                    });
-      half_output(s, hidden, rows, d, last, sums, d > 0);
-    }
-    for (int64_t r = 0; r < rows; r++) {
-      const float f = factor ? factor[(from + r) / plane] : 1.0f;
-      for (int64_t c = 0, at = (from + r) * C; c < C; c += NARROW)
-        store<NARROW>(out + at + c, load<NARROW>(x + at + c) + f * load<NARROW>(sums + r * ld + c));
+      half_output(s, hidden, rows, d, last, sums, d > 0, last == D, [&](int64_t m, int64_t c, Vec<WIDE> sum) {
+        const int64_t at = (from + m) * C + c;
+        const float f = factor ? factor[(from + m) / plane] : 1.0f;
+        store_row(out + at, load_row(x + at, C - c) + f * sum, C - c);
+      });
     }
   });
   return {out_, xh_, a_, inverse_, hidden_};
