@@ -163,7 +163,7 @@ def test_a_second_derivative_is_refused(inputs: Inputs) -> None:
 
 def test_it_is_chosen_for_dot_products_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrix units are quicker still, through stock operators; fp16 and other processors are left to them too."""
-    x = torch.zeros(1, 16, 4, 4)
+    x = torch.zeros(1, 16, 8, 8)
     for dots, units, dtype, wanted in (
         (True, False, torch.bfloat16, True), (True, True, torch.bfloat16, False),
         (False, False, torch.bfloat16, False), (True, False, torch.float16, False),
@@ -172,3 +172,15 @@ def test_it_is_chosen_for_dot_products_alone(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(native, "matrix_units", lambda units=units: units)
         with torch.autocast("cpu", dtype):
             assert module.fits(x, 16) is wanted
+
+
+def test_few_positions_are_left_to_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 positions a channel with gradients, 1 without; 2 in fp32 either way."""
+    monkeypatch.setattr(native, "dot_products", lambda: True)
+    monkeypatch.setattr(native, "matrix_units", lambda: False)
+
+    def least(grad: bool, half: bool) -> int:
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return next(n for n in range(1, 200) if module.fits(torch.zeros(1, 16, 1, n), 16))
+
+    assert [least(True, True), least(False, True), least(True, False), least(False, False)] == [64, 16, 32, 32]

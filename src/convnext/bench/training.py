@@ -3,7 +3,8 @@
 Ours is `convnext train` itself, in a process of its own; the figure is that of its log. The other side does the same
 work as a script for timm would: timm's network, torchvision's pictures and transforms in a `DataLoader`, AdamW, timm's
 moving average, as many loader processes. Both train equally many epochs, in turn; the training part of the last one
-counts, so neither the first look at the files nor validation does.
+counts, so neither the first look at the files nor validation does. The other side computes in the precision that the
+recipe chose on this machine (bf16 is autocast on both sides); `--stock-precision` sets another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,44 +29,56 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 
-def ours(data: str, recipe: str, epochs: int) -> dict[str, float]:
-    """Pictures per second of the last epoch, and the share of it spent waiting for pictures."""
+@dataclass(frozen=True)
+class Found:
+    """What one side reached: pictures per second, share of the time spent waiting for them, and the precision."""
+
+    rate: float
+    wait: float
+    precision: str
+
+
+def ours(data: str, recipe: str, epochs: int) -> Found:
+    """The last epoch of `convnext train`, from its log."""
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"train.epochs={epochs}", "train.warmup_epochs=0"]
         command = [sys.executable, "-m", "convnext", "train", data, recipe, *settings, "--out", f"{folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         rows = [json.loads(line) for line in (Path(folder) / "run" / "log.jsonl").read_text().splitlines()]
-    return {"rate": rows[-1]["images_per_second"], "wait": rows[-1]["data_wait"]}
+        used = load_recipe(Path(folder) / "run" / "recipe.toml", [])
+    return Found(rows[-1]["images_per_second"], rows[-1]["data_wait"], used.train.precision)
 
 
-def stock(data: str, recipe: str, epochs: int) -> dict[str, float]:
+def stock(data: str, recipe: str, epochs: int, precision: str) -> Found:
     """The same of the other side, in a process of its own."""
     command = [sys.executable, "-m", "convnext.bench.training", "--data", data, "--recipe", recipe]
-    command += ["--epochs", str(epochs), "--side", "stock"]
+    command += ["--epochs", str(epochs), "--stock-precision", precision, "--side", "stock"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=untuned_environment())
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return Found(**json.loads(done.stdout))
 
 
-def _train_stock(data: Path, recipe: Recipe, epochs: int) -> dict[str, float]:
+def _train_stock(data: Path, recipe: Recipe, epochs: int, precision: str) -> Found:
     import timm
     import torch
     import torch.nn.functional as F
     from timm.utils.model_ema import ModelEmaV3
+
+    from convnext.tasks.collect import autocast
 
     batches, classes = _stock_loader(data, recipe)
     model = timm.create_model(recipe.model.name, num_classes=classes, ls_init_value=1.0)
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=recipe.train.weight_decay)
     average = ModelEmaV3(model, decay=0.999)
-    found: dict[str, float] = {}
+    found = Found(0.0, 0.0, precision)
     for _ in range(epochs):
         begin, waited, pictures = time.monotonic(), 0.0, 0
         start = begin
         for x, y in batches:
             waited += time.monotonic() - start
-            outputs = model(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(outputs, y, label_smoothing=recipe.augment.label_smoothing)
+            with autocast(torch.device("cpu"), precision):
+                outputs = model(x.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(outputs, y, label_smoothing=recipe.augment.label_smoothing)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -72,7 +86,7 @@ def _train_stock(data: Path, recipe: Recipe, epochs: int) -> dict[str, float]:
             pictures += len(y)
             start = time.monotonic()
         seconds = time.monotonic() - begin
-        found = {"rate": pictures / seconds, "wait": waited / seconds}
+        found = Found(pictures / seconds, waited / seconds, precision)
     return found
 
 
@@ -103,25 +117,27 @@ def _stock_loader(data: Path, recipe: Recipe) -> tuple[DataLoader[tuple[Tensor, 
 def main() -> None:
     """Prints the table as Markdown, with the machine."""
     parser = options(__doc__, data="", recipe="recipes/flowers.toml", epochs=2, rounds=3)
+    parser.add_argument("--stock-precision", choices=("fp32", "bf16"), help="default: what the recipe chose here")
     parser.add_argument("--side", choices=("stock",), help="measure this side in this process, and print JSON")
     given = parser.parse_args()
     if not given.data:
         parser.error("--data is needed: a folder with train/CLASS/PICTURE, or CLASS/PICTURE")
-    recipe = load_recipe(Path(given.recipe), [])
     if given.side:
-        print(json.dumps(_train_stock(Path(given.data), recipe, given.epochs)))
+        recipe = load_recipe(Path(given.recipe), [])
+        print(json.dumps(asdict(_train_stock(Path(given.data), recipe, given.epochs, given.stock_precision or "fp32"))))
         return
-    work = {"ours": ours, "stock": stock}
-    rounds = [
-        {side: run(given.data, given.recipe, given.epochs) for side, run in work.items()} for _ in range(given.rounds)
-    ]
+    rounds: list[tuple[Found, Found]] = []
+    for _ in range(given.rounds):
+        first = ours(given.data, given.recipe, given.epochs)
+        other = stock(given.data, given.recipe, given.epochs, given.stock_precision or first.precision)
+        rounds.append((first, other))
     print(f"{machine()}, {given.recipe}, epoch {given.epochs}, {given.rounds} rounds\n")
-    print("| side | pictures/s | least to most | waiting for pictures |\n|---|---|---|---|")
-    for side in work:
-        rates = [found[side]["rate"] for found in rounds]
-        wait = statistics.median(found[side]["wait"] for found in rounds)
-        print(f"| {side} | {statistics.median(rates):.1f} | {min(rates):.1f} to {max(rates):.1f} | {wait:.1%} |")
-    ratio = statistics.median(found["ours"]["rate"] / found["stock"]["rate"] for found in rounds)
+    print("| side | precision | pictures/s | least to most | waiting for pictures |\n|---|---|---|---|---|")
+    for side, found in zip(("ours", "stock"), zip(*rounds, strict=True), strict=True):
+        rates, wait = [each.rate for each in found], statistics.median(each.wait for each in found)
+        cells = f"{statistics.median(rates):.1f} | {min(rates):.1f} to {max(rates):.1f} | {wait:.1%}"
+        print(f"| {side} | {found[0].precision} | {cells} |")
+    ratio = statistics.median(first.rate / other.rate for first, other in rounds)
     print(f"\nratio {ratio:.2f} (median of the rounds)")
 
 

@@ -164,10 +164,20 @@ def _in_half() -> bool:
     return torch.get_autocast_dtype("cpu") == torch.bfloat16 and native.dot_products() and not native.matrix_units()
 
 
-def fits(x: Tensor, channels: int) -> bool:
-    """Whether the fused block may take this input: maps on the processor, plain eager mode, gradients or not.
+def enough(rows: int, channels: int, *, half: bool) -> bool:
+    """Whether a block of so many channels has positions enough (N H W) to be quicker at once than layer by layer.
 
-    fp32, or under autocast to bf16 either, where the kernels in bf16 are quick.
+    The fused block scales or packs its weights in every call, which few positions do not make up for. The bounds are
+    rounded from `python -m convnext.bench.block`.
+    """
+    needed = (4 if torch.is_grad_enabled() else 1) if half else 2
+    return rows >= needed * channels
+
+
+def fits(x: Tensor, channels: int) -> bool:
+    """Whether the fused block should take this input: maps on the processor, plain eager mode, gradients or not.
+
+    fp32, or under autocast to bf16 either, where the kernels in bf16 are quick; and positions enough.
     """
     autocast = torch.is_autocast_enabled("cpu")
     return (
@@ -176,6 +186,7 @@ def fits(x: Tensor, channels: int) -> bool:
         and x.ndim == 4
         and x.numel() > 0
         and channels % 8 == 0
+        and enough(x.numel() // x.shape[1], channels, half=autocast)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not torch._C._are_functorch_transforms_active()
