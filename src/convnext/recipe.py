@@ -87,6 +87,7 @@ class AugmentRecipe:
     mixup: NonNegative = knob(0.0, "alpha of mixup (Table 5: 0.8)")
     cutmix: NonNegative = knob(0.0, "alpha of cutmix (Table 5: 1.0)")
     mix_probability: Fraction = knob(1.0, "probability that a batch is mixed at all, where mixup or cutmix is on")
+    mix_switch: Fraction = knob(0.5, "where both are on: probability that a mixed batch takes cutmix, not mixup")
     label_smoothing: Probability = knob(0.1, "share of the label spread over all classes")
 
 
@@ -98,7 +99,13 @@ class TrainRecipe:
     minutes: Positive | Auto = knob("auto", "time budget from which epochs are chosen; epochs, where given, wins")
     batch: Count | Auto = knob("auto", "pictures in one optimizer step (the effective batch)")
     micro_batch: Count | Auto = knob("auto", "pictures in one forward pass; the rest of the batch is accumulated")
-    lr: Positive | Auto = knob("auto", "peak learning rate, for the effective batch")
+    lr: Positive | Auto = knob("auto", "peak learning rate, for a batch of lr_batch, or for the batch as it is")
+    lr_batch: Annotated[int, Ge(0), Le(10_000_000)] = knob(
+        0, "batch that lr is meant for; another batch scales it linearly; 0: lr is taken as it is"
+    )
+    layer_decay: Annotated[float, Gt(0), Le(1)] = knob(
+        1.0, "factor on the rate from one group of three blocks to the one before it (Table 6: 0.7, 0.8); 1 for none"
+    )
     min_lr: NonNegative = knob(0.0, "learning rate at the end of the cosine")
     warmup_epochs: NonNegative | Auto = knob("auto", "epochs of linear warm-up, counted in steps")
     weight_decay: NonNegative = knob(0.05, "AdamW's weight decay; never on vectors and biases")
@@ -107,10 +114,18 @@ class TrainRecipe:
     clip_grad: NonNegative = knob(0.0, "largest norm of the gradient; 0 does not clip")
     ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")
     ema_decay: Probability | Auto = knob("auto", "decay of the average per step (Table 5: 0.9999)")
+    ema_warmup: bool = knob(True, "the decay starts small and grows; false: the same from the first step (the paper)")
     patience: Annotated[int, Ge(0)] = knob(0, "stop after so many epochs without a better validation; 0 never")
-    precision: Literal["auto", "fp32", "bf16"] = knob(
-        "auto", "fp32, bf16, or auto: bf16 where it is at least 1.5 times as fast"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = knob(
+        "auto", "fp32, tf32, bf16, fp16 (scaled), or auto: bf16 where it is at least 1.5 times as fast"
     )
+    compile: bool = knob(False, "compile the network by torch.compile: slow to start, then quicker on a GPU")
+    channels_last: bool = knob(True, "memory format of the maps; false: channels first")
+    sharding: Literal["ddp", "fsdp2"] = knob(
+        "ddp", "with several processes: ddp holds the network in each, fsdp2 a share of it (XL)"
+    )
+    save_every: NonNegative = knob(10.0, "minutes between saved states within an epoch; 0: at the end of epochs only")
+    keep_last: Annotated[int, Ge(1), Le(1000)] = knob(1, "how many states of ended epochs are kept, the newest ones")
     device: str = knob("auto", "cpu, cuda, cuda:1, mps; auto takes the best there is")
     seed: Annotated[int, Ge(0), Lt(2**63)] = knob(0, "seed of the initial weights, the order and the augmentation")
 

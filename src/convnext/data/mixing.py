@@ -16,22 +16,24 @@ class Mixing:
 
     Args:
         mixup: alpha of the Beta distribution of the share in mixup; 0 switches it off.
-        cutmix: the same for CutMix. With both on, each is used for half of the batches.
+        cutmix: the same for CutMix.
         probability: that a batch is mixed at all.
         seed: the draw for a batch depends on (seed, epoch, step) alone.
+        switch: with both on, the probability that a mixed batch takes CutMix.
     """
 
     mixup: float
     cutmix: float
     probability: float
     seed: int
+    switch: float = 0.5
 
     def __call__(self, pictures: Tensor, targets: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Pictures (N, C, H, W) and soft targets (N, K), both mixed by the same share."""
         rng = np.random.default_rng(mix_seed(self.seed, epoch, step, 0x313))
         if not (self.mixup > 0 or self.cutmix > 0) or rng.random() >= self.probability:
             return pictures, targets
-        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < 0.5)
+        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch)
         alpha = self.cutmix if cut else self.mixup
         share = float(rng.beta(alpha, alpha))
         if cut:

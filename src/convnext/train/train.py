@@ -232,7 +232,8 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
     workers = int(recipe.data.workers)
     return Loop(
         run, recipe, steps, parts.task, TrainState(network, optimizer, ema, Progress()), device, parts.preprocessing,
-        Mixing(recipe.augment.mixup, recipe.augment.cutmix, recipe.augment.mix_probability, recipe.train.seed),
+        Mixing(recipe.augment.mixup, recipe.augment.cutmix, recipe.augment.mix_probability, recipe.train.seed,
+               recipe.augment.mix_switch),
         sampler, train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
         eval_loader(parts.val_set, parts.collate, EVAL_BATCH, 0 if parts.val_set.cache is not None else workers), save,
     )  # fmt: skip
