@@ -13,7 +13,8 @@ import sys
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     from convnext.cli import app
-    from convnext.errors import UserError
+    from convnext.errors import Silenced, UserError
+    from convnext.run.environment import is_first_process
     from convnext.run.memory import keep_memory
 
     for name in ("stdout", "stderr"):
@@ -27,10 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
     except UserError as error:
-        print(f"convnext: {error}", file=sys.stderr)
+        if not isinstance(error, Silenced):
+            print(f"convnext: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("convnext: stopped", file=sys.stderr)
+        if is_first_process():
+            print("convnext: stopped", file=sys.stderr)
         return 130
     except OSError as error:  # the system's word on a file: no permission, a name too long, a disk gone read-only
         if error.errno == errno.ENOSPC:

@@ -53,6 +53,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder to write; by default runs/NAME-OF-DATA.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and time 3 steps.")] = False,
+    gpus: Annotated[int, typer.Option(help="Processes a machine, one a GPU; 0: this process alone.", min=0)] = 0,
+    nodes: Annotated[int, typer.Option(help="Machines, for --slurm.", min=1)] = 1,
+    slurm: Annotated[
+        list[str] | None, typer.Option(help="Submit to SLURM: partition=NAME, time=MINUTES, ...; may be repeated.")
+    ] = None,
 ) -> int:
     """Train a model on a folder of pictures or a CSV table, judge it, and write a report.
 
@@ -64,8 +70,13 @@ def train(
     from convnext.evaluate.evaluate import judge_run
     from convnext.report.page import write_report
     from convnext.report.text import describe_result
-    from convnext.train.train import resume_run, train_run
+    from convnext.run.environment import is_first_process
+    from convnext.train.train import preview_run, resume_run, train_run
 
+    if gpus or nodes > 1 or slurm:
+        from convnext.train.launch import launch
+
+        return launch(sys.argv[1:], nodes=nodes, gpus=gpus, slurm=slurm or [], out=out, data=data)
     if resume:
         if (given := out or data) is None or settings or overwrite:
             raise UserError("--resume takes the run folder and no settings: convnext train --resume --out RUN")
@@ -74,6 +85,9 @@ def train(
         if data is None:
             raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
         recipe, overrides = split_settings(settings or [])
+        if dry_run:
+            print_out(preview_run(data, load_recipe(recipe, overrides)))
+            return 0
         name = data.resolve().name if data.is_dir() else data.resolve().stem
         begin = partial(
             train_run, data, load_recipe(recipe, overrides), out or Path("runs") / (name or "run"), overwrite=overwrite
@@ -81,8 +95,11 @@ def train(
     try:
         run = begin()
     except Stopped as stopped:
-        print(f"go on with: convnext train --resume --out {shlex.quote(str(stopped))}", file=sys.stderr)
+        if is_first_process():
+            print(f"go on with: convnext train --resume --out {shlex.quote(str(stopped))}", file=sys.stderr)
         raise
+    if not is_first_process():
+        return 0
     print_out(describe_result(judge_run(run.path)))
     print_out(f"report: {write_report(run.path)}")
     return 0

@@ -33,3 +33,7 @@ class Stopped(KeyboardInterrupt):
 
 class NonFiniteLoss(UserError):
     """Training met a loss that is not a number; the last good state is kept."""
+
+
+class Silenced(UserError):
+    """Another process of the same training says what is wrong; this one ends without a word."""

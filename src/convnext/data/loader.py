@@ -230,12 +230,15 @@ class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
 class EpochSampler(Sampler[list[tuple[int, int, int]]]):
     """Batches of (index, seed, size) in an order that (seed, epoch) decide alone; the last part batch is left out.
 
+    With several processes each takes its part of every batch, in the order of their ranks.
+
     Set `epoch`, `size` (side of the pictures) and `first` (batches to skip, when an epoch goes on after a stop) before
     iterating.
     """
 
-    def __init__(self, pictures: int, batch: int, seed: int, size: int) -> None:
+    def __init__(self, pictures: int, batch: int, seed: int, size: int, rank: int = 0, world: int = 1) -> None:
         self.pictures, self.batch, self.seed, self.size = pictures, batch, seed, size
+        self.rank, self.world = rank, world
         self.epoch, self.first = 0, 0
 
     def __len__(self) -> int:
@@ -243,8 +246,10 @@ class EpochSampler(Sampler[list[tuple[int, int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         order = np.random.default_rng(mix_seed(self.seed, self.epoch)).permutation(self.pictures)
+        part = self.batch // self.world
         for step in range(self.first, self.pictures // self.batch):
-            indices = order[step * self.batch : (step + 1) * self.batch].tolist()
+            start = step * self.batch + self.rank * part
+            indices = order[start : start + part].tolist()
             yield [(i, mix_seed(self.seed, self.epoch, i), self.size) for i in indices]
 
 
@@ -292,10 +297,12 @@ def train_loader(
     )
 
 
-def eval_loader(dataset: EvalPictures, collate: Collate, batch: int, workers: int) -> DataLoader[Batch]:
-    """A loader in file order that leaves nothing out."""
+def eval_loader(
+    dataset: EvalPictures, collate: Collate, batch: int, workers: int, only: range | None = None
+) -> DataLoader[Batch]:
+    """A loader in file order that leaves nothing out, of all pictures or of those at `only`."""
     return DataLoader(
-        cast("Dataset[Batch]", dataset), batch_size=batch, shuffle=False, collate_fn=collate, num_workers=workers,
+        cast("Dataset[Batch]", dataset), batch_size=batch, sampler=only, collate_fn=collate, num_workers=workers,
         generator=torch.Generator(), worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
 

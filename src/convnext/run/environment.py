@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -55,6 +56,11 @@ def find_device(name: str) -> torch.device:
     raise UserError(f'there is no device "{name}"; this machine has {", ".join(there)}; "auto" takes the best of them')
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and writes: alone, or rank 0 of those that torchrun, srun or submitit started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def usable_cores() -> int:
     """Cores that this process may use; a container's limit counts."""
     if hasattr(os, "sched_getaffinity"):
@@ -91,6 +97,26 @@ def available_memory() -> int:
             taken = _read(used).strip()
             free = min(free, max(0, int(most) - int(taken or 0)))
     return free
+
+
+def forget_peak(device: torch.device) -> None:
+    """Starts anew with what `peak_memory` finds, where the system can do that."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this program has held at most: on the GPU, or in memory; 0 where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    found = re.search(r"VmHWM:\s+(\d+) kB", _read("/proc/self/status"))
+    return int(found[1]) * 1024 if found else 0
 
 
 def _version(package: str) -> str:

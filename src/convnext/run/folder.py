@@ -25,11 +25,12 @@ LOCK = ".lock"
 _held: set[Path] = set()
 """Run folders that this process holds: the system's locks keep out other processes only."""
 
-_MARKS = ("data.json", "log.jsonl", "last.state.pt", "last.safetensors", "best.safetensors")
+_MARKS = ("data.json", "log.jsonl", "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors")
 _OWN = (
     *_MARKS, "recipe.toml", "environment.json", "plan.json", "splits.csv", "predictions.csv",
     "batch.json", "result.json", "mistakes.json", "report.html", "pictures/batch.jpg",
     "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
+    "states/epoch-*.state.pt", "states/.*.part",
 )  # fmt: skip
 
 
@@ -53,6 +54,11 @@ class RunFolder:
     def state(self) -> Path:
         """Everything that resuming needs."""
         return self.path / "last.state.pt"
+
+    @property
+    def states(self) -> Path:
+        """Folder of the states of the last epochs, where more than one is kept."""
+        return self.path / "states"
 
     @property
     def last(self) -> Path:
@@ -233,7 +239,7 @@ def _remove_run(path: Path) -> None:
     for pattern in _OWN:
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
-    for folder in ("pictures", "tensorboard"):
+    for folder in ("pictures", "tensorboard", "states"):
         with contextlib.suppress(OSError):  # not there, or somebody else's files are in it
             (path / folder).rmdir()
 
@@ -272,8 +278,10 @@ def write_output(path: Path, content: bytes) -> None:
         write_bytes(path.resolve(), content)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, keep: Path | None = None) -> None:
     """Replaces a file by `content`: temporary file, fsync, rename.
+
+    With `keep` the new file is read again before it takes the old one's place, and the old one moves to `keep`.
 
     Raises:
         RunError: the disk is full or the folder cannot be written; the old file is still there.
@@ -284,12 +292,28 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None:
+            if temporary.read_bytes() != content:
+                raise RunError(f"{path} could not be written: its disk gives back something else than was written")
+            if path.exists():
+                share(path, keep)
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise RunError(_write_problem(path, error)) from None
+
+
+def share(file: Path, name: Path) -> None:
+    """Gives a file a second name, which replaces another file of that name; a copy where the disk has no links."""
+    temporary = name.with_name(f".{name.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(file, temporary)
+    except OSError:
+        shutil.copyfile(file, temporary)
+    temporary.replace(name)
 
 
 def _flush_folder(path: Path) -> None:

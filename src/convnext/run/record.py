@@ -13,10 +13,24 @@ from typing import Any
 from convnext.errors import RunError
 from convnext.run.folder import RunFolder, write_text
 
+_silent = False
+
 
 def say(text: str) -> None:
     """One readable line on standard error, so that standard output stays free for results."""
-    print(text, file=sys.stderr, flush=True)
+    if not _silent:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """Where several processes train together all but one say nothing and show no progress."""
+    global _silent
+    before, _silent = _silent, silent or _silent
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 class Record:
@@ -103,7 +117,7 @@ class Bar:
 def progress(title: str, total: int, unit: str = "pictures") -> Iterator[Bar]:
     """A progress display around a piece of work, with speed and time left."""
     bar = Bar(title, total, unit)
-    if not sys.stderr.isatty():
+    if _silent or not sys.stderr.isatty():
         yield bar
         return
     from rich.console import Console

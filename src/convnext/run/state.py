@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import RunError
-from convnext.run.folder import write_bytes
+from convnext.run.folder import share, write_bytes
+from convnext.run.record import say
 
 
 @dataclass
@@ -69,34 +71,38 @@ class EMA:
 
 @dataclass
 class TrainState:
-    """All that resuming needs: weights, optimizer, average, progress and random state."""
+    """All that resuming needs: weights, optimizer, average, loss scale, progress and random states."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA | None
     progress: Progress
+    scaler: torch.amp.GradScaler | None = None
 
-    def save(self, path: Path) -> None:
-        """Writes everything to `path`, whole or not at all.
+    def content(self, random_states: list[Tensor] | None = None) -> dict[str, Any]:
+        """What a state file holds. `random_states` are those of all processes, where there are several."""
+        return {
+            "version": 2,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "progress": asdict(self.progress),
+            "rng": torch.get_rng_state() if random_states is None else random_states[0],
+            "rngs": [] if random_states is None else random_states,
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def save(self, path: Path, random_states: list[Tensor] | None = None) -> None:
+        """Writes everything to `path`, whole or not at all; the state that was there stays beside it.
 
         Raises:
             RunError: the disk is full or the folder cannot be written; the last good state is still there.
         """
-        content = {
-            "version": 1,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "progress": asdict(self.progress),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_bytes(path, buffer.getvalue())
+        write_state_file(path, self.content(random_states))
 
-    def load(self, path: Path) -> None:
-        """Puts back what `save` wrote.
+    def load(self, path: Path, rank: int = 0) -> None:
+        """Puts back what `save` wrote, with the random state of process `rank`.
 
         Raises:
             RunError: there is no state, it is damaged, or it belongs to another model.
@@ -107,11 +113,11 @@ class TrainState:
             self.optimizer.load_state_dict(content["optimizer"])
             if self.ema is not None and content["ema"] is not None:
                 self.ema.load_state_dict(content["ema"])
+            if self.scaler is not None and content.get("scaler"):
+                self.scaler.load_state_dict(content["scaler"])
             names = {f.name for f in fields(Progress)}
             self.progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
-            torch.set_rng_state(content["rng"])
-            if content["cuda_rng"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(content["cuda_rng"])
+            self._put_back_random_state(content, rank)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(
@@ -119,23 +125,85 @@ class TrainState:
                 "change it back; else start the run anew"
             ) from None
 
+    def _put_back_random_state(self, content: Mapping[str, Any], rank: int) -> None:
+        """A process that was not there when the state was saved keeps the state that its seed gave it."""
+        states = content.get("rngs") or [content["rng"]]
+        if rank < len(states):
+            torch.set_rng_state(states[rank])
+            if content["cuda_rng"] and torch.cuda.is_available() and rank == 0:
+                torch.cuda.set_rng_state_all(content["cuda_rng"])
 
-def read_state_file(path: Path) -> dict[str, Any]:
-    """The content of a state file, read without running any code from it.
+
+_SEAL = b"sha256 of the rest"
+"""Stands at the end of a state file, before the hash of everything ahead of it."""
+
+
+def previous(path: Path) -> Path:
+    """Where the state before the last one is kept."""
+    return path.with_name(f"previous{path.name.removeprefix('last')}")
+
+
+def write_state_file(path: Path, content: dict[str, Any]) -> None:
+    """Writes a state: beside the old one, flushed, read again and compared, and only then put in its place.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: as `run.folder.write_bytes`, or the disk gives back something else than was written.
     """
-    if not path.exists():
-        raise RunError(f"{path} does not exist: the run stopped before its first epoch was saved; start it anew")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    packed = buffer.getvalue()
+    sealed = packed + _SEAL + hashlib.sha256(packed).digest()
+    write_bytes(path, sealed, keep=previous(path))
+
+
+def read_state_file(path: Path) -> dict[str, Any]:
+    """The content of a state file, read without running any code from it; the one before it where it is damaged.
+
+    Raises:
+        RunError: there is none, or both are damaged.
+    """
+    if not path.exists() and not previous(path).exists():
+        raise RunError(f"{path} does not exist: the run stopped before its first state was saved; start it anew")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return _read_sealed(path)
+    except RunError as error:
+        try:
+            content = _read_sealed(previous(path))
+        except RunError:
+            raise error from None
+        say(f"{error}; the state before it is used")
+        return content
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+        packed, seal, digest = data[: -len(_SEAL) - 32], data[-len(_SEAL) - 32 : -32], data[-32:]
+        if seal != _SEAL:  # a state from before there were seals
+            packed = data
+        elif hashlib.sha256(packed).digest() != digest:
+            raise ValueError("its hash is not the one that was written")
+        content: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunError(f"{path} is damaged ({type(error).__name__}); start the run anew") from None
+        what = str(error) if type(error) is ValueError else type(error).__name__
+        raise RunError(f"{path} is damaged ({what}); start the run anew") from None
     done = content.get("progress") if isinstance(content, dict) else None
     if not isinstance(done, dict) or not isinstance(done.get("epoch"), int):
         raise RunError(f"{path} is damaged: it does not say how far the run is; start the run anew")
     return content
+
+
+def keep_newest(state: Path, folder: Path, epoch: int, count: int) -> None:
+    """Keeps the state of an ended epoch as `folder/epoch-0007.state.pt`, and of those the `count` newest.
+
+    The file shares its bytes with `state` where the disk can do that. With a count of 1 the state itself is enough.
+    """
+    if count > 1:
+        folder.mkdir(exist_ok=True)
+        share(state, folder / f"epoch-{epoch:04d}.state.pt")
+    kept = sorted(folder.glob("epoch-*.state.pt"))
+    for old in kept[: len(kept) - count] if count > 1 else kept:
+        old.unlink(missing_ok=True)
 
 
 def averaged_state(state: TrainState) -> dict[str, Tensor]:

@@ -20,6 +20,10 @@ EVAL_BATCH = 64
 """Pictures in a forward pass of evaluation; the same everywhere, so that a saved run gives the same numbers again."""
 
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions of 16 bits."""
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Predictions (n, outputs), labels (n,) or (n, outputs), position of each in its split, and files that failed."""
@@ -31,9 +35,9 @@ class Predictions:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The context in which forward passes run: bf16 autocast, or nothing for fp32."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """The context in which forward passes run: autocast to bf16 or fp16, or nothing for fp32 and tf32."""
+    if precision in HALVES:
+        return torch.autocast(device.type, dtype=HALVES[precision])
     return contextlib.nullcontext()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import signal
 import time
@@ -19,13 +18,15 @@ from torch.utils.data import DataLoader
 from convnext.data.loader import Batch, EpochSampler, Preprocessing
 from convnext.data.mixing import Mixing
 from convnext.data.transforms import normalize
-from convnext.errors import DataError, NonFiniteLoss
+from convnext.errors import DataError, NonFiniteLoss, Silenced
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
-from convnext.run.state import TrainState, averaged_state
-from convnext.tasks.collect import autocast, collect
+from convnext.run.state import TrainState, averaged_state, keep_newest
+from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
+from convnext.train.distributed import Ranks, averaged, random_states
+from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
@@ -47,13 +48,16 @@ class Loop:
     mixing: Mixing
     sampler: EpochSampler
     train_batches: DataLoader[Batch]
-    val_batches: DataLoader[Batch]
+    judge: Judge
     save_model: SaveModel
+    ranks: Ranks
+    forward: nn.Module
+    """What computes the outputs: the model itself, or wrapped for several processes, or compiled."""
 
     def __post_init__(self) -> None:
         self.failed: list[str] = []
         self.stop_asked = False
-        self.judged = build_twin(self.state.model)
+        self.saved_at = time.monotonic()
 
     def run_all(self) -> None:
         """Trains from where the state stands to the end, an early stop, or a request to stop.
@@ -62,15 +66,16 @@ class Loop:
             NonFiniteLoss: the loss is not a number; the last good state is on disk.
             KeyboardInterrupt: Ctrl-C or a termination signal; the state is on disk.
         """
-        record = Record(self.run, self.state.progress.epoch)
+        record = Record(self.run, self.state.progress.epoch) if self.ranks.first else None
         try:
             with self._stop_on_signals():
                 while not self.finished:
                     self._epoch(record)
-                    if self.stop_asked:
+                    if self._stop_agreed():
                         raise KeyboardInterrupt
         finally:
-            record.close()
+            if record is not None:
+                record.close()
             end_workers(self.train_batches)
 
     @property
@@ -78,7 +83,7 @@ class Loop:
         """Whether all epochs are done, or the run stopped early."""
         return self.state.progress.epoch >= int(self.recipe.train.epochs) or self.state.progress.stopped_early
 
-    def _epoch(self, record: Record) -> None:
+    def _epoch(self, record: Record | None) -> None:
         done = self.state.progress
         number, epochs = done.epoch + 1, int(self.recipe.train.epochs)
         self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
@@ -90,10 +95,11 @@ class Loop:
             start = time.monotonic()
             for batch in self.train_batches:
                 waited = time.monotonic() - start
-                self._step(batch, bar)
+                stop = self._step(batch, bar)
                 start = self._count(waited, start)
-                if self.stop_asked:
-                    self.state.save(self.run.state)
+                if stop or self._save_is_due():
+                    self._save()
+                if stop:
                     raise KeyboardInterrupt
         row = self._row(number, done.epoch_sums) | self._validate(number)
         done.seconds += time.monotonic() - start
@@ -101,50 +107,94 @@ class Loop:
         done.epoch, done.step_in_epoch, done.epoch_sums = number, 0, {}
         patience = self.recipe.train.patience
         done.stopped_early = bool(patience) and done.epoch - done.best_epoch >= patience
-        self.save_model("last.safetensors", averaged_state(self.state), number, self.source)
-        record.epoch(row)  # before the state: a row too many is dropped on resuming, a missing one is lost
-        self.state.save(self.run.state)
+        if record is not None:
+            self.save_model("last.safetensors", averaged_state(self.state), number, self.source)
+            record.epoch(row)  # before the state: a row too many is dropped on resuming, a missing one is lost
+        self._save()
+        if self.ranks.first:
+            keep_newest(self.run.state, self.run.states, number, self.recipe.train.keep_last)
         say(describe_epoch(row, self.task))
         if done.stopped_early:
             say(f"no better validation result for {patience} epochs: stopped early")
 
-    def _step(self, batch: Batch, bar: Bar) -> None:
-        """One optimizer step over the effective batch, in micro-batches."""
+    def _save(self) -> None:
+        """The whole state, written by rank 0 with the random states of all."""
+        states = random_states(self.ranks)
+        if self.ranks.first:
+            self.state.save(self.run.state, states)
+        self.saved_at = time.monotonic()
+
+    def _save_is_due(self) -> bool:
+        """Whether rank 0's clock says that the last state is too old; the same answer everywhere."""
+        every = self.recipe.train.save_every
+        if not every:
+            return False
+        due = self.ranks.first and time.monotonic() - self.saved_at > 60 * every
+        return self.ranks.total([float(due)], self.device)[0] > 0
+
+    def _stop_agreed(self) -> bool:
+        """Whether any process was asked to stop."""
+        return self.ranks.total([float(self.stop_asked)], self.device)[0] > 0
+
+    def _step(self, batch: Batch, bar: Bar) -> bool:
+        """One optimizer step over the effective batch, in micro-batches; whether a process was asked to stop."""
         self._note_failed(batch.failed)
         if len(batch.indices) == 0:
             raise DataError(f"no picture of a whole batch can be read any more, the first: {batch.failed[0]}")
-        state, recipe = self.state, self.recipe
-        done = state.progress
+        state, recipe, done = self.state, self.recipe, self.state.progress
         rate = rate_at(recipe, self.steps, done.step)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        pictures = normalize(batch.pictures.to(self.device), self.preprocessing.mean, self.preprocessing.std)
-        labels = batch.labels.to(self.device)
-        pictures, targets = self.mixing(pictures, self.task.targets(labels), done.epoch, done.step_in_epoch)
-        micro = int(recipe.train.micro_batch)
-        parts = math.ceil(len(pictures) / micro)
-        total, hits = 0.0, 0.0
-        for x, y, label in zip(pictures.split(micro), targets.split(micro), labels.split(micro), strict=True):
-            with autocast(self.device, recipe.train.precision):
-                outputs = state.model(x)
-            loss = self.task.loss(outputs, y) / parts
-            loss.backward()
-            total += loss.item()
-            right = self.task.hits(outputs, label)
-            hits += math.nan if right is None else right
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        total, hits = self._backward(batch)
+        sums = self.ranks.total([total, hits, len(batch.indices), self.stop_asked], self.device)
+        total = sums[0] / self.ranks.world
         if not math.isfinite(total):
             self._refuse(total, f"step {done.step + 1}")
-        if recipe.train.clip_grad > 0:
-            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.train.clip_grad)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.ema is not None:
-            state.ema.update(state.model)
-        for key, value in (("loss", total), ("hits", hits), ("pictures", len(pictures)), ("steps", 1), ("lr", rate)):
+        self._update()
+        values = (("loss", total), ("hits", sums[1]), ("pictures", sums[2]), ("steps", 1), ("lr", rate))
+        for key, value in values:
             done.epoch_sums[key] = done.epoch_sums.get(key, 0.0) * (key != "lr") + value
         done.step += 1
         done.step_in_epoch += 1
-        bar.advance(len(pictures), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
+        bar.advance(int(sums[2]), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
+        return sums[3] > 0
+
+    def _backward(self, batch: Batch) -> tuple[float, float]:
+        """Gradients of this process's part of a batch, averaged over all: its loss, and how many are right."""
+        recipe, done = self.recipe, self.state.progress
+        pictures = normalize(batch.pictures.to(self.device), self.preprocessing.mean, self.preprocessing.std)
+        labels = batch.labels.to(self.device)
+        pictures, targets = self.mixing(pictures, self.task.targets(labels), done.epoch, done.step_in_epoch)
+        micro, total, hits = int(recipe.train.micro_batch), 0.0, 0.0
+        if not recipe.train.channels_last:
+            pictures = pictures.contiguous()
+        for at in range(0, len(pictures), micro):
+            x, y, label = (part[at : at + micro] for part in (pictures, targets, labels))
+            with averaged(self.forward, last=at + micro >= len(pictures)):
+                with autocast(self.device, recipe.train.precision):
+                    outputs = self.forward(x)
+                loss = self.task.loss(outputs, y) * (len(x) / len(pictures))
+                (loss if self.state.scaler is None else self.state.scaler.scale(loss)).backward()
+            total += loss.item()
+            right = self.task.hits(outputs, label)
+            hits += math.nan if right is None else right
+        return total, hits
+
+    def _update(self) -> None:
+        """Clips, steps, averages. In fp16 torch's scaler leaves out a step whose scaled gradients overflowed."""
+        state, clip = self.state, self.recipe.train.clip_grad
+        if clip > 0:
+            if state.scaler is not None:
+                state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.model.parameters(), clip)
+        if state.scaler is None:
+            state.optimizer.step()
+        else:
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.ema is not None:
+            state.ema.update(state.model)
 
     def _count(self, waited: float, start: float) -> float:
         """Adds a step's time to the clocks; returns the moment at which the next step starts."""
@@ -181,30 +231,22 @@ class Loop:
             candidates.append(("ema_val", "ema", self.state.ema.average))
         done, better = self.state.progress, None
         for prefix, source, weights in candidates:
-            self.judged.load_state_dict(weights)
-            found = collect(
-                self.judged, self.val_batches, self.task, self.preprocessing,
-                device=self.device, precision=self.recipe.train.precision,
-            )  # fmt: skip
-            self._note_failed(list(found.failed))
-            if not len(found.labels):
-                raise DataError(
-                    f"none of the validation pictures can be read any more; the state after epoch {done.epoch} is "
-                    "kept. Bring them back, then go on by --resume"
-                )
-            metrics = self.task.metrics(found.values, found.labels)
+            metrics, failed = self.judge(weights)
+            self._note_failed(failed)
             if source == "model" and not math.isfinite(metrics["loss"]):
                 self._refuse(metrics["loss"], "its validation")
             row |= {f"{prefix}_{k}": v for k, v in metrics.items()}
             if math.isfinite(metrics["loss"]) and row[f"{prefix}_{self.task.primary}"] > done.best:
                 done.best, done.best_epoch, done.best_source = row[f"{prefix}_{self.task.primary}"], number, source
                 better = (weights, source)
-        if better is not None:
+        if better is not None and self.ranks.first:
             self.save_model("best.safetensors", dict(better[0]), number, better[1])
         return row | {"best": better is not None, "time": datetime.now().astimezone().isoformat("T", "seconds")}
 
     def _refuse(self, loss: float, where: str) -> None:
         done = self.state.progress
+        if not self.ranks.first:
+            raise Silenced("the loss is not finite")
         kept = f"the state after epoch {done.epoch} is kept" if self.run.state.exists() else "no epoch was finished yet"
         raise NonFiniteLoss(
             f"the loss is {loss} in epoch {done.epoch + 1}, {where}: training stopped, {kept}. "
@@ -239,14 +281,6 @@ class Loop:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-
-
-def build_twin(model: nn.Module) -> nn.Module:
-    """A second copy of a model, for judging weights without touching the one that trains."""
-    twin = copy.deepcopy(model)
-    for parameter in twin.parameters():
-        parameter.requires_grad_(False)
-    return twin.eval()
 
 
 def end_workers(batches: DataLoader[Batch]) -> None:

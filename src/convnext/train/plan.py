@@ -89,8 +89,9 @@ def choose_precision(plan: Plan, device: torch.device) -> None:
     if plan.recipe.train.precision != "auto":
         return
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-        plan.choose("train.precision", "bf16" if fast else "fp32", "the GPU computes bf16" if fast else "no bf16 here")
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        why = "the GPU computes bf16" if fast else "the GPU has no bf16: fp16, with a scaled loss"
+        plan.choose("train.precision", "bf16" if fast else "fp16", why)
     elif device.type == "cpu":
         ratio = _bf16_speed()
         plan.choose(
@@ -154,7 +155,7 @@ def _choose_fixed_size(plan: Plan, own: int) -> None:
             )
 
 
-def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
+def choose_batch(plan: Plan, device: torch.device, pictures: int, world: int = 1) -> None:
     """Effective batch and micro-batch; one that does not fit the data or the other is repaired."""
     limit = 256 if device.type == "cuda" else 32
     fitting = min(pictures, int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), 8, limit)))
@@ -162,12 +163,14 @@ def choose_batch(plan: Plan, device: torch.device, pictures: int) -> None:
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
         batch = int(plan.repair("train.batch", fitting, why))
+    each = batch // world or 1  # of one process
+    whose = f"the batch of {batch}" if world == 1 else f"a process's share of the batch, {each}"
     if plan.recipe.train.micro_batch == "auto":
-        plan.choose("train.micro_batch", _micro_batch(plan.recipe, batch), "fits the memory")
-    elif batch % int(plan.recipe.train.micro_batch):
-        parts = -(-batch // int(plan.recipe.train.micro_batch))
-        micro = next(batch // p for p in range(parts, batch + 1) if batch % p == 0)
-        plan.repair("train.micro_batch", micro, f"must divide the batch of {batch}")
+        plan.choose("train.micro_batch", _micro_batch(plan.recipe, each), "fits the memory")
+    elif each % int(plan.recipe.train.micro_batch):
+        parts = -(-each // int(plan.recipe.train.micro_batch))
+        micro = next(each // p for p in range(parts, each + 1) if each % p == 0)
+        plan.repair("train.micro_batch", micro, f"must divide {whose}")
 
 
 def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: int) -> None:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from convnext.config import load_complete, override, to_toml
-from convnext.data.disk_cache import DiskBudget
-from convnext.data.loader import EpochSampler, eval_loader, train_loader
+from convnext.data.loader import Batch, EpochSampler, eval_loader, train_loader
 from convnext.data.mixing import Mixing
-from convnext.data.names import did_you_mean
-from convnext.data.sources import Dataset, read_dataset
+from convnext.data.sources import Dataset
+from convnext.data.transforms import mix_seed
 from convnext.errors import DataError, RunError, Stopped
-from convnext.nn.download import find_weights
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
-from convnext.run.environment import describe_environment, find_device, usable_cores
+from convnext.run.environment import describe_environment, find_device
 from convnext.run.folder import RunFolder, locked, new_run, open_run, refuse_small_disk, refuse_taken, write_text
-from convnext.run.record import clock, progress, say
+from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
-from convnext.run.state import EMA, Progress, TrainState, read_state_file
+from convnext.run.state import EMA, Progress, TrainState, previous, read_state_file
 from convnext.tasks.collect import EVAL_BATCH
-from convnext.train import plan as planning
+from convnext.train.distributed import Ranks, joined
+from convnext.train.judging import Judge, build_twin
 from convnext.train.loop import Loop
+from convnext.train.numerics import make_scaler, set_up
 from convnext.train.parts import (
     Parts,
     build_model,
@@ -40,7 +43,16 @@ from convnext.train.parts import (
     model_config,
 )
 from convnext.train.plan import Plan, count_steps
-from convnext.train.trial import seconds_per_epoch
+from convnext.train.prepare import (
+    fill_caches,
+    introduce,
+    prepare,
+    read_data,
+    refuse_absent,
+    refuse_nesting,
+    refuse_own_weights,
+)
+from convnext.train.preview import describe_plan
 
 
 def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> RunFolder:
@@ -58,23 +70,49 @@ def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: b
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     root, out = Path(root), Path(out)
-    _refuse_nesting(root, out)
+    with joined(recipe.train.device) as ranks, silenced(not ranks.first):
+        ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
+        dataset = ranks.agree(lambda: read_data(root, recipe))
+        ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
+        recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
+        plan, model, parts = prepare(dataset, Plan(recipe), ranks)
+        with contextlib.ExitStack() as stack:
+            ranks.together(lambda: _open_new(stack, out, model, overwrite=overwrite))
+            run = RunFolder(out)
+            if ranks.first:
+                introduce(dataset, plan, model)
+                write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
+                run.write_json("plan.json", plan.choices)
+                run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
+                run.write_json("data.json", describe_data(dataset))
+                write_text(run.path / "splits.csv", list_splits(dataset))
+                save_batch(run, parts.train_set, parts.preprocessing, plan.recipe, dataset)
+            return _train(run, lambda: _loop(run, plan.recipe, dataset, model, parts, ranks))
+
+
+def _refuse_places(root: Path, recipe: Recipe, out: Path, *, overwrite: bool) -> None:
+    refuse_nesting(root, out)
     refuse_taken(out, overwrite=overwrite)
-    _refuse_own_weights(recipe.weights, out)
-    dataset = read_data(root, recipe)
-    _refuse_absent(dataset, recipe.data.classes)
+    refuse_own_weights(recipe.weights, out)
+
+
+def _open_new(stack: contextlib.ExitStack, out: Path, model: nn.Module, *, overwrite: bool) -> None:
+    refuse_small_disk(out, 60 * sum(p.numel() for p in model.parameters()))  # two states, two models, and one more
+    stack.enter_context(new_run(out, overwrite=overwrite))
+
+
+def preview_run(root: str | Path, recipe: Recipe) -> str:
+    """What `train_run` would do, in words: choices, steps, schedule, memory and time from three timed steps.
+
+    Raises:
+        UserError: as `train_run`.
+    """
+    dataset = read_data(Path(root), recipe)
+    refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
-    plan, model, parts = prepare(dataset, Plan(recipe))
-    refuse_small_disk(out, 44 * sum(p.numel() for p in model.parameters()))  # state, two models, and each once more
-    with new_run(out, overwrite=overwrite) as run:
-        _introduce(dataset, plan, model)
-        write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
-        run.write_json("plan.json", plan.choices)
-        run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
-        run.write_json("data.json", describe_data(dataset))
-        write_text(run.path / "splits.csv", list_splits(dataset))
-        save_batch(run, parts.train_set, parts.preprocessing, plan.recipe, dataset)
-        return _train(run, lambda: _loop(run, plan.recipe, dataset, model, parts))
+    plan, model, _ = prepare(dataset, Plan(recipe))
+    introduce(dataset, plan, model)
+    return describe_plan(dataset, plan.recipe)
 
 
 def resume_run(out: Path, root: Path | None = None) -> RunFolder:
@@ -91,34 +129,48 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     recipe = load_complete(run.recipe)
     if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
         raise RunError(f"{out} is a run on {recipe.data.root}, not on {root}; leave DATA out to go on with it")
-    saved = read_state_file(run.state)["progress"] if run.state.exists() else None
-    if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
-        result = run.read_table("result.json") or {}
-        if result.get("epochs") == saved["epoch"]:
-            raise RunError(
-                f"{out} is finished ({saved['epoch']} epochs); `convnext evaluate {out}` judges it again, "
-                f"`convnext report {out}` writes its report again"
-            )
-        say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
-        return run
-    dataset = _same_data(run, recipe)
-    device = find_device(str(recipe.train.device))
-    with locked(run):
+    with joined(recipe.train.device) as ranks, silenced(not ranks.first), contextlib.ExitStack() as stack:
+        saved = ranks.together(lambda: _saved_progress(run))
+        if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
+            ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
+            say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
+            return run
+        dataset = ranks.agree(lambda: _same_data(run, recipe))
+        ranks.together(lambda: _lock(stack, run))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
         parts = make_parts(recipe, dataset)
 
         def make() -> Loop:
-            loop = _loop(run, recipe, dataset, model, parts)
-            if saved is not None:
-                loop.state.load(run.state)
-                at = loop.state.progress
-                steps = f" and {at.step_in_epoch} steps of the next" if at.step_in_epoch else ""
-                say(f"going on with {out} on {device} after epoch {at.epoch}{steps}")
-            else:
+            loop = _loop(run, recipe, dataset, model, parts, ranks)
+            if saved is None:
                 say(f"{out} was stopped before it saved anything: it starts again")
+                return loop
+            ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
+            at = loop.state.progress
+            steps = f" and {at.step_in_epoch} steps of the next" if at.step_in_epoch else ""
+            say(f"going on with {out} on {loop.device} after epoch {at.epoch}{steps}")
             return loop
 
         return _train(run, make)
+
+
+def _saved_progress(run: RunFolder) -> dict[str, Any] | None:
+    if not (run.state.exists() or previous(run.state).exists()):
+        return None
+    progress: dict[str, Any] = read_state_file(run.state)["progress"]
+    return progress
+
+
+def _refuse_finished(run: RunFolder, epoch: int) -> None:
+    if (run.read_table("result.json") or {}).get("epochs") == epoch:
+        raise RunError(
+            f"{run.path} is finished ({epoch} epochs); `convnext evaluate {run.path}` judges it again, "
+            f"`convnext report {run.path}` writes its report again"
+        )
+
+
+def _lock(stack: contextlib.ExitStack, run: RunFolder) -> None:
+    stack.enter_context(locked(run))
 
 
 def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
@@ -139,103 +191,42 @@ def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
     return dataset
 
 
-def _refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
-    """Every class that the user asks for, once, must have pictures to learn from."""
-    for name, pictures in zip(dataset.classes, dataset.counts("train"), strict=True):
-        if asked.count(name) > 1:
-            raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
-        if asked and not pictures:
-            there = [c for c, n in zip(dataset.classes, dataset.counts("train"), strict=True) if n]
-            raise DataError(
-                f'{dataset.root}: class "{name}" of data.classes has no training pictures'
-                f"{did_you_mean(name, there)}; take it out, or give it some"
-            )
-    if len(dataset.classes) < 2 and not dataset.multi_label:
-        raise DataError(f"{dataset.root}: a single class; a classifier needs two or more to tell apart")
-
-
-def _refuse_own_weights(weights: str, out: Path) -> None:
-    """Weights that lie in the run to be replaced would be gone before the new one has saved anything."""
-    file = Path(weights).expanduser()
-    if weights and file.is_file() and file.resolve().is_relative_to(out.expanduser().resolve()):
-        raise RunError(f'weights "{weights}" lie in --out {out}, which is to be replaced; give another --out')
-
-
-def _refuse_nesting(root: Path, out: Path) -> None:
-    """A run inside the data would become a class of it; data inside a run could be overwritten with it."""
-    data, run = root.expanduser().resolve(), out.expanduser().resolve()
-    if data.is_dir() and run.is_relative_to(data):
-        raise RunError(f"--out {out} lies inside the data {root}; give a place outside, as --out ../runs/{data.name}")
-    if data.is_relative_to(run) and run.exists() and any(run.iterdir()):
-        raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
-
-
-def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
-    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
-    data = recipe.data
-    if not quiet:
-        say(f"reading {root}")
-    with progress("checking pictures", 1) as bar:
-        dataset = read_dataset(
-            root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
-            label_column=data.label_column, split_column=data.split_column, progress=bar.update,
-        )  # fmt: skip
-    if quiet:
-        return dataset
-    for note in dataset.notes:
-        say(note)
-    for broken in dataset.broken[:10]:
-        say(f"left out: {broken.path}: {broken.reason}")
-    if len(dataset.broken) > 10:
-        say(f"left out: {len(dataset.broken) - 10} more files; all are listed in data.json")
-    return dataset
-
-
-def prepare(dataset: Dataset, plan: Plan) -> tuple[Plan, Network, Parts]:
-    """Fills up the recipe for this data and machine; the model it gives has its weights."""
-    pictures = len(dataset.splits["train"])
-    side, mean_pixels = planning.picture_sizes(dataset)
-    device = planning.choose_device(plan)
-    planning.choose_precision(plan, device)
-    planning.choose_model(plan, device, side)
-    found = find_weights(plan.recipe.model.name, plan.recipe.weights, say)
-    if found is not None and Path(found.source).exists():
-        plan.recipe = override(plan.recipe, {"weights": str(found.path.absolute())})
-    if plan.recipe.weights == "auto":
-        source = "none" if found is None else found.source
-        plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
-    planning.choose_batch(plan, device, pictures)
-    planning.choose_loading(plan, pictures, mean_pixels, device)
-    per_epoch = pictures // int(plan.recipe.train.batch)
-
-    def measure() -> float:
-        return seconds_per_epoch(dataset, plan.recipe, device)
-
-    epochs = planning.choose_epochs(plan, measure, found is not None, device)
-    planning.choose_optimisation(plan, found is not None, epochs, per_epoch)
-    return plan, build_model(plan.recipe, dataset), make_parts(plan.recipe, dataset)
-
-
-def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, parts: Parts) -> Loop:
+def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, parts: Parts, ranks: Ranks) -> Loop:
     device = find_device(str(recipe.train.device))
-    network: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = count_steps(recipe, len(parts.train_set))
+    layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    network: nn.Module = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    if ranks.rank:  # what a process draws, as for stochastic depth, is its own
+        torch.manual_seed(mix_seed(recipe.train.seed, ranks.rank))
+    batch, workers = int(recipe.train.batch), int(recipe.data.workers)
+    fill_caches(parts, recipe)
     optimizer = make_optimizer(network, recipe, device)
     ema = EMA(network, float(recipe.train.ema_decay)) if recipe.train.ema else None
-    sampler = EpochSampler(len(parts.train_set), int(recipe.train.batch), recipe.train.seed, int(recipe.data.size))
-    _fill_caches(parts, recipe)
+    state = TrainState(network, optimizer, ema, Progress(), make_scaler(recipe, device))
+    judge = Judge(build_twin(network), _val_batches(parts, workers, ranks), parts.task, parts.preprocessing, device,
+                  recipe.train.precision, ranks)  # fmt: skip
+    set_up(network, recipe, device)
+    sampler = EpochSampler(
+        len(parts.train_set), batch, recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
+    )
     config = model_config(recipe, dataset, parts.preprocessing)
+    augment, seed = recipe.augment, mix_seed(recipe.train.seed, ranks.rank) if ranks.rank else recipe.train.seed
+    mixing = Mixing(augment.mixup, augment.cutmix, augment.mix_probability, seed, augment.mix_switch)
 
     def save(name: str, weights: dict[str, Tensor], epoch: int, source: str) -> None:
         save_model(run.path / name, weights, config | {"epoch": epoch, "source": source})
 
-    workers = int(recipe.data.workers)
     return Loop(
-        run, recipe, steps, parts.task, TrainState(network, optimizer, ema, Progress()), device, parts.preprocessing,
-        Mixing(recipe.augment.mixup, recipe.augment.cutmix, recipe.augment.mix_probability, recipe.train.seed,
-               recipe.augment.mix_switch),
-        sampler, train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
-        eval_loader(parts.val_set, parts.collate, EVAL_BATCH, 0 if parts.val_set.cache is not None else workers), save,
+        run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing, mixing,
+        sampler, train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"), judge, save,
+        ranks, ranks.wrap(network, device),
+    )  # fmt: skip
+
+
+def _val_batches(parts: Parts, workers: int, ranks: Ranks) -> DataLoader[Batch]:
+    """This process's share of the validation pictures, one in `world`."""
+    return eval_loader(
+        parts.val_set, parts.collate, EVAL_BATCH, 0 if parts.val_set.cache is not None else workers,
+        range(ranks.rank, len(parts.val_set), ranks.world),
     )  # fmt: skip
 
 
@@ -274,35 +265,6 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
             f"give more shared memory (docker: --shm-size), {go_on}"
         )
     return error
-
-
-def _fill_caches(parts: Parts, recipe: Recipe) -> None:
-    """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets."""
-    budget, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
-    if budget <= 0 and on_disk <= 0:
-        return
-    workers, pictures = usable_cores(), len(parts.train_set)
-    view = parts.preprocessing.in_chans * parts.preprocessing.size**2
-    if len(parts.val_set) * view <= budget // 4:
-        parts.val_set.fill_cache(budget // 4, workers)
-    disk = DiskBudget(recipe.data.root, on_disk, say) if on_disk > 0 else None
-    with progress("decoding", pictures) as bar:
-        parts.train_set.fill_cache(budget, workers, bar.update, disk)
-    if disk is not None and parts.train_set.cache is not None:
-        held, kept = parts.train_set.cache.count()
-        anew = f", {pictures - held - kept:,} decoded every epoch" if pictures > held + kept else ""
-        say(f"decoded pictures: {held:,} in memory, {kept:,} on disk{anew}")
-
-
-def _introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:
-    """Says what is about to happen, and every choice with its reason."""
-    sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
-    kind = "labels, several a picture" if dataset.multi_label else "classes"
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"{dataset.root}: {len(dataset.classes)} {kind}; pictures: {sizes}")
-    say(f"{plan.recipe.model.name}, {millions:.1f} M parameters; chosen for this data and machine:")
-    for choice in plan.choices:
-        say(f"  {choice['key'] + ' = ' + str(choice['value']):<34} {choice['why']}")
 
 
 def _header(run: RunFolder, root: Path) -> str:

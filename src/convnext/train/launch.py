@@ -1,0 +1,140 @@
+"""`convnext train --gpus M` on this machine by torchrun, and `--nodes N --gpus M --slurm ...` on a cluster by submitit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import RunError, UserError
+from convnext.run.record import say
+
+OPTIONS = ("--gpus", "--nodes", "--slurm")
+KNOWN = ("partition", "account", "qos", "time", "mem", "cpus_per_task", "constraint", "gpus_per_node", "exclude")
+
+
+class Job:
+    """One process of a training on a cluster; submitit sends it there and calls it.
+
+    Args:
+        arguments: those of the command `convnext`, without what only submits.
+        out: the run folder.
+        place: the folder from which relative paths count.
+    """
+
+    def __init__(self, arguments: list[str], out: Path, place: Path) -> None:
+        self.arguments, self.out, self.place = arguments, out, place
+
+    def __call__(self) -> int:
+        """Trains. A job that was sent back to the queue goes on with the run that it finds."""
+        import submitit
+
+        from convnext.__main__ import main
+
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        os.chdir(self.place)
+        code = main(self.arguments)
+        if code:
+            raise RuntimeError(f"convnext {' '.join(self.arguments)} ended with exit code {code}")
+        return code
+
+    def checkpoint(self) -> Any:
+        """What comes after preemption or the time limit: the same job, which goes on from the last saved state."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(
+            Job(["train", "--resume", "--out", str(self.out)], self.out, self.place)
+        )
+
+
+def launch(
+    arguments: list[str], *, nodes: int, gpus: int, slurm: list[str], out: Path | None, data: Path | None
+) -> int:
+    """Starts the same command in several processes; returns the exit code.
+
+    Args:
+        arguments: of the whole command, "train" first.
+        nodes: machines.
+        gpus: processes on each.
+        slurm: settings of the job, "partition=NAME" and the like; empty: this machine, without a queue.
+        out: the run folder, where it was given.
+        data: the data, which gives the run folder its name otherwise.
+
+    Raises:
+        UserError: several machines without a queue, or a setting is not understood.
+        RunError: submitit is not installed.
+    """
+    rest = without(arguments)
+    if not slurm:
+        if nodes > 1:
+            raise UserError(
+                f"--nodes {nodes} needs a queue: add --slurm partition=NAME; or start "
+                f"`torchrun --nnodes {nodes} --nproc-per-node {max(1, gpus)} ... -m convnext train ...` on each machine"
+            )
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
+        os.execv(sys.executable, [*command, "-m", "convnext", *rest])
+    if out is None:
+        out = Path("runs") / (data.resolve().stem if data is not None else "run")
+        rest += ["--out", str(out)]
+    job = submit(Job(rest, out, Path.cwd()), settings_of(slurm), nodes=nodes, gpus=max(1, gpus))
+    say(f"submitted as job {job.job_id}: {nodes} x {max(1, gpus)} processes; what they say is in {job.paths.folder}")
+    say(f"watch it by: squeue -j {job.job_id}; the run grows in {out}")
+    return 0
+
+
+def submit(job: Job, settings: dict[str, Any], *, nodes: int, gpus: int, cluster: str = "slurm") -> Any:
+    """Sends a job to the queue, as many processes as there are GPUs; gives submitit's job.
+
+    Raises:
+        RunError: submitit or the queue is not there.
+    """
+    if find_spec("submitit") is None:
+        raise RunError("--slurm needs the package submitit: pip install 'convnext[scale]'")
+    import submitit
+
+    folder = job.out.parent / f"{job.out.name}-jobs"
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    except RuntimeError as error:
+        raise RunError(f"--slurm: {str(error).splitlines()[0]}; is this a machine that submits to SLURM?") from None
+    known = {f"slurm_{key}": value for key, value in settings.items() if key in KNOWN}
+    other = {key: value for key, value in settings.items() if key not in KNOWN}
+    executor.update_parameters(
+        name=f"convnext-{job.out.name}", nodes=nodes, tasks_per_node=gpus, timeout_min=int(settings.get("time", 2880)),
+        **({f"{cluster}_gpus_per_node": gpus} | known | {"slurm_additional_parameters": other} if cluster == "slurm" else {}),
+    )  # fmt: skip
+    return executor.submit(job)
+
+
+def settings_of(words: list[str]) -> dict[str, Any]:
+    """`partition=gpu`, `time=2880,account=me`, ... as a table.
+
+    Raises:
+        UserError: a word is not key=value.
+    """
+    found: dict[str, Any] = {}
+    for word in (part for text in words for part in text.split(",") if part):
+        key, sign, value = word.partition("=")
+        if not sign or not key.isidentifier() or not value:
+            raise UserError(
+                f'--slurm "{word}" is not understood; write key=value, as partition=gpu or time=2880 (minutes)'
+            )
+        if key == "time" and not value.isdigit():
+            raise UserError(f'--slurm time="{value}": it must be a whole number of minutes, as time=2880')
+        found[key] = int(value) if value.isdigit() else value
+    return found
+
+
+def without(arguments: list[str]) -> list[str]:
+    """A command's arguments without the options that start several processes."""
+    kept, skip = [], False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word in OPTIONS:
+            skip = True
+        elif not word.startswith(tuple(f"{option}=" for option in OPTIONS)):
+            kept.append(word)
+    return kept

@@ -1,0 +1,146 @@
+"""What happens before the first step: the data is read, the recipe filled up, the model built, pictures decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from convnext.config import override
+from convnext.data.disk_cache import DiskBudget
+from convnext.data.names import did_you_mean
+from convnext.data.sources import Dataset, read_dataset
+from convnext.errors import DataError, RecipeError, RunError
+from convnext.nn.download import find_weights
+from convnext.nn.network import Network
+from convnext.recipe import Recipe
+from convnext.run.environment import usable_cores
+from convnext.run.record import progress, say
+from convnext.train import plan as planning
+from convnext.train.distributed import Ranks, part_of
+from convnext.train.parts import Parts, build_model, make_parts
+from convnext.train.plan import Plan
+from convnext.train.trial import seconds_per_epoch
+
+
+def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
+    """Every class that the user asks for, once, must have pictures to learn from."""
+    for name, pictures in zip(dataset.classes, dataset.counts("train"), strict=True):
+        if asked.count(name) > 1:
+            raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
+        if asked and not pictures:
+            there = [c for c, n in zip(dataset.classes, dataset.counts("train"), strict=True) if n]
+            raise DataError(
+                f'{dataset.root}: class "{name}" of data.classes has no training pictures'
+                f"{did_you_mean(name, there)}; take it out, or give it some"
+            )
+    if len(dataset.classes) < 2 and not dataset.multi_label:
+        raise DataError(f"{dataset.root}: a single class; a classifier needs two or more to tell apart")
+
+
+def refuse_own_weights(weights: str, out: Path) -> None:
+    """Weights that lie in the run to be replaced would be gone before the new one has saved anything."""
+    file = Path(weights).expanduser()
+    if weights and file.is_file() and file.resolve().is_relative_to(out.expanduser().resolve()):
+        raise RunError(f'weights "{weights}" lie in --out {out}, which is to be replaced; give another --out')
+
+
+def refuse_nesting(root: Path, out: Path) -> None:
+    """A run inside the data would become a class of it; data inside a run could be overwritten with it."""
+    data, run = root.expanduser().resolve(), out.expanduser().resolve()
+    if data.is_dir() and run.is_relative_to(data):
+        raise RunError(f"--out {out} lies inside the data {root}; give a place outside, as --out ../runs/{data.name}")
+    if data.is_relative_to(run) and run.exists() and any(run.iterdir()):
+        raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
+
+
+def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
+    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
+    data = recipe.data
+    if not quiet:
+        say(f"reading {root}")
+    with progress("checking pictures", 1) as bar:
+        dataset = read_dataset(
+            root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
+            label_column=data.label_column, split_column=data.split_column, progress=bar.update,
+        )  # fmt: skip
+    if quiet:
+        return dataset
+    for note in dataset.notes:
+        say(note)
+    for broken in dataset.broken[:10]:
+        say(f"left out: {broken.path}: {broken.reason}")
+    if len(dataset.broken) > 10:
+        say(f"left out: {len(dataset.broken) - 10} more files; all are listed in data.json")
+    return dataset
+
+
+def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
+    """The recipe with nothing left open, for this data, this machine and so many processes.
+
+    Raises:
+        UserError: something asked for is not there, or cannot work.
+    """
+    pictures = len(dataset.splits["train"])
+    side, mean_pixels = planning.picture_sizes(dataset)
+    device = planning.choose_device(plan)
+    if ranks.world > 1 and device.index is not None:
+        raise RecipeError(
+            f'train.device = "{plan.recipe.train.device}": with {ranks.world} processes each takes a device of its '
+            f'own; write "{device.type}"'
+        )
+    planning.choose_precision(plan, device)
+    planning.choose_model(plan, device, side)
+    found = find_weights(plan.recipe.model.name, plan.recipe.weights, say)
+    if found is not None and Path(found.source).exists():
+        plan.recipe = override(plan.recipe, {"weights": str(found.path.absolute())})
+    if plan.recipe.weights == "auto":
+        source = "none" if found is None else found.source
+        plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
+    planning.choose_batch(plan, device, pictures, ranks.world)
+    part_of(int(plan.recipe.train.batch), ranks)
+    planning.choose_loading(plan, pictures, mean_pixels, device)
+    per_epoch = pictures // int(plan.recipe.train.batch)
+
+    def measure() -> float:
+        return seconds_per_epoch(dataset, plan.recipe, device, ranks.world)
+
+    epochs = planning.choose_epochs(plan, measure, found is not None, device)
+    planning.choose_optimisation(plan, found is not None, epochs, per_epoch)
+    return plan
+
+
+def prepare(dataset: Dataset, plan: Plan, ranks: Ranks | None = None) -> tuple[Plan, Network, Parts]:
+    """Fills up the recipe, by rank 0 for all; the model it gives has its weights."""
+    ranks = ranks or Ranks()
+    plan = ranks.together(lambda: fill_up(dataset, plan, ranks))
+    return plan, build_model(plan.recipe, dataset), make_parts(plan.recipe, dataset)
+
+
+def fill_caches(parts: Parts, recipe: Recipe) -> None:
+    """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets."""
+    budget, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
+    if budget <= 0 and on_disk <= 0:
+        return
+    workers, pictures = usable_cores(), len(parts.train_set)
+    view = parts.preprocessing.in_chans * parts.preprocessing.size**2
+    if len(parts.val_set) * view <= budget // 4:
+        parts.val_set.fill_cache(budget // 4, workers)
+    disk = DiskBudget(recipe.data.root, on_disk, say) if on_disk > 0 else None
+    with progress("decoding", pictures) as bar:
+        parts.train_set.fill_cache(budget, workers, bar.update, disk)
+    if disk is not None and parts.train_set.cache is not None:
+        held, kept = parts.train_set.cache.count()
+        anew = f", {pictures - held - kept:,} decoded every epoch" if pictures > held + kept else ""
+        say(f"decoded pictures: {held:,} in memory, {kept:,} on disk{anew}")
+
+
+def introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:
+    """Says what is about to happen, and every choice with its reason."""
+    sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
+    kind = "labels, several a picture" if dataset.multi_label else "classes"
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    say(f"{dataset.root}: {len(dataset.classes)} {kind}; pictures: {sizes}")
+    say(f"{plan.recipe.model.name}, {millions:.1f} M parameters; chosen for this data and machine:")
+    for choice in plan.choices:
+        say(f"  {choice['key'] + ' = ' + str(choice['value']):<34} {choice['why']}")
