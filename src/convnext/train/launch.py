@@ -1,4 +1,4 @@
-"""`convnext train --gpus M` on this machine by torchrun, and `--nodes N --gpus M --slurm ...` on a cluster by submitit."""
+"""`convnext train --gpus M` on this machine by torchrun; with `--nodes N --slurm ...` on a cluster, by submitit."""
 
 from __future__ import annotations
 
@@ -101,9 +101,10 @@ def submit(job: Job, settings: dict[str, Any], *, nodes: int, gpus: int, cluster
         raise RunError(f"--slurm: {str(error).splitlines()[0]}; is this a machine that submits to SLURM?") from None
     known = {f"slurm_{key}": value for key, value in settings.items() if key in KNOWN}
     other = {key: value for key, value in settings.items() if key not in KNOWN}
+    queue = {"slurm_gpus_per_node": gpus} | known | {"slurm_additional_parameters": other}
     executor.update_parameters(
         name=f"convnext-{job.out.name}", nodes=nodes, tasks_per_node=gpus, timeout_min=int(settings.get("time", 2880)),
-        **({f"{cluster}_gpus_per_node": gpus} | known | {"slurm_additional_parameters": other} if cluster == "slurm" else {}),
+        **(queue if cluster == "slurm" else {}),
     )  # fmt: skip
     return executor.submit(job)
 

@@ -23,10 +23,11 @@ def describe_plan(dataset: Dataset, recipe: Recipe) -> str:
     found = try_steps(dataset, recipe, device, at_most=3)
     train = recipe.train
     batch, micro = int(train.batch), int(train.micro_batch)
+    over = len(dataset.splits["train"]) - steps.per_epoch * batch
     lines = [
         f"steps: {steps.total:,} = {train.epochs} epochs of {steps.per_epoch:,}, {steps.warmup:,} of them warm-up",
         f"batch: {batch} = {-(-batch // micro)} x {micro} (accumulated x at once); "
-        f"{len(dataset.splits['train']) - steps.per_epoch * batch} pictures of an epoch are left over, others each time",
+        f"{over} pictures of an epoch are left over, others each time",
         f"precision: {train.precision} on {device}",
         "",
         *schedule(recipe, steps),

@@ -1,0 +1,78 @@
+"""State files: sealed, proven before they replace the last one, and never lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convnext.errors import RunError
+from convnext.run import folder
+from convnext.run.state import keep_newest, previous, read_state_file, write_state_file
+
+
+def content(step: int) -> dict[str, Any]:
+    """A state in small."""
+    return {"progress": {"epoch": step}, "model": {"w": torch.full((3,), float(step))}}
+
+
+def test_a_state_comes_back_and_the_one_before_it_is_kept(tmp_path: Path) -> None:
+    """Two are written: the second is read, the first lies beside it."""
+    path = tmp_path / "last.state.pt"
+    for step in (1, 2):
+        write_state_file(path, content(step))
+    assert read_state_file(path)["progress"]["epoch"] == 2
+    assert read_state_file(previous(path))["progress"]["epoch"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.state.pt", "previous.state.pt"]
+
+
+@pytest.mark.parametrize("where", [0, 100, -1, -40])
+def test_one_flipped_bit_is_noticed_and_the_state_before_is_used(
+    where: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the beginning, in the middle, in the seal."""
+    path = tmp_path / "last.state.pt"
+    for step in (1, 2):
+        write_state_file(path, content(step))
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    assert read_state_file(path)["progress"]["epoch"] == 1
+    assert "the state before it is used" in capsys.readouterr().err
+    previous(path).write_bytes(b"")
+    with pytest.raises(RunError, match="is damaged"):
+        read_state_file(path)
+
+
+def test_a_disk_that_forgets_what_was_written_does_not_cost_the_last_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file is read again before it takes the place of the old one."""
+    path = tmp_path / "last.state.pt"
+    write_state_file(path, content(1))
+    monkeypatch.setattr(folder.os, "fsync", lambda handle: os.ftruncate(handle, 10))
+    with pytest.raises(RunError, match="gives back something else"):
+        write_state_file(path, content(2))
+    monkeypatch.undo()
+    assert read_state_file(path)["progress"]["epoch"] == 1
+
+
+def test_the_newest_states_are_kept(tmp_path: Path) -> None:
+    """Three of five; with a count of one none beside the last."""
+    path, states = tmp_path / "last.state.pt", tmp_path / "states"
+    for epoch in range(1, 6):
+        write_state_file(path, content(epoch))
+        keep_newest(path, states, epoch, 3)
+    assert sorted(p.name for p in states.iterdir()) == [f"epoch-{n:04d}.state.pt" for n in (3, 4, 5)]
+    assert read_state_file(states / "epoch-0003.state.pt")["progress"]["epoch"] == 3
+    keep_newest(path, states, 6, 1)
+    assert not list(states.iterdir())
+
+
+def test_a_state_from_before_there_were_seals_is_read(tmp_path: Path) -> None:
+    """As torch.save alone wrote it."""
+    torch.save(content(4), tmp_path / "last.state.pt")
+    assert read_state_file(tmp_path / "last.state.pt")["progress"]["epoch"] == 4
