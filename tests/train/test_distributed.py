@@ -70,6 +70,26 @@ def test_two_processes_end_with_the_weights_of_one(stripes: Path, tmp_path: Path
     assert len(alone.read_log()) == 2
 
 
+def test_shares_of_a_network_end_with_the_weights_of_one_process(stripes: Path, tmp_path: Path) -> None:
+    """fsdp2 in two processes: weights and average as in one process, and the state goes on where it stopped."""
+    train_run(stripes, load_recipe(None, [*SETTINGS]), tmp_path / "one")
+    settings = [*SETTINGS, "train.sharding=fsdp2"]
+    done = several(2, "train", str(stripes), *settings, "--out", str(tmp_path / "two"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = (read_state_file(tmp_path / name / "last.state.pt") for name in ("one", "two"))
+    for key in one["model"]:
+        torch.testing.assert_close(two["model"][key], one["model"][key], rtol=1e-3, atol=2e-4, msg=key)
+        average = one["ema"]["average"][key]
+        torch.testing.assert_close(two["ema"]["average"][key], average, rtol=1e-3, atol=2e-4, msg=key)
+    recipe = tmp_path / "two" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("epochs = 2 ", "epochs = 3 "))
+    done = several(2, "train", "--resume", "--out", str(tmp_path / "two"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[2]["train_loss"] < rows[0]["train_loss"]
+
+
 def test_a_run_goes_on_with_another_number_of_processes(stripes: Path, tmp_path: Path) -> None:
     """Two epochs in two processes, the third in one; every epoch is there, once."""
     done = several(2, "train", str(stripes), *SETTINGS, "--out", str(tmp_path / "run"), folder=tmp_path)
@@ -162,7 +182,7 @@ def test_every_process_takes_its_part_of_every_batch(world: int) -> None:
     """Together they have the batches of one process, in order."""
     whole = list(EpochSampler(50, 8, 3, 32))
     parts = [list(EpochSampler(50, 8, 3, 32, rank, world)) for rank in range(world)]
-    assert [sum((part[i] for part in parts), []) for i in range(len(whole))] == whole
+    assert [[item for part in parts for item in part[i]] for i in range(len(whole))] == whole
 
 
 def test_predictions_of_uneven_parts_are_put_in_order() -> None:

@@ -79,7 +79,7 @@ def compare(whole: Path, killed: Path) -> None:
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(stripes: Path, tmp_path: Path) -> None:
     """kill -9, several times: weights, optimizer, average, random state, best and step, bit for bit.
 
-    The state is saved after every step, so that the kills fall between and into savings, within epochs and at their end.
+    The state is saved after every step, so that kills fall between and into savings, within epochs and at their end.
     """
     whole = train_run(stripes, load_recipe(None, [*SETTINGS, "data.workers=0"]), tmp_path / "whole")
     run = tmp_path / "killed"

@@ -45,7 +45,7 @@ def test_a_machine_without_slurm_is_told_so(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_job_trains_in_two_processes(stripes: Path, tmp_path: Path) -> None:
-    """submitit's own executor for one machine: the job finds its place by submitit's variables and trains to the end."""
+    """submitit's own executor for one machine: the processes find their places, and train to the end."""
     pytest.importorskip("submitit")
     out = tmp_path / "run"
     job = submit(

@@ -93,13 +93,17 @@ class TrainState:
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
-    def save(self, path: Path, random_states: list[Tensor] | None = None) -> None:
+    def weights(self, source: str) -> dict[str, Tensor]:
+        """The weights of the model, or with "ema" of its moving average."""
+        return dict(self.ema.average if self.ema is not None and source == "ema" else self.model.state_dict())
+
+    def save(self, path: Path) -> None:
         """Writes everything to `path`, whole or not at all; the state that was there stays beside it.
 
         Raises:
             RunError: the disk is full or the folder cannot be written; the last good state is still there.
         """
-        write_state_file(path, self.content(random_states))
+        write_state_file(path, self.content())
 
     def load(self, path: Path, rank: int = 0) -> None:
         """Puts back what `save` wrote, with the random state of process `rank`.
@@ -204,8 +208,3 @@ def keep_newest(state: Path, folder: Path, epoch: int, count: int) -> None:
     kept = sorted(folder.glob("epoch-*.state.pt"))
     for old in kept[: len(kept) - count] if count > 1 else kept:
         old.unlink(missing_ok=True)
-
-
-def averaged_state(state: TrainState) -> dict[str, Tensor]:
-    """The weights to judge and to keep: the average where there is one, else the model's own."""
-    return dict(state.ema.average) if state.ema is not None else dict(state.model.state_dict())

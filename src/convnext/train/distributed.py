@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext.errors import RecipeError, Silenced, UserError
@@ -174,12 +175,19 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     except (KeyboardInterrupt, Silenced):  # all of them end alike, each when it has done its part
         watch.stop()
         raise
-    except BaseException:
+    except BaseException as error:
         watch.stop(failed=True)
+        if _is_of_the_network(error):
+            watch.end(f"another process is gone ({str(error).splitlines()[0][:100]})")
         raise
     finally:
         with contextlib.suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """Whether an exchange between processes failed, as it does when one of them dies."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _share_cores() -> None:
@@ -266,6 +274,8 @@ def averaged(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[
     """The context of a micro-batch's backward pass: gradients are exchanged in the last one of a step only."""
     if isinstance(model, DistributedDataParallel) and not last:
         return model.no_sync()
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     return contextlib.nullcontext()
 
 

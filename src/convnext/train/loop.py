@@ -22,7 +22,7 @@ from convnext.errors import DataError, NonFiniteLoss, Silenced
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
-from convnext.run.state import TrainState, averaged_state, keep_newest
+from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
 from convnext.train.distributed import Ranks, averaged, random_states
@@ -107,8 +107,9 @@ class Loop:
         done.epoch, done.step_in_epoch, done.epoch_sums = number, 0, {}
         patience = self.recipe.train.patience
         done.stopped_early = bool(patience) and done.epoch - done.best_epoch >= patience
+        last = self.state.weights(self.source)
         if record is not None:
-            self.save_model("last.safetensors", averaged_state(self.state), number, self.source)
+            self.save_model("last.safetensors", last, number, self.source)
             record.epoch(row)  # before the state: a row too many is dropped on resuming, a missing one is lost
         self._save()
         if self.ranks.first:
@@ -119,9 +120,9 @@ class Loop:
 
     def _save(self) -> None:
         """The whole state, written by rank 0 with the random states of all."""
-        states = random_states(self.ranks)
+        content = self.state.content(random_states(self.ranks))
         if self.ranks.first:
-            self.state.save(self.run.state, states)
+            write_state_file(self.run.state, content)
         self.saved_at = time.monotonic()
 
     def _save_is_due(self) -> bool:
@@ -225,12 +226,10 @@ class Loop:
     def _validate(self, number: int) -> dict[str, Any]:
         """The validation half: the model and its average are both measured, the better one may become the best."""
         row: dict[str, Any] = {}
-        own = dict(self.state.model.state_dict())
-        candidates = [("val", "model", own)]
-        if self.state.ema is not None:
-            candidates.append(("ema_val", "ema", self.state.ema.average))
+        candidates = [("val", "model"), ("ema_val", "ema")][: 1 + (self.state.ema is not None)]
         done, better = self.state.progress, None
-        for prefix, source, weights in candidates:
+        for prefix, source in candidates:
+            weights = self.state.weights(source)
             metrics, failed = self.judge(weights)
             self._note_failed(failed)
             if source == "model" and not math.isfinite(metrics["loss"]):
@@ -240,7 +239,7 @@ class Loop:
                 done.best, done.best_epoch, done.best_source = row[f"{prefix}_{self.task.primary}"], number, source
                 better = (weights, source)
         if better is not None and self.ranks.first:
-            self.save_model("best.safetensors", dict(better[0]), number, better[1])
+            self.save_model("best.safetensors", better[0], number, better[1])
         return row | {"best": better is not None, "time": datetime.now().astimezone().isoformat("T", "seconds")}
 
     def _refuse(self, loss: float, where: str) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from convnext.config import load_complete, override, to_toml
-from convnext.data.loader import Batch, EpochSampler, eval_loader, train_loader
+from convnext.data.loader import EpochSampler, eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
@@ -53,6 +52,7 @@ from convnext.train.prepare import (
     refuse_own_weights,
 )
 from convnext.train.preview import describe_plan
+from convnext.train.sharded import ShardedState, shard
 
 
 def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> RunFolder:
@@ -195,39 +195,55 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
     device = find_device(str(recipe.train.device))
     layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     network: nn.Module = model.to(device, memory_format=layout)  # type: ignore[call-overload]
-    if ranks.rank:  # what a process draws, as for stochastic depth, is its own
-        torch.manual_seed(mix_seed(recipe.train.seed, ranks.rank))
-    batch, workers = int(recipe.train.batch), int(recipe.data.workers)
     fill_caches(parts, recipe)
-    optimizer = make_optimizer(network, recipe, device)
-    ema = EMA(network, float(recipe.train.ema_decay)) if recipe.train.ema else None
-    state = TrainState(network, optimizer, ema, Progress(), make_scaler(recipe, device))
-    judge = Judge(build_twin(network), _val_batches(parts, workers, ranks), parts.task, parts.preprocessing, device,
-                  recipe.train.precision, ranks)  # fmt: skip
-    set_up(network, recipe, device)
+    workers = int(recipe.data.workers)
+    twin = build_twin(network)
+    state, forward = _shared_out(network, recipe, ranks, device)
+    set_up(state.model, recipe, device)
     sampler = EpochSampler(
-        len(parts.train_set), batch, recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
+        len(parts.train_set), int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
     )
     config = model_config(recipe, dataset, parts.preprocessing)
-    augment, seed = recipe.augment, mix_seed(recipe.train.seed, ranks.rank) if ranks.rank else recipe.train.seed
-    mixing = Mixing(augment.mixup, augment.cutmix, augment.mix_probability, seed, augment.mix_switch)
 
     def save(name: str, weights: dict[str, Tensor], epoch: int, source: str) -> None:
         save_model(run.path / name, weights, config | {"epoch": epoch, "source": source})
 
     return Loop(
-        run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing, mixing,
-        sampler, train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"), judge, save,
-        ranks, ranks.wrap(network, device),
+        run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing,
+        _mixing(recipe, ranks), sampler,
+        train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
+        _judge(twin, parts, recipe, ranks, device), save, ranks, forward,
     )  # fmt: skip
 
 
-def _val_batches(parts: Parts, workers: int, ranks: Ranks) -> DataLoader[Batch]:
-    """This process's share of the validation pictures, one in `world`."""
-    return eval_loader(
-        parts.val_set, parts.collate, EVAL_BATCH, 0 if parts.val_set.cache is not None else workers,
+def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> tuple[TrainState, nn.Module]:
+    """The state of this process, and what computes the outputs; what a process draws, as for drop path, is its own."""
+    if ranks.rank:
+        torch.manual_seed(mix_seed(recipe.train.seed, ranks.rank))
+    sharded = recipe.train.sharding == "fsdp2"
+    if sharded:
+        network = shard(network, recipe, ranks, device)
+    optimizer = make_optimizer(network, recipe, device)
+    ema = EMA(network, float(recipe.train.ema_decay)) if recipe.train.ema else None
+    kind = ShardedState if sharded else TrainState
+    state = kind(network, optimizer, ema, Progress(), make_scaler(recipe, device))
+    return state, network if sharded else ranks.wrap(network, device)
+
+
+def _mixing(recipe: Recipe, ranks: Ranks) -> Mixing:
+    """Each process mixes its own pictures, by draws of its own."""
+    augment = recipe.augment
+    seed = mix_seed(recipe.train.seed, ranks.rank) if ranks.rank else recipe.train.seed
+    return Mixing(augment.mixup, augment.cutmix, augment.mix_probability, seed, augment.mix_switch)
+
+
+def _judge(twin: nn.Module, parts: Parts, recipe: Recipe, ranks: Ranks, device: torch.device) -> Judge:
+    """Each process has one validation picture in `world`."""
+    batches = eval_loader(
+        parts.val_set, parts.collate, EVAL_BATCH, 0 if parts.val_set.cache is not None else int(recipe.data.workers),
         range(ranks.rank, len(parts.val_set), ranks.world),
     )  # fmt: skip
+    return Judge(twin, batches, parts.task, parts.preprocessing, device, recipe.train.precision, ranks)
 
 
 def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
