@@ -146,3 +146,14 @@ def test_the_peak_is_that_of_a_process_of_its_own() -> None:
     """However much the process that asks holds itself, which the system would count in."""
     held = torch.ones(400_000_000)  # 1.6 GB
     assert 100e6 < benchmark.peak_memory(OURS, QUICK, CPU) < 4 * held.numel()
+
+
+def test_mistakes_are_found_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be made, and a case in which nobody can take part, with the reasons."""
+    monkeypatch.setattr(benchmark, "_measure", lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").write_text("")
+    words = ["benchmark", "convnext_atto", "--size", "32", "--no-memory"]
+    assert main([*words, "--out", str(tmp_path / "file" / "b")]) == 2
+    assert main([*words, "--code", "torchvision"]) == 2  # it has no atto
+    with pytest.raises(UserError, match="nobody can take part: torchvision eager.*torchvision has no such model"):
+        benchmark.run([Case("convnext_atto", "infer", 1, 32, "fp32")], [Contestant("torchvision", "eager")], 1, CPU)

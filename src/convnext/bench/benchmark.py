@@ -19,6 +19,7 @@ import torch
 
 from convnext.bench.contestants import Case, Contestant, prepare, why_not
 from convnext.bench.measure import peak_of_this_process
+from convnext.errors import UserError
 from convnext.nn.count import count
 from convnext.run.environment import describe_environment
 from convnext.run.memory import keep_memory
@@ -83,6 +84,9 @@ def run(
         rounds: turns of each side, after one to warm up.
         device: where.
         memory: measure the peak memory too, each side in a process of its own.
+
+    Raises:
+        UserError: nobody can take part in any case.
     """
     keep_memory()
     ceilings = {p: ceiling(p, device) for p in dict.fromkeys(case.precision for case in cases)}
@@ -95,8 +99,12 @@ def run(
                 report.skipped.append(f"{contestant.name}, {_title(case)}: {reason}")
             else:
                 able.append(contestant)
+        if not able:
+            continue
         say(f"benchmark: {_title(case)}: {', '.join(c.name for c in able)}")
         report.rows += _measure(case, able, rounds, device, ceilings[case.precision], report.skipped)
+    if not report.rows:
+        raise UserError(f"nobody can take part: {'; '.join(report.skipped)}")
     if memory:
         for row in report.rows:
             row.peak = peak_memory(row.contestant, row.case, device)
