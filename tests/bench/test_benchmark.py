@@ -155,5 +155,5 @@ def test_mistakes_are_found_before_anything_is_measured(tmp_path: Path, monkeypa
     words = ["benchmark", "convnext_atto", "--size", "32", "--no-memory"]
     assert main([*words, "--out", str(tmp_path / "file" / "b")]) == 2
     assert main([*words, "--code", "torchvision"]) == 2  # it has no atto
-    with pytest.raises(UserError, match="nobody can take part: torchvision eager.*torchvision has no such model"):
+    with pytest.raises(UserError, match=r"nobody can take part: torchvision eager.*torchvision has no such model"):
         benchmark.run([Case("convnext_atto", "infer", 1, 32, "fp32")], [Contestant("torchvision", "eager")], 1, CPU)
