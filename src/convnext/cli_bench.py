@@ -36,7 +36,7 @@ def benchmark(
     """Measure speed and memory, ours beside the peers in one run."""
     from convnext.bench import growth, presets
     from convnext.bench.benchmark import run
-    from convnext.bench.tables import to_markdown, write
+    from convnext.bench.tables import make_folder, to_markdown, write
     from convnext.run.environment import find_device
 
     place = find_device(device)
@@ -47,6 +47,8 @@ def benchmark(
             models or ["convnext_tiny"], tasks=task, batches=batch, sizes=size, precisions=precision, codes=code,
             engines=engine, device=place,
         )  # fmt: skip
+    if out is not None:
+        make_folder(out)
     report = run(cases, contestants, rounds, place, memory=memory)
     axis = presets.GROWS.get(preset, "")
     if out is not None:

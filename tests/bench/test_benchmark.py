@@ -66,7 +66,7 @@ def test_figures_follow_from_times(monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"ours": 0.1, "timm": 0.2, "torchvision": 0.4}
     works = {code: (lambda code=code: code) for code in times}
     monkeypatch.setattr(benchmark, "prepare", lambda contestant, case, device: works[contestant.code])
-    monkeypatch.setattr(benchmark, "_check_answers", lambda case, works: None)
+    monkeypatch.setattr(benchmark, "wrong_answers", lambda case, works: {})
     monkeypatch.setattr(benchmark, "seconds", lambda work, device: times[work()])
     monkeypatch.setattr(benchmark, "ceiling", lambda precision, device: 100.0)
     case = Case("convnext_tiny", "train", 2, 224, "fp32")
@@ -80,7 +80,7 @@ def test_figures_follow_from_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_network_wins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that differs from the others' stops the benchmark with the name of the side."""
+    """A side whose answer differs from the others' is left out, with its name; unless nobody knows who is right."""
 
     def wrong(contestant: Contestant, case: Case) -> torch.nn.Module:
         model = network(contestant, case)
@@ -89,7 +89,12 @@ def test_a_wrong_network_wins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return model
 
     monkeypatch.setattr("convnext.bench.contestants.network", wrong)
-    with pytest.raises(AssertionError, match=r"timm eager: .* off by"):
+    other = Contestant("transformers", "eager")
+    report = benchmark.run([QUICK], [OURS, TIMM, other], 1, CPU, memory=False)
+    assert [row.contestant for row in report.rows] == [OURS, other]
+    assert "timm eager" in report.skipped[0]
+    assert "its logits are off by" in report.skipped[0]
+    with pytest.raises(AssertionError, match="logits differ from those of ours eager: timm eager by"):
         benchmark.run([QUICK], [OURS, TIMM], 1, CPU, memory=False)
 
 
@@ -141,3 +146,14 @@ def test_the_peak_is_that_of_a_process_of_its_own() -> None:
     """However much the process that asks holds itself, which the system would count in."""
     held = torch.ones(400_000_000)  # 1.6 GB
     assert 100e6 < benchmark.peak_memory(OURS, QUICK, CPU) < 4 * held.numel()
+
+
+def test_mistakes_are_found_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be made, and a case in which nobody can take part, with the reasons."""
+    monkeypatch.setattr(benchmark, "_measure", lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").write_text("")
+    words = ["benchmark", "convnext_atto", "--size", "32", "--no-memory"]
+    assert main([*words, "--out", str(tmp_path / "file" / "b")]) == 2
+    assert main([*words, "--code", "torchvision"]) == 2  # it has no atto
+    with pytest.raises(UserError, match=r"nobody can take part: torchvision eager.*torchvision has no such model"):
+        benchmark.run([Case("convnext_atto", "infer", 1, 32, "fp32")], [Contestant("torchvision", "eager")], 1, CPU)

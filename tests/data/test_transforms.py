@@ -28,6 +28,13 @@ def test_the_evaluation_view_is_torchvisions() -> None:
     assert torch.equal(view, preset(PICTURE))
 
 
+@pytest.mark.parametrize("height", [58, 59, 60, 61])
+@pytest.mark.parametrize("width", [80, 81, 82, 83])
+def test_the_central_crop_is_torchvisions(height: int, width: int) -> None:
+    """With pixels over that are even and odd in number."""
+    assert torch.equal(T.center_crop(PICTURE, height, width), TF.center_crop(PICTURE, [height, width]))
+
+
 @pytest.mark.parametrize("name", ["imagenet", "unit", "symmetric"])
 def test_normalisation_is_torchvisions(name: str) -> None:
     """(x / 255 - mean) / std in fp32, channels last."""

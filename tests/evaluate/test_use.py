@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,22 @@ def run(stripes: Path, tmp_path: Path) -> Path:
     path = train_run(str(stripes), load_recipe(None, QUICK), str(tmp_path / "run")).path
     judge_run(path)
     return path
+
+
+def test_naming_a_picture_needs_no_torchvision_and_builds_nothing(run: Path, stripes: Path, tmp_path: Path) -> None:
+    """Both would take longer than all the rest: torchvision (it brings torch's compiler), and compiling our kernels."""
+    code = (
+        "import sys; from convnext.__main__ import main; code = main(sys.argv[1:]); "
+        "print('torchvision' in sys.modules, 'torch._dynamo' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    picture = str(next(stripes.rglob("*.png")))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(run), picture],
+        capture_output=True, text=True, env={**os.environ, "CONVNEXT_CACHE": str(tmp_path / "empty")}, check=True,
+    )  # fmt: skip
+    assert "False False" in done.stderr
+    assert "building" not in done.stderr
+    assert picture in done.stdout
 
 
 def test_the_python_example_of_the_documentation_works(run: Path, stripes: Path) -> None:

@@ -72,22 +72,22 @@ def to_markdown(report: Report, axis: str) -> str:
 
 
 def draw(report: Report, axis: str) -> Figure:
-    """Time beside memory, both logarithmic, a line for each network with its exponent in the legend."""
+    """Time, beside it memory where that was measured, both logarithmic; a line for each network, with its exponent."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 3.9), dpi=160, layout="constrained", facecolor="white")
-    time, memory = figure.subplots(1, 2)
     found = lines(report, axis)
+    remembered = any(peak for line in found for peak in line.peaks)
+    figure = Figure(figsize=(9.5 if remembered else 5.4, 3.9), dpi=160, layout="constrained", facecolor="white")
+    panels = figure.subplots(1, 1 + remembered, squeeze=False)[0]
     for number, line in enumerate(found):
         style = {"marker": "o", "markersize": 4, "color": COLOURS[number % len(COLOURS)], "linewidth": 1.6}
         milliseconds = [1e3 * seconds for seconds in line.seconds]
-        time.plot(line.at, milliseconds, label=f"{line.name}: {line.time_exponent:.2f}", **style)
+        panels[0].plot(line.at, milliseconds, label=f"{line.name}: {line.time_exponent:.2f}", **style)
         if any(line.peaks):
-            memory.plot(
-                line.at, [1e-6 * p for p in line.peaks], label=f"{line.name}: {line.memory_exponent:.2f}", **style
-            )
+            megabytes = [1e-6 * peak for peak in line.peaks]
+            panels[1].plot(line.at, megabytes, label=f"{line.name}: {line.memory_exponent:.2f}", **style)
     what = "side of the picture, pixels" if axis == "size" else "pictures in a batch"
-    for panel, label in ((time, "milliseconds"), (memory, "peak memory, MB")):
+    for panel, label in zip(panels, ("milliseconds", "peak memory, MB"), strict=False):
         panel.set(xscale="log", yscale="log", xlabel=what, ylabel=label)
         ticks = sorted({a for line in found for a in line.at})
         panel.set_xticks(ticks, [str(a) for a in ticks], fontsize=7, rotation=45)

@@ -11,6 +11,7 @@ from convnext.bench import growth
 from convnext.bench.benchmark import Report, Row
 from convnext.bench.contestants import Case
 from convnext.bench.presets import BARS, TRAINING_BAR
+from convnext.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,13 +77,28 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 def write(report: Report, folder: Path, axis: str = "") -> None:
     """benchmark.json, benchmark.md and benchmark.png; with `axis`, "size" or "batch", growth.md and growth.png too."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / "benchmark.json", json.dumps(report.to_json(), indent=1) + "\n")
     write_text(folder / "benchmark.md", to_markdown(report) + "\n")
     draw(report).savefig(folder / "benchmark.png")
     if axis:
         write_text(folder / "growth.md", growth.to_markdown(report, axis) + "\n")
         growth.draw(report, axis).savefig(folder / "growth.png")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of the results, before the hours in which they are measured.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be written ({error.strerror}); give a folder of yours") from None
 
 
 def draw(report: Report) -> Figure:

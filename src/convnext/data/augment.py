@@ -16,9 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
-from convnext.data.decode import MODES
 from convnext.data.transforms import mix_seed, normalization, normalize, resize, to_tensor
 from convnext.recipe import AugmentRecipe, DataRecipe
 
@@ -70,8 +68,8 @@ class TrainTransform:
         if draw.random() < self.augment.vertical_flip:
             out = out.flip(1)
         if self.randaugment is not None:
-            image = TF.to_pil_image(out, mode=MODES[self.in_chans])
-            out = to_tensor(self.randaugment(image))
+            rows = out.permute(1, 2, 0).contiguous().numpy()  # (H, W, C)
+            out = to_tensor(self.randaugment(Image.fromarray(rows[..., 0] if self.in_chans == 1 else rows)))
         if self.jitters:
             out = color_jitter(out, *jitter_factors(draw, self.augment.color_jitter))
         if self.augment.erasing > 0:

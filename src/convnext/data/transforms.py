@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from convnext.recipe import NORMALIZATIONS
 
@@ -66,10 +65,18 @@ def eval_view(picture: Tensor, size: int, crop_ratio: float, interpolation: str)
     side = eval_resize(size, crop_ratio)
     short, long = sorted(picture.shape[1:])
     if long > STRIP * short:  # only the middle will be seen; enlarging all of a strip could fill the memory
-        picture = TF.center_crop(picture, [min(n, STRIP * short) for n in picture.shape[1:]])
+        picture = center_crop(picture, *(min(n, STRIP * short) for n in picture.shape[1:]))
     picture = resize_short(picture, side, interpolation)
-    out: Tensor = TF.center_crop(picture, [size, size])
-    return out
+    return center_crop(picture, size, size)
+
+
+def center_crop(picture: Tensor, height: int, width: int) -> Tensor:
+    """The middle of a picture (C, H, W) that is at least as large; an odd pixel over is split as torchvision does.
+
+    (torchvision itself takes a second to import, as long as all else that `predict` needs.)
+    """
+    top, left = (round((have - want) / 2) for have, want in zip(picture.shape[1:], (height, width), strict=True))
+    return picture[:, top : top + height, left : left + width]
 
 
 def normalization(name: str, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

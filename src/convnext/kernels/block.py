@@ -193,7 +193,7 @@ def fits(x: Tensor, channels: int) -> bool:
         and torch.autograd.forward_ad._current_level < 0
         and type(x) in (Tensor, torch.nn.Parameter)
         and _get_current_dispatch_mode() is None
-        and native.available()
+        and native.available(build=torch.is_grad_enabled())  # a forward pass alone is no reason to compile them
         and (not autocast or _in_half())
     )
 

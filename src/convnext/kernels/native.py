@@ -7,6 +7,7 @@ torch; then stock operators do the same work. `CONVNEXT_NATIVE=0` turns the kern
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -31,10 +32,12 @@ _state: dict[str, str] = {}
 _lock = threading.Lock()
 
 
-def available() -> bool:
-    """Whether `torch.ops.convnext` has the kernels; the first call compiles or loads them."""
+def available(*, build: bool = True) -> bool:
+    """Whether `torch.ops.convnext` has the kernels; the first call loads them, and compiles them first if it may."""
     with _lock:
         if "why" not in _state:
+            if not build and not built():
+                return False
             _state["why"] = _load()
     return not _state["why"]
 
@@ -99,9 +102,13 @@ def _compiler() -> str:
 
 def _target(compiler: str) -> Path:
     """Where the library for this source, torch, compiler and processor is kept."""
-    key = "\n".join((*_sources().values(), torch.__version__, compiler, *_flags(), processor()))
-    name = f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    return cache_dir() / "kernels" / name
+    return cache_dir() / "kernels" / _name(compiler, _flags())
+
+
+@functools.cache
+def _name(compiler: str, flags: tuple[str, ...]) -> str:
+    key = "\n".join((*_sources().values(), torch.__version__, compiler, *flags, processor()))
+    return f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
 def _sources() -> dict[str, str]:
