@@ -191,8 +191,8 @@ def fits(x: Tensor, channels: int) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
         and type(x) in (Tensor, torch.nn.Parameter)
-        and enough(x.numel() // x.shape[1], channels, half=autocast)
         and _get_current_dispatch_mode() is None
+        and enough(x.numel() // x.shape[1], channels, half=autocast)
         and native.available(build=torch.is_grad_enabled())  # a forward pass alone is no reason to compile them
         and (not autocast or _in_half())
     )
