@@ -186,13 +186,13 @@ def fits(x: Tensor, channels: int) -> bool:
         and x.ndim == 4
         and x.numel() > 0
         and channels % 8 == 0
-        and enough(x.numel() // x.shape[1], channels, half=autocast)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
         and type(x) in (Tensor, torch.nn.Parameter)
         and _get_current_dispatch_mode() is None
+        and enough(x.numel() // x.shape[1], channels, half=autocast)
         and native.available(build=torch.is_grad_enabled())  # a forward pass alone is no reason to compile them
         and (not autocast or _in_half())
     )
