@@ -14,6 +14,7 @@ import typer
 from convnext.cli_bench import benches
 from convnext.cli_networks import networks
 from convnext.cli_parts import Device, Json, print_out
+from convnext.cli_recipes import recipes
 
 app = typer.Typer(
     name="convnext",
@@ -205,6 +206,7 @@ def doctor(
 
 app.add_typer(networks)
 app.add_typer(benches)
+app.add_typer(recipes, name="recipe")
 
 samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
 app.add_typer(samples, name="sample")

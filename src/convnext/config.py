@@ -48,12 +48,42 @@ def load_complete(path: Path) -> Recipe:
     return recipe
 
 
+def shipped() -> Path:
+    """The folder of the recipes that come with the package: in an installed package, or at the top of a checkout."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def find_recipe(word: str) -> Path:
+    """A recipe by the name of its file, with or without `.toml`, or by that of one that is shipped.
+
+    Raises:
+        RecipeError: there is none; the message has the nearest name.
+    """
+    path = Path(word).expanduser()
+    candidates = [path, path.with_name(f"{path.name}.toml"), shipped() / word, shipped() / f"{word}.toml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    hint = nearest(word.removesuffix(".toml"), shipped_names()) if path.parent == Path() or "/" in word else ""
+    raise RecipeError(
+        f"there is no recipe {word}; give a TOML file or a name of `convnext recipe list`, or leave it out for the "
+        f"defaults{hint}"
+    )
+
+
+def shipped_names() -> list[str]:
+    """The names of the shipped recipes, such as imagenet1k/convnext_tiny."""
+    folder = shipped()
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.toml"))
+
+
 def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:
     """Sorts the words after DATA into a recipe file, if one is given, and `key=value` settings."""
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
         raise RecipeError(f"one recipe at most can be given, not {len(files)}: {', '.join(files)}")
-    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
+    return (find_recipe(files[0]) if files else None), [word for word in words if "=" in word]
 
 
 def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:

@@ -18,7 +18,7 @@ from convnext.evaluate.evaluate import evaluate_run, evaluate_weights, judge_run
 from convnext.nn.baselines import Baseline
 from convnext.nn.create import create_model
 from convnext.run.load import load
-from convnext.train.groups import weight_decay_groups
+from convnext.train.groups import optimizer_groups
 from convnext.train.train import train_run
 
 QUICK = ["weights=none", "train.batch=8", "data.workers=0", "train.precision=fp32", "train.epochs=1", "train.lr=1e-3"]
@@ -178,7 +178,7 @@ def test_a_bare_file_is_judged_only_with_its_own_number_of_classes(stripes: Path
 def test_position_embeddings_take_no_weight_decay() -> None:
     """As timm trains its transformers."""
     model = create_model("timm:test_vit", num_classes=2)
-    decayed = {id(p) for p in weight_decay_groups(model, 0.05)[0]["params"]}
+    decayed = {id(p) for p in optimizer_groups(model, 0.05)[0]["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
     assert "net.pos_embed" not in names
     assert any(name.endswith("attn.qkv.weight") for name in names)

@@ -14,7 +14,7 @@ from convnext.nn.convnext import ConvNeXt
 from convnext.recipe import Recipe
 from convnext.run.state import EMA, Progress, TrainState
 from convnext.train import plan as planning
-from convnext.train.groups import weight_decay_groups
+from convnext.train.groups import optimizer_groups
 from convnext.train.plan import Plan, count_steps, rate_at
 from convnext.train.schedule import learning_rate, size_at
 
@@ -49,7 +49,7 @@ def test_weight_decay_spares_vectors_as_timm_does() -> None:
     from timm.optim import param_groups_weight_decay
 
     model = micro()
-    ours = weight_decay_groups(model, 0.05)
+    ours = optimizer_groups(model, 0.05)
     theirs = {g["weight_decay"]: {id(p) for p in g["params"]} for g in param_groups_weight_decay(model, 0.05)}
     assert {id(p) for p in ours[0]["params"]} == theirs[0.05]
     assert {id(p) for p in ours[1]["params"]} == theirs[0.0]

@@ -36,18 +36,19 @@ class Progress:
 class EMA:
     """Exponential moving average of a model's weights: average = decay * average + (1 - decay) * weights.
 
-    The decay warms up as min(decay, (1 + t) / (10 + t)), so that the first steps do not keep the initial weights alive.
+    With `warmup` the decay is min(decay, (1 + t) / (10 + t)), so that the first steps do not keep the initial weights
+    alive; without it, it is the same from the first step on, as in the paper's code.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, model: nn.Module, decay: float, *, warmup: bool = True) -> None:
+        self.decay, self.updates, self.warmup = decay, 0, warmup
         self.average = {name: p.detach().clone() for name, p in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """One step, after the optimizer's."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         current = model.state_dict()
         averages, values = [], []
         for name, average in self.average.items():

@@ -23,7 +23,7 @@ from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.tasks.classify import class_weights, task_for
 from convnext.tasks.task import Task
-from convnext.train.groups import weight_decay_groups
+from convnext.train.groups import optimizer_groups
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,11 @@ def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW in its fused form where torch has one (CPU, CUDA)."""
+    """AdamW in its fused form where torch has one (CPU, CUDA; not for a network that is shared out on CPUs)."""
     train = recipe.train
-    return torch.optim.AdamW(
-        weight_decay_groups(model, train.weight_decay), lr=float(train.lr), betas=train.betas,
-        fused=device.type in ("cpu", "cuda"),
-    )  # fmt: skip
+    fused = device.type == "cuda" or (device.type == "cpu" and train.sharding == "ddp")
+    groups = optimizer_groups(model, train.weight_decay, train.layer_decay)
+    return torch.optim.AdamW(groups, lr=float(train.lr), betas=train.betas, fused=fused)
 
 
 def _number(value: float | str, fallback: float) -> float:

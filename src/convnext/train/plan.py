@@ -51,6 +51,10 @@ class Plan:
         self.choices.append({"key": key, "value": value, "why": why})
         return value
 
+    def note(self, key: str, why: str) -> None:
+        """Says something about a value that stays as it is."""
+        self.choices.append({"key": key, "value": get(self.recipe, key), "why": why})
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -70,8 +74,18 @@ def count_steps(recipe: Recipe, pictures: int) -> Steps:
 
 def rate_at(recipe: Recipe, steps: Steps, step: int) -> float:
     """Learning rate of a complete recipe at an optimizer step."""
+    return learning_rate(
+        step, peak=peak_rate(recipe), minimum=recipe.train.min_lr, warmup=steps.warmup, total=steps.total
+    )
+
+
+def peak_rate(recipe: Recipe) -> float:
+    """The highest learning rate: train.lr, scaled linearly from train.lr_batch to the batch where that is given.
+
+    The recipe keeps both numbers, so that a run that is repeated or resumed is not scaled twice.
+    """
     train = recipe.train
-    return learning_rate(step, peak=float(train.lr), minimum=train.min_lr, warmup=steps.warmup, total=steps.total)
+    return float(train.lr) * (int(train.batch) / train.lr_batch if train.lr_batch else 1.0)
 
 
 def choose_device(plan: Plan) -> torch.device:
@@ -182,10 +196,10 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         "train.lr", float(f"{base * (batch / 64) ** 0.5:.3g}"),
         f"{base:g} for {kind} at batch 64, times the root of {batch}/64",
     )  # fmt: skip
-    if plan.recipe.train.min_lr > float(plan.recipe.train.lr):
+    peak = peak_rate(plan.recipe)
+    if plan.recipe.train.min_lr > peak:
         raise RecipeError(
-            f"train.min_lr = {plan.recipe.train.min_lr:g}: the rate at the end must not be above train.lr = "
-            f"{plan.recipe.train.lr:g}"
+            f"train.min_lr = {plan.recipe.train.min_lr:g}: the rate at the end must not be above the peak, {peak:g}"
         )
     warmup = min(5.0, round(epochs * 0.1, 2))
     given = plan.choose("train.warmup_epochs", warmup, "a tenth of the run, five epochs at most")
@@ -254,11 +268,15 @@ def _micro_batch(recipe: Recipe, batch: int) -> int:
         memory = torch.cuda.mem_get_info()[0]
     else:
         memory = available_memory()
+    fits = max(1, int(memory * 0.5 / estimated_bytes(recipe))) if memory else batch  # not known: as asked for
+    return next(batch // parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= fits)
+
+
+def estimated_bytes(recipe: Recipe) -> float:
+    """Bytes of a picture's activations that are kept for the backward pass, by an estimate."""
     own = outline(recipe.model.name).stem_patch
     alike = int(recipe.data.size) * own // int(recipe.model.stem_patch)  # the size that gives as much with the own stem
-    each = 4 * 2.2 * count(recipe.model.name, alike).activations  # bytes: what is kept for the backward pass
-    fits = max(1, int(memory * 0.5 / each)) if memory else batch  # not known: as asked for
-    return next(batch // parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= fits)
+    return 4 * 2.2 * count(recipe.model.name, alike).activations
 
 
 def _bf16_speed() -> float:

@@ -18,6 +18,7 @@ from convnext.run.environment import usable_cores
 from convnext.run.record import progress, say
 from convnext.train import plan as planning
 from convnext.train.distributed import Ranks, part_of
+from convnext.train.doctor import examine
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
 from convnext.train.trial import seconds_per_epoch
@@ -107,6 +108,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
 
     epochs = planning.choose_epochs(plan, measure, found is not None, device)
     planning.choose_optimisation(plan, found is not None, epochs, per_epoch)
+    examine(plan, pictures, device, ranks.world)
     return plan
 
 

@@ -224,7 +224,8 @@ def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.
     if sharded:
         network = shard(network, recipe, ranks, device)
     optimizer = make_optimizer(network, recipe, device)
-    ema = EMA(network, float(recipe.train.ema_decay)) if recipe.train.ema else None
+    train = recipe.train
+    ema = EMA(network, float(train.ema_decay), warmup=train.ema_warmup) if train.ema else None
     kind = ShardedState if sharded else TrainState
     state = kind(network, optimizer, ema, Progress(), make_scaler(recipe, device))
     return state, network if sharded else ranks.wrap(network, device)

@@ -1,0 +1,125 @@
+"""Checks a complete recipe against its data and this machine before the first step: repairs, warns, or refuses.
+
+What makes an epoch without a step, a warm-up longer than the run, or a network that cannot see the pictures is met
+earlier, where `train.plan` chooses batch, rates and sizes; here is what only shows once everything is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import torch
+from torch import nn
+
+from convnext.config import as_dict, override
+from convnext.nn.create import create_model
+from convnext.recipe import Recipe
+from convnext.run.environment import available_memory, usable_cores
+from convnext.train.plan import Plan, count_steps, estimated_bytes, peak_rate
+
+USUAL = (2e-3, 64)
+"""A rate that is usual from scratch with AdamW, and the batch that it is for; it grows with the batch's root."""
+FAR = 8.0
+"""How many times above the usual a rate is worth a word."""
+
+
+def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1) -> None:
+    """Looks at a plan in which nothing is left open.
+
+    Args:
+        plan: is repaired, each time with the reason.
+        pictures: how many there are to train on.
+        device: where the training runs.
+        world: processes that share the batch.
+    """
+    _workers(plan)
+    _average(plan, pictures)
+    _rate(plan)
+    _mixing(plan, world)
+    fit_memory(plan, device, world)
+
+
+def _workers(plan: Plan) -> None:
+    cores = usable_cores()
+    if int(plan.recipe.data.workers) > cores:
+        plan.repair("data.workers", cores, f"there are {cores} cores; more processes only wait for each other")
+
+
+def _average(plan: Plan, pictures: int) -> None:
+    """A moving average that never gets to see the end of the run, or that averages batch statistics."""
+    train = plan.recipe.train
+    if not train.ema:
+        return
+    if has_batch_norm(plan.recipe):
+        plan.repair("train.ema", False, "an average hurts networks with BatchNorm (paper, Appendix A.1)")
+        return
+    steps = max(1, count_steps(plan.recipe, pictures).total)
+    decay = float(train.ema_decay)
+    half_life = math.log(0.5) / math.log(decay) if 0 < decay < 1 else 0.0
+    if half_life > steps / 2:
+        shorter = round(min(0.9999, 0.5 ** (1 / (0.02 * steps + 1))), 5)
+        why = f"with {decay:g} the initial weights count for half after {half_life:,.0f} steps, the run has {steps:,}"
+        plan.repair("train.ema_decay", shorter, why)
+
+
+def has_batch_norm(recipe: Recipe) -> bool:
+    """Whether the network normalises over the batch; built without memory for its weights."""
+    with torch.device("meta"):
+        model = create_model(recipe.model.name, weights="none")
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _rate(plan: Plan) -> None:
+    """A rate that was meant for another batch, where nothing says which."""
+    train = plan.recipe.train
+    if train.lr_batch:
+        if train.lr_batch != int(train.batch):
+            scaled = f"{peak_rate(plan.recipe):.3g} at a batch of {train.batch}"
+            plan.note("train.lr", f"is for a batch of {train.lr_batch}: {scaled}")
+        return
+    base, batch = USUAL
+    usual = base * math.sqrt(int(train.batch) / batch)
+    if float(train.lr) > FAR * usual:
+        plan.note(
+            "train.lr",
+            f"warning: {float(train.lr) / usual:.0f} times what is usual for a batch of {train.batch} ({usual:.2g}); if "
+            "it comes from a recipe for a larger batch, set train.lr_batch to that",
+        )
+
+
+def _mixing(plan: Plan, world: int) -> None:
+    augment = plan.recipe.augment
+    if (augment.mixup or augment.cutmix) and int(plan.recipe.train.batch) // world < 2:
+        plan.note("augment.mixup", "warning: a batch of one picture a process has nothing to be mixed with")
+
+
+def fit_memory(plan: Plan, device: torch.device, world: int) -> None:
+    """Measures a step's memory where the estimate says that it matters, and lowers the micro-batch if it must."""
+    micro = int(plan.recipe.train.micro_batch)
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else available_memory() // world
+    if not free or estimated_bytes(plan.recipe) * micro < free / 4 or micro < 2:
+        return
+    few = [step_bytes(plan.recipe, n, device) for n in (1, 2)]
+    if 0 in few:
+        return
+    each, fixed = max(1, few[1] - few[0]), few[0] - (few[1] - few[0])
+    fits = int((0.8 * free - fixed) / each)
+    if micro > fits:
+        share = int(plan.recipe.train.batch) // world
+        divisors = (share // parts for parts in range(1, share + 1) if share % parts == 0)
+        smaller = next((size for size in divisors if size <= fits), 1)
+        plan.repair(
+            "train.micro_batch", smaller,
+            f"measured: {each / 1e6:.0f} MB a picture and {fixed / 1e6:.0f} MB besides, {free / 1e9:.1f} GB are free",
+        )  # fmt: skip
+
+
+def step_bytes(recipe: Recipe, pictures: int, device: torch.device) -> int:
+    """Bytes that a training step of so many pictures takes at most, in a process of its own; 0 when it cannot be had."""
+    settings = {"recipe": as_dict(override(recipe, {"weights": "none"})), "pictures": pictures, "device": str(device)}
+    command = [sys.executable, "-m", "convnext.train.footprint"]
+    done = subprocess.run(command, input=json.dumps(settings), capture_output=True, text=True, timeout=600, check=False)
+    return int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdigit() else 0
