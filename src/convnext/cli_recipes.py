@@ -42,9 +42,7 @@ def show(
 
 @recipes.command()
 def check(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Files or shipped names; all shipped ones if left out.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Files or shipped names; default: all shipped.")] = None,
     data: Annotated[Path | None, typer.Option(help="Check against this data and this machine too.")] = None,
 ) -> int:
     """Check recipes: every key, the network with its groups, and with --data what `train` would choose and repair."""

@@ -85,8 +85,8 @@ def _rate(plan: Plan) -> None:
     if float(train.lr) > FAR * usual:
         plan.note(
             "train.lr",
-            f"warning: {float(train.lr) / usual:.0f} times what is usual for a batch of {train.batch} ({usual:.2g}); if "
-            "it comes from a recipe for a larger batch, set train.lr_batch to that",
+            f"warning: {float(train.lr) / usual:.0f} times what is usual for a batch of {train.batch} ({usual:.2g}); "
+            "if it comes from a recipe for a larger batch, set train.lr_batch to that",
         )
 
 
@@ -118,7 +118,7 @@ def fit_memory(plan: Plan, device: torch.device, world: int) -> None:
 
 
 def step_bytes(recipe: Recipe, pictures: int, device: torch.device) -> int:
-    """Bytes that a training step of so many pictures takes at most, in a process of its own; 0 when it cannot be had."""
+    """Bytes that a step of so many pictures takes at most, in a process of its own; 0 when that cannot be had."""
     settings = {"recipe": as_dict(override(recipe, {"weights": "none"})), "pictures": pictures, "device": str(device)}
     command = [sys.executable, "-m", "convnext.train.footprint"]
     done = subprocess.run(command, input=json.dumps(settings), capture_output=True, text=True, timeout=600, check=False)
