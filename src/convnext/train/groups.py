@@ -1,9 +1,9 @@
 """Parameter groups: weight decay on matrices and kernels, none on vectors; a learning rate that falls with depth.
 
 Layer-wise decay (paper, Table 6 and Appendix A): every three blocks that follow one another form a group, and each
-group learns at `decay` times the rate of the next one. As in the authors' code the stem is a group of its own, a downsampling
-layer belongs to the blocks after it, and the last norm and the head learn at the full rate. The code knows 12 groups of
-blocks (S to XL); here they follow from the depths, stage by stage, so that T has 6, and so has any other network.
+group learns at `decay` times the rate of the next one. As in the authors' code the stem is a group of its own, a
+downsampling layer belongs to the blocks after it, and the last norm and the head learn at the full rate. The code knows
+12 groups of blocks (S to XL); here they follow from the depths, stage by stage: T has 6, and others have theirs.
 """
 
 from __future__ import annotations
