@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
     except UserError as error:
-        if not isinstance(error, Silenced):
+        if is_first_process() and not isinstance(error, Silenced):
             print(f"convnext: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

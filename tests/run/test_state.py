@@ -16,7 +16,7 @@ from convnext.run.state import keep_newest, previous, read_state_file, write_sta
 
 def content(step: int) -> dict[str, Any]:
     """A state in small."""
-    return {"progress": {"epoch": step}, "model": {"w": torch.full((3,), float(step))}}
+    return {"version": 2, "progress": {"epoch": step}, "model": {"w": torch.full((3,), float(step))}}
 
 
 def test_a_state_comes_back_and_the_one_before_it_is_kept(tmp_path: Path) -> None:
@@ -74,5 +74,5 @@ def test_the_newest_states_are_kept(tmp_path: Path) -> None:
 
 def test_a_state_from_before_there_were_seals_is_read(tmp_path: Path) -> None:
     """As torch.save alone wrote it."""
-    torch.save(content(4), tmp_path / "last.state.pt")
+    torch.save(content(4) | {"version": 1}, tmp_path / "last.state.pt")
     assert read_state_file(tmp_path / "last.state.pt")["progress"]["epoch"] == 4

@@ -83,7 +83,7 @@ class TrainState:
     def content(self, random_states: list[Tensor] | None = None) -> dict[str, Any]:
         """What a state file holds. `random_states` are those of all processes, where there are several."""
         return {
-            "version": 2,
+            "version": SEALED,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -139,6 +139,8 @@ class TrainState:
                 torch.cuda.set_rng_state_all(content["cuda_rng"])
 
 
+SEALED = 2
+"""The version of state files from which on they are sealed."""
 _SEAL = b"sha256 of the rest"
 """Stands at the end of a state file, before the hash of everything ahead of it."""
 
@@ -189,6 +191,8 @@ def _read_sealed(path: Path) -> dict[str, Any]:
         elif hashlib.sha256(packed).digest() != digest:
             raise ValueError("its hash is not the one that was written")
         content: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        if seal != _SEAL and content.get("version", 1) >= SEALED:
+            raise ValueError("its seal is broken")
     except Exception as error:
         what = str(error) if type(error) is ValueError else type(error).__name__
         raise RunError(f"{path} is damaged ({what}); start the run anew") from None
@@ -207,5 +211,5 @@ def keep_newest(state: Path, folder: Path, epoch: int, count: int) -> None:
         folder.mkdir(exist_ok=True)
         share(state, folder / f"epoch-{epoch:04d}.state.pt")
     kept = sorted(folder.glob("epoch-*.state.pt"))
-    for old in kept[: len(kept) - count] if count > 1 else kept:
+    for old in kept[: max(0, len(kept) - count)] if count > 1 else kept:
         old.unlink(missing_ok=True)

@@ -179,6 +179,9 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         watch.stop(failed=True)
         if _is_of_the_network(error):
             watch.end(f"another process is gone ({str(error).splitlines()[0][:100]})")
+        if rank and isinstance(error, UserError):  # a mistake that this process alone has met
+            print(f"convnext: process {rank} of {world}: {error}", file=sys.stderr, flush=True)
+            raise Silenced(str(error)) from None
         raise
     finally:
         with contextlib.suppress(RuntimeError, ValueError):

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from convnext.errors import RecipeError, RunError
 from convnext.recipe import Recipe
-from convnext.run.state import Progress, TrainState, read_state_file
+from convnext.run.state import SEALED, Progress, TrainState, read_state_file
 from convnext.train.distributed import Ranks
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -43,6 +43,7 @@ def shard(model: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) 
         )
     if recipe.train.precision == "fp16":
         raise RecipeError('train.sharding = "fsdp2" does not go with train.precision = "fp16"; use bf16')
+    model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # weights; maps stay as they are
     mesh = init_device_mesh(device.type, (ranks.world,))
     for module in list(model.modules()):
         if type(module).__name__.endswith("Block"):
@@ -58,7 +59,7 @@ class ShardedState(TrainState):
         """What a state file holds: whole tensors, gathered."""
         model, optimizer = get_state_dict(self.model, self.optimizer, options=WHOLE)
         return {
-            "version": 2, "sharding": "fsdp2", "model": model, "optimizer": optimizer,
+            "version": SEALED, "sharding": "fsdp2", "model": model, "optimizer": optimizer,
             "ema": None if self.ema is None else {"average": gathered(self.ema.average), "updates": self.ema.updates},
             "scaler": None, "progress": asdict(self.progress),
             "rng": torch.get_rng_state() if random_states is None else random_states[0],
