@@ -19,11 +19,13 @@ _ALIASES = {"[0,1]": "unit", "[-1,1]": "symmetric", "0..1": "unit", "-1..1": "sy
 
 
 def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a recipe, applies overrides of the form `train.epochs=5`, and checks the whole.
+    """Reads a recipe, a file or one that is shipped, applies overrides of the form `train.epochs=5`, checks the whole.
 
     Raises:
         RecipeError: the file is missing or not TOML, a key is unknown, a value breaks its rule. The message lists all.
     """
+    if path is not None and not path.exists():
+        path = find_recipe(str(path))
     raw = _read_toml(path) if path is not None else {}
     keys = [_apply(raw, text) for text in overrides]
     if "train.minutes" in keys and "train.epochs" not in keys:
@@ -83,7 +85,7 @@ def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:
     files = [word for word in words if "=" not in word]
     if len(files) > 1:
         raise RecipeError(f"one recipe at most can be given, not {len(files)}: {', '.join(files)}")
-    return (find_recipe(files[0]) if files else None), [word for word in words if "=" in word]
+    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
 
 
 def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:

@@ -237,7 +237,7 @@ def test_a_validation_split_that_vanishes_stops_the_run(
 
     def spoil(*args: object) -> object:
         made = original(*args)  # type: ignore[arg-type]
-        for sample in made.val_batches.dataset.samples:  # type: ignore[attr-defined]
+        for sample in made.judge.batches.dataset.samples:  # type: ignore[attr-defined]
             sample.path.unlink()
         return made
 

@@ -29,7 +29,7 @@ from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
 from convnext.train.parts import fingerprint
-from convnext.train.train import read_data
+from convnext.train.prepare import read_data
 
 MISTAKES_KEPT = 24
 THUMBNAIL = 240

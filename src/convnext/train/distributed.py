@@ -19,7 +19,9 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext.errors import RecipeError, Silenced, UserError
@@ -153,10 +155,10 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     else:
         _share_cores()
     try:
-        store, rank, world = next(iter(dist.rendezvous("env://", rank, world, timeout=timedelta(minutes=5))))
+        store, rank, world = next(iter(rendezvous("env://", rank, world, timeout=timedelta(minutes=5))))
         store.set_timeout(PATIENCE)
         dist.init_process_group(
-            "nccl" if cuda else "gloo", store=dist.PrefixStore("convnext", store), rank=rank, world_size=world,
+            "nccl" if cuda else "gloo", store=PrefixStore("convnext", store), rank=rank, world_size=world,
             timeout=PATIENCE,
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError) as error:
@@ -165,7 +167,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
             f"process {rank} of {world} could not join the others at {os.environ['MASTER_ADDR']}:"
             f"{os.environ['MASTER_PORT']} ({first}); are all of them started, and is the port free?"
         ) from None
-    watch = Watch(dist.PrefixStore("watch", store.clone()), rank, world)  # a connection of its own: it must never wait
+    watch = Watch(PrefixStore("watch", store.clone()), rank, world)  # a connection of its own: it must never wait
     watch.start()
     ranks = Ranks(rank, world, local)
     try:
@@ -206,7 +208,7 @@ class Watch(threading.Thread):
     main thread may wait for the dead one for ever. A process that fails says so, which is quicker.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world: int, beat: float = BEAT, silence: float = SILENCE) -> None:
+    def __init__(self, store: Store, rank: int, world: int, beat: float = BEAT, silence: float = SILENCE) -> None:
         super().__init__(name="convnext-watch", daemon=True)
         self.store, self.rank, self.world, self.beat, self.silence = store, rank, world, beat, silence
         self.ending = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +32,10 @@ class Job:
         """Trains. A job that was sent back to the queue goes on with the run that it finds."""
         import submitit
 
-        from convnext.__main__ import main
-
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-        os.chdir(self.place)
-        code = main(self.arguments)
+        code = subprocess.run(
+            [sys.executable, "-m", "convnext", *self.arguments], cwd=self.place, check=False
+        ).returncode
         if code:
             raise RuntimeError(f"convnext {' '.join(self.arguments)} ended with exit code {code}")
         return code

@@ -95,7 +95,7 @@ class Loop:
             start = time.monotonic()
             for batch in self.train_batches:
                 waited = time.monotonic() - start
-                stop = self._step(batch, bar)
+                stop = self._step(batch, bar) or (self.ranks.world == 1 and self.stop_asked)
                 start = self._count(waited, start)
                 if stop or self._save_is_due():
                     self._save()

@@ -43,7 +43,7 @@ def shard(model: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) 
         )
     if recipe.train.precision == "fp16":
         raise RecipeError('train.sharding = "fsdp2" does not go with train.precision = "fp16"; use bf16')
-    model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # weights; maps stay as they are
+    model = model.to(memory_format=torch.contiguous_format)  # weights; maps stay as they are
     mesh = init_device_mesh(device.type, (ranks.world,))
     for module in list(model.modules()):
         if type(module).__name__.endswith("Block"):
