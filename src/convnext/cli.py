@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from convnext.cli_bench import benches
+from convnext.cli_data import data as data_commands
 from convnext.cli_networks import networks
 from convnext.cli_parts import Device, Json, print_out
 from convnext.cli_recipes import recipes
@@ -207,6 +208,7 @@ def doctor(
 app.add_typer(networks)
 app.add_typer(benches)
 app.add_typer(recipes, name="recipe")
+app.add_typer(data_commands, name="data")
 
 samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
 app.add_typer(samples, name="sample")

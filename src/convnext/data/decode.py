@@ -20,7 +20,7 @@ import threading
 import warnings
 from functools import cache
 from importlib import util
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -43,6 +43,7 @@ from PIL import (
 
 from convnext.data.jpeg import factor_for, read_header, read_jpeg, turned
 from convnext.data.names import printable
+from convnext.data.tarball import open_member
 from convnext.errors import PictureError
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
@@ -155,8 +156,10 @@ def read_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """An open, non-empty, regular file; raises OSError or PictureError. (A pipe would block for ever.)"""
+def open_regular(path: Path) -> BufferedReader | BytesIO:
+    """An open, non-empty, regular file, or a member of a tar; raises OSError or PictureError. (A pipe would block.)"""
+    if (member := open_member(path)) is not None:
+        return member
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise PictureError(f"{printable(path)}: a folder, not a picture")

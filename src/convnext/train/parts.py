@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from convnext.data.augment import TrainTransform
-from convnext.data.loader import Collate, EvalPictures, Preprocessing, TrainPictures
+from convnext.data.loader import Collate, EpochSampler, EvalPictures, Preprocessing, TrainPictures
+from convnext.data.shard_order import ShardSampler
+from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset
 from convnext.data.transforms import normalization, train_short_side
 from convnext.errors import DataError, RecipeError
@@ -80,11 +82,16 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
     """What a run learned from, for data.json."""
-    sets = Counter(sample.labels for sample in dataset.splits["train"])
+    if isinstance(dataset, ShardedDataset):
+        counts = dataset.counts("train")
+        majority = [counts.index(max(counts))]
+    else:
+        sets = Counter(sample.labels for sample in dataset.splits["train"])
+        majority = list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0])
     return {
         "root": str(dataset.root), "layout": dataset.layout, "classes": list(dataset.classes),
         "multi_label": dataset.multi_label,
-        "majority": list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0]),
+        "majority": majority,
         "counts": {split: dataset.counts(split) for split in dataset.splits},
         "pictures": {split: len(samples) for split, samples in dataset.splits.items()},
         "fingerprint": fingerprint(dataset),
@@ -100,6 +107,8 @@ def list_splits(dataset: Dataset) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "split", "label"])
     for split, samples in dataset.splits.items():
+        if isinstance(dataset, ShardedDataset) and split == "train":
+            continue  # the index has them; millions of lines would say no more
         for sample in samples:
             names = "|".join(dataset.classes[i] for i in sample.labels) or "|"
             writer.writerow([os.path.relpath(sample.path, base), split, names])
@@ -108,12 +117,23 @@ def list_splits(dataset: Dataset) -> str:
 
 def fingerprint(dataset: Dataset) -> str:
     """A hash of every picture's place, labels and split; the same wherever the data lies."""
+    if isinstance(dataset, ShardedDataset):
+        return dataset.digest
     digest = hashlib.sha256()
     base = dataset.root if dataset.root.is_dir() else dataset.root.parent
     for split, samples in dataset.splits.items():
         for sample in samples:
             digest.update(os.fsencode(os.path.relpath(sample.path, base)) + repr((split, sample.labels)).encode())
     return digest.hexdigest()
+
+
+def make_sampler(
+    pictures: TrainPictures, batch: int, seed: int, size: int, rank: int = 0, world: int = 1
+) -> EpochSampler:
+    """The order of the training pictures: any, or window by window where they lie in shards."""
+    if isinstance(pictures.samples, ShardSamples):
+        return ShardSampler(pictures.samples, batch, seed, size, rank, world)
+    return EpochSampler(len(pictures), batch, seed, size, rank, world)
 
 
 def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from torch import nn
 from convnext.config import override
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.names import did_you_mean
+from convnext.data.remote import address_of, open_remote
+from convnext.data.shards import ShardedDataset, ShardSamples, check_tars, is_sharded, read_sharded
 from convnext.data.sources import Dataset, read_dataset
 from convnext.errors import DataError, RecipeError, RunError
 from convnext.nn.download import find_weights
@@ -22,6 +24,9 @@ from convnext.train.doctor import examine
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
 from convnext.train.trial import seconds_per_epoch
+
+REMOTE_BUDGET = 50_000_000_000
+"""Bytes of tars from a server that are kept where data.disk_cache_gb is 0: all of them must pass through the disk."""
 
 
 def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
@@ -59,7 +64,9 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
     data = recipe.data
     if not quiet:
-        say(f"reading {root}")
+        say(f"reading {address_of(root) or root}")
+    if (sharded := _read_shards(root, recipe)) is not None:
+        return sharded
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
             root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
@@ -74,6 +81,18 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     if len(dataset.broken) > 10:
         say(f"left out: {len(dataset.broken) - 10} more files; all are listed in data.json")
     return dataset
+
+
+def _read_shards(root: Path, recipe: Recipe) -> Dataset | None:
+    """The data set where it is in shards: in a folder, or on a server; None for any other."""
+    if address := address_of(root):
+        budget = int(recipe.data.disk_cache_gb * 1e9) or REMOTE_BUDGET
+        return read_sharded(Path(address), open_remote(address, budget))
+    root = root.expanduser().absolute()
+    if not is_sharded(root):
+        return None
+    check_tars(root)
+    return read_sharded(root)
 
 
 def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
@@ -100,6 +119,8 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
         plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
+    if isinstance(dataset, ShardedDataset):
+        plan.choose("data.cache_gb", 0.0, "pictures in shards are read as they are needed")
     planning.choose_loading(plan, pictures, mean_pixels, device)
     per_epoch = pictures // int(plan.recipe.train.batch)
 
@@ -123,6 +144,8 @@ def fill_caches(parts: Parts, recipe: Recipe) -> None:
     """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets."""
     budget, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
     if budget <= 0 and on_disk <= 0:
+        return
+    if isinstance(parts.train_set.samples, ShardSamples):
         return
     workers, pictures = usable_cores(), len(parts.train_set)
     view = parts.preprocessing.in_chans * parts.preprocessing.size**2

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import load_complete, override, to_toml
-from convnext.data.loader import EpochSampler, eval_loader, train_loader
+from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
@@ -39,6 +39,7 @@ from convnext.train.parts import (
     list_splits,
     make_optimizer,
     make_parts,
+    make_sampler,
     model_config,
 )
 from convnext.train.plan import Plan, count_steps
@@ -200,8 +201,8 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
     twin = build_twin(network)
     state, forward = _shared_out(network, recipe, ranks, device)
     set_up(state.model, recipe, device)
-    sampler = EpochSampler(
-        len(parts.train_set), int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
+    sampler = make_sampler(
+        parts.train_set, int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
     )
     config = model_config(recipe, dataset, parts.preprocessing)
 

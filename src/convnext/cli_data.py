@@ -1,0 +1,48 @@
+"""The commands about data sets on disk: shard, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convnext.cli_parts import print_out
+
+data = typer.Typer(help="Write data sets as tar shards, and check them.", no_args_is_help=True)
+
+
+@data.command()
+def shard(
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Image folder or CSV table.")],
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    shard_size: Annotated[int, typer.Option(help="Megabytes of a tar, at most about.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Of the order in which pictures are written.", min=0)] = 0,
+) -> int:
+    """Write a data set as tar shards (webdataset's layout); `train` takes the folder, or its address on a server."""
+    from convnext.data.shard_writer import write_shards
+    from convnext.recipe import Recipe
+    from convnext.run.record import progress
+    from convnext.train.prepare import read_data
+
+    dataset = read_data(source, Recipe())
+    with progress("writing", 1) as bar:
+        count = write_shards(dataset, out, megabytes=shard_size, seed=seed, progress=bar.update)
+    pictures = sum(len(samples) for samples in dataset.splits.values())
+    print_out(f"{pictures:,} pictures in {count} tars: convnext train {out}")
+    return 0
+
+
+@data.command()
+def check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")]) -> int:
+    """Read every tar and compare it with the hash that was taken when it was written; exit code 2 when one differs."""
+    from convnext.data.shard_writer import verify
+    from convnext.data.shards import check_tars, list_shards
+    from convnext.run.record import progress
+
+    check_tars(folder)
+    shards = list_shards(folder)
+    with progress("reading", len(shards), "tars") as bar:
+        wrong = verify(folder, shards, bar.update)
+    print_out("\n".join(wrong) if wrong else f"{len(shards)} tars are as they were written")
+    return 2 if wrong else 0

@@ -1,0 +1,111 @@
+"""Pictures inside tar files: a path that names a file's place in a tar, and what lies in a tar.
+
+A member of a tar is named like a file in a folder, `SHARDS/train-000003.tar/@OFFSET+LENGTH`: whoever reads pictures by
+their path reads these too, by one look at the right place of the tar, without unpacking anything.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from convnext.data.names import printable
+from convnext.errors import DataError, PictureError
+
+SOURCE = ".source.json"
+"""Beside tars that are fetched when they are wanted: where from."""
+_MEMBER = re.compile(r"@(\d+)\+(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a tar: its name there, and where its bytes begin and how many they are."""
+
+    name: str
+    offset: int
+    length: int
+
+
+def member_path(tar: Path, offset: int, length: int) -> Path:
+    """The path of a member."""
+    return tar / f"@{offset}+{length}"
+
+
+def parse(path: Path) -> tuple[Path, int, int] | None:
+    """The tar, offset and length that a member's path names; None for any other path."""
+    found = _MEMBER.fullmatch(path.name)
+    return (path.parent, int(found[1]), int(found[2])) if found else None
+
+
+def open_member(path: Path) -> BytesIO | None:
+    """A member's bytes as a file, or None for a path that names no member.
+
+    Raises:
+        OSError: the tar cannot be opened.
+        PictureError: the tar ends before the member does.
+    """
+    place = parse(path)
+    if place is None:
+        return None
+    tar, offset, length = place
+    if not tar.exists() and (tar.parent / SOURCE).is_file():
+        from convnext.data.remote import fetch_tar  # which needs what is above
+
+        fetch_tar(tar)
+    with tar.open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    if len(data) < length:
+        raise PictureError(f"{printable(path)}: the tar ends after {offset + len(data):,} bytes; copy it again")
+    return BytesIO(data)
+
+
+def members(tar: Path) -> Iterator[Member]:
+    """The plain files in a tar, in order.
+
+    Raises:
+        DataError: it is no tar, or it is cut off.
+    """
+    try:
+        with tar.open("rb") as file:
+            yield from _members(file, 0)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{printable(tar)}: not a whole tar ({error}); copy it again") from None
+    except OSError as error:
+        raise DataError(f"{printable(tar)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def _members(file: IO[bytes], start: int) -> Iterator[Member]:
+    """Of a tar that begins at `start` of a file: offsets count from the beginning of the file."""
+    file.seek(0, 2)
+    end = file.tell()
+    file.seek(start)
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        while (found := archive.next()) is not None:
+            archive.members = []  # tarfile remembers every one, which would fill the memory
+            if found.isfile():
+                if found.offset_data + found.size > end:
+                    raise tarfile.ReadError(f"it ends inside {found.name}")
+                yield Member(found.name, found.offset_data, found.size)
+
+
+def nested(tar: Path) -> Iterator[tuple[str, Member]]:
+    """(name of the inner tar, member) of a tar of tars; offsets count in the outer one.
+
+    Raises:
+        DataError: as `members`.
+    """
+    for inner in members(tar):
+        if not inner.name.endswith(".tar"):
+            continue
+        try:
+            with tar.open("rb") as file:
+                for member in _members(file, inner.offset):
+                    yield inner.name, member
+        except (tarfile.TarError, EOFError) as error:
+            raise DataError(f"{printable(tar)}, {inner.name}: not a whole tar ({error}); copy it again") from None
