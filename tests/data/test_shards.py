@@ -1,0 +1,327 @@
+"""Tar shards: every picture once, in an order that nothing but seed and epoch decides, in constant memory."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import itertools
+import json
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnext.__main__ import main
+from convnext.config import load_recipe
+from convnext.data.decode import read_pixels
+from convnext.data.remote import address_of, open_remote
+from convnext.data.shard_order import ShardSampler
+from convnext.data.shard_writer import write_shards
+from convnext.data.shards import check_tars, list_shards, read_sharded
+from convnext.data.sources import read_dataset
+from convnext.data.tarball import member_path, members, nested, open_member, parse
+from convnext.errors import DataError, PictureError, UserError
+from convnext.nn.weights import read_model
+from convnext.train.loop import Loop
+from convnext.train.train import resume_run, train_run
+
+SETTINGS = [
+    "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
+    "train.lr=1e-3", "train.precision=fp32", "train.epochs=2", "data.workers=0", "train.device=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def shards(stripes: Path, tmp_path: Path) -> Path:
+    """The stripes in small tars: half a dozen of the train split."""
+    out = tmp_path / "shards"
+    write_shards(read_dataset(stripes), out, megabytes=1)
+    return out
+
+
+def small_tars(stripes: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tars of a few pictures each."""
+    import convnext.data.shard_writer as writer
+
+    original = writer._write_split
+    monkeypatch.setattr(
+        writer, "_write_split", lambda split, samples, out, most, first: original(split, samples, out, 30_000, first)
+    )
+    write_shards(read_dataset(stripes), out, megabytes=1)
+    monkeypatch.undo()
+    return out
+
+
+def test_every_picture_is_in_the_shards_byte_for_byte(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Splits, classes, counts and pixels are those of the folder; tarfile and the index agree on every place."""
+    source = read_dataset(stripes)
+    found = read_sharded(small_tars(stripes, tmp_path / "shards", monkeypatch))
+    assert found.classes == source.classes
+    for split in source.splits:
+        assert found.counts(split) == source.counts(split)
+        wanted = sorted((read_pixels(s.path).tobytes(), s.labels) for s in source.splits[split])
+        got = sorted((read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split])
+        assert got == wanted
+    tar = tmp_path / "shards" / "train-000001.tar"
+    with tarfile.open(tar) as archive:
+        for member, info in zip(members(tar), archive.getmembers(), strict=True):
+            assert (member.name, member.offset, member.length) == (info.name, info.offset_data, info.size)
+            inside = archive.extractfile(info)
+            assert inside is not None
+            place = open_member(member_path(tar, member.offset, member.length))
+            assert place is not None
+            assert place.read() == inside.read()
+
+
+def test_webdataset_reads_them(shards: Path) -> None:
+    """The layout is webdataset's: keys with .png (or .jpg) and .cls."""
+    webdataset = pytest.importorskip("webdataset")
+    pictures = webdataset.WebDataset(str(shards / "train-000000.tar"), shardshuffle=False)
+    samples = list(pictures)
+    assert len(samples) == list_shards(shards)[0].pictures
+    assert all({"png", "cls"} <= set(sample) for sample in samples)
+    found = read_sharded(shards).splits["train"]
+    assert [int(sample["cls"]) for sample in samples] == [sample.labels[0] for sample in found]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_an_epoch_has_every_picture_once_whoever_asks(
+    world: int, stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes together have the batches of one; a resumed epoch is the rest; epochs differ, runs do not."""
+    monkeypatch.setattr("convnext.data.shard_order.WINDOW", 2)
+    samples = read_sharded(small_tars(stripes, tmp_path / "shards", monkeypatch)).splits["train"]
+    monkeypatch.setattr("convnext.data.shard_order.WINDOW", 2)
+    assert len(samples.starts) > 4  # type: ignore[attr-defined]
+
+    def batches(epoch: int, first: int = 0) -> list[list[tuple[int, int, int]]]:
+        parts = []
+        for rank in range(world):
+            sampler = ShardSampler(samples, 8, 3, 32, rank, world)  # type: ignore[arg-type]
+            sampler.epoch, sampler.first = epoch, first
+            parts.append(list(sampler))
+            assert len(parts[-1]) == len(sampler)
+        return [list(itertools.chain(*step)) for step in zip(*parts, strict=True)]
+
+    whole = batches(0)
+    indices = [index for batch in whole for index, _, _ in batch]
+    assert len(set(indices)) == len(indices) == len(samples) // 8 * 8
+    alone = ShardSampler(samples, 8, 3, 32)  # type: ignore[arg-type]
+    assert whole == list(alone)
+    assert batches(0, 3) == whole[3:]
+    assert batches(1) != whole
+
+
+def test_training_on_shards_goes_on_bit_for_bit(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With loader processes and without, stopped after an epoch and resumed: the same weights."""
+    whole = train_run(shards, load_recipe(None, SETTINGS), tmp_path / "whole")
+    monkeypatch.setattr(Loop, "finished", property(lambda self: self.state.progress.epoch >= 1))
+    settings = [*SETTINGS[:-2], "data.workers=1", "train.device=cpu"]
+    run = train_run(shards, load_recipe(None, settings), tmp_path / "run")
+    monkeypatch.undo()
+    resume_run(run.path)
+    a, b = read_model(whole.last)[0], read_model(run.last)[0]
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert "train" not in {line.split(",")[1] for line in (run.path / "splits.csv").read_text().splitlines()[1:]}
+
+
+def test_the_commands_write_check_train_and_judge(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a folder to shards to a judged run; a changed byte is found."""
+    out = tmp_path / "shards"
+    assert main(["data", "shard", str(stripes), str(out)]) == 0
+    assert main(["data", "check", str(out)]) == 0
+    assert main(["train", str(out), *SETTINGS, "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    tar = out / "train-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 1
+    tar.write_bytes(content)
+    capsys.readouterr()
+    assert main(["data", "check", str(out)]) == 2
+    assert "train-000000.tar: its content has changed" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_shards_is_said(shards: Path, stripes: Path, tmp_path: Path) -> None:
+    """A tar that is missing or cut off, an index of other shards, a folder that is taken."""
+    with pytest.raises(UserError, match="holds shards already"):
+        write_shards(read_dataset(stripes), shards)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("")
+    with pytest.raises(UserError, match=r"holds other files \(letter\.txt\)"):
+        write_shards(read_dataset(stripes), tmp_path / "taken")
+    tar = shards / "train-000000.tar"
+    content = tar.read_bytes()
+    tar.write_bytes(content[:-512])
+    with pytest.raises(DataError, match=r"train-000000\.tar has [\d,]+ bytes, the index says"):
+        check_tars(shards)
+    tar.unlink()
+    with pytest.raises(DataError, match=r"train-000000\.tar is missing"):
+        check_tars(shards)
+    tar.write_bytes(content)
+    index = shards / "index.bin"
+    index.write_bytes(index.read_bytes()[:-20])
+    with pytest.raises(DataError, match="belongs to other shards"):
+        read_sharded(shards)
+    (shards / "shards.json").write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        read_sharded(shards)
+
+
+def test_a_broken_picture_in_a_tar_is_left_out(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Met in training, named once; the run goes on."""
+    place = parse(next(iter(read_sharded(shards).splits["train"])).path)
+    assert place is not None
+    tar, offset, length = place
+    content = bytearray(tar.read_bytes())
+    content[offset : offset + length] = b"x" * length
+    tar.write_bytes(content)
+    run = train_run(shards, load_recipe(None, SETTINGS), tmp_path / "run")
+    assert len(run.read_log()) == 2
+    assert capsys.readouterr().err.count("left out:") == 1
+
+
+def test_writing_that_was_killed_starts_again(stripes: Path, tmp_path: Path) -> None:
+    """Tars without an index do not count, and are replaced."""
+    out = tmp_path / "shards"
+    out.mkdir()
+    (out / "train-000000.tar").write_bytes(b"half")
+    (out / ".train-000001.tar.part").write_bytes(b"half")
+    write_shards(read_dataset(stripes), out)
+    check_tars(out)
+
+
+def test_tars_of_tars_are_read_in_place(tmp_path: Path) -> None:
+    """As ImageNet-22K comes: a tar that holds a tar for each class."""
+    inner = tmp_path / "n01.tar"
+    with tarfile.open(inner, "w") as archive:
+        for number in range(3):
+            info = tarfile.TarInfo(f"n01_{number}.JPEG")
+            info.size = 1000 + number
+            archive.addfile(info, BytesIO(bytes([number]) * info.size))
+    with tarfile.open(tmp_path / "whole.tar", "w") as archive:
+        archive.add(inner, "n01.tar")
+        archive.add(inner, "n02.tar")
+    found = list(nested(tmp_path / "whole.tar"))
+    assert [name for name, _ in found] == ["n01.tar"] * 3 + ["n02.tar"] * 3
+    for number, (_, member) in enumerate(found):
+        file = open_member(member_path(tmp_path / "whole.tar", member.offset, member.length))
+        assert file is not None
+        assert file.read() == bytes([number % 3]) * (1000 + number % 3)
+    (tmp_path / "whole.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:3000])
+    with pytest.raises(DataError, match="not a whole tar"):
+        list(nested(tmp_path / "whole.tar"))
+
+
+@pytest.fixture
+def server(shards: Path) -> Iterator[str]:
+    """The shards behind a server on this machine; its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(shards))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_shards_on_a_server_train_as_those_on_disk(server: str, shards: Path, tmp_path: Path) -> None:
+    """The same weights, bit for bit; tars come when they are wanted."""
+    local = train_run(shards, load_recipe(None, SETTINGS), tmp_path / "local")
+    remote = train_run(server, load_recipe(None, SETTINGS), tmp_path / "remote")
+    a, b = read_model(local.last)[0], read_model(remote.last)[0]
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_address_is_known_and_a_wrong_one_is_said(server: str) -> None:
+    """A path swallows a slash of an address; 404 is the user's to put right."""
+    assert address_of(Path(server)) == server == address_of(f"{server}/shards.json")
+    assert address_of("/data/http") == ""
+    with pytest.raises(DataError, match="the server answers 404"):
+        open_remote(f"{server}/nothing", 10**9)
+
+
+def test_a_tar_that_ends_early_is_not_taken(server: str, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one with another content: a picture of it cannot be read, and the message says why."""
+    import convnext.data.remote as remote
+
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    folder = open_remote(server, 10**9)
+    sample = next(iter(read_sharded(Path(server), folder).splits["train"]))
+    tar = shards / "train-000000.tar"
+    content = tar.read_bytes()
+    tar.write_bytes(content[:-512])
+    with pytest.raises(PictureError, match="it ended after"):
+        read_pixels(sample.path)
+    tar.write_bytes(content[:-1] + b"x")
+    with pytest.raises(PictureError, match="not what was written"):
+        read_pixels(sample.path)
+    tar.write_bytes(content)
+    assert read_pixels(sample.path).shape == (40, 40, 3)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from convnext.data.shards import read_sharded
+from convnext.data.shard_order import ShardSampler
+from convnext.data.decode import read_pixels
+samples = read_sharded(Path(sys.argv[1])).splits["train"]
+steps = 0
+for batch in ShardSampler(samples, 64, 0, 32):
+    steps += 1
+    if steps <= 40:
+        for index, _, _ in batch[:4]:
+            read_pixels(samples[index].path)
+print(len(samples), steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    """A hundred times as many pictures (and tars): a whole epoch's order and 160 pictures, in as much memory."""
+    from convnext.data.shards import RECORD
+
+    buffer = BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    peaks = []
+    for tars in (10, 1000):
+        folder = tmp_path / str(tars)
+        folder.mkdir()
+        each = 2000  # pictures of a tar: all of them the same one, so that the disk is small
+        rows = np.zeros(tars * each, RECORD)
+        rows["shard"], rows["length"] = np.repeat(np.arange(tars), each), len(data)
+        rows.tofile(folder / "index.bin")
+        shards = [
+            {"name": f"train-{n:06d}.tar", "split": "train", "pictures": each, "bytes": len(data), "sha256": ""}
+            for n in range(tars)
+        ]
+        for shard in shards:
+            (folder / str(shard["name"])).write_bytes(data)
+        meta = {"version": 1, "classes": ["a", "b"], "counts": {"train": [tars * each, 0]}, "shards": shards}
+        (folder / "shards.json").write_text(json.dumps(meta | {"fingerprint": "x"}))
+        done = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+        pictures, steps, peak = map(int, done.stdout.split())
+        assert (pictures, steps) == (tars * each, tars * each // 64)
+        peaks.append(peak / 1024)
+    assert peaks[1] - peaks[0] < 48, peaks  # the index's own pages are 40 MB, and the system may drop them
