@@ -83,6 +83,7 @@ def test_every_picture_is_in_the_shards_byte_for_byte(
             assert place.read() == inside.read()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its file open
 def test_webdataset_reads_them(shards: Path) -> None:
     """The layout is webdataset's: keys with .png (or .jpg) and .cls."""
     webdataset = pytest.importorskip("webdataset")

@@ -1,4 +1,4 @@
-"""Shards on a server: the index is fetched at once, each tar when a picture of it is first wanted, into a cache on disk."""
+"""Shards on a server: the index is fetched at once, each tar when a picture of it is first wanted, into a cache."""
 
 from __future__ import annotations
 

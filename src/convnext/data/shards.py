@@ -1,10 +1,10 @@
-"""A data set in tar shards: an index that says where each picture lies, and pictures that are read when they are needed.
+"""A data set in tar shards: an index says where each picture lies, and pictures are read when they are needed.
 
     SHARDS/shards.json      classes, splits, and every tar with its number of pictures, bytes and hash
     SHARDS/index.bin        a record for each picture, in the order of the tars: tar, label, offset, length
     SHARDS/train-000000.tar webdataset's layout: KEY.jpg beside KEY.cls
 
-The index stays on the disk, so that a data set of any size takes the same memory. Tars that others wrote are indexed once.
+The index stays on the disk, so that a data set of any size takes the same memory.
 """
 
 from __future__ import annotations
