@@ -14,18 +14,27 @@ data = typer.Typer(help="Write data sets as tar shards, and check them.", no_arg
 
 @data.command()
 def shard(
-    source: Annotated[Path, typer.Argument(metavar="DATA", help="Image folder or CSV table.")],
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Image folder, CSV table, or tars.")],
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     shard_size: Annotated[int, typer.Option(help="Megabytes of a tar, at most about.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Of the order in which pictures are written.", min=0)] = 0,
+    val: Annotated[float, typer.Option(help="Of tars of classes: share for validation.", min=0.0, max=0.5)] = 0.01,
 ) -> int:
-    """Write a data set as tar shards (webdataset's layout); `train` takes the folder, or its address on a server."""
+    """Write a data set as tar shards (webdataset's layout); `train` takes the folder, or its address on a server.
+
+    DATA may also be a folder of CLASS.tar files, or one tar of them, as ImageNet-22K comes: they are not unpacked.
+    """
+    from convnext.data.class_tars import is_tars, read_tars
     from convnext.data.shard_writer import write_shards
     from convnext.recipe import Recipe
     from convnext.run.record import progress
     from convnext.train.prepare import read_data
 
-    dataset = read_data(source, Recipe())
+    if is_tars(source):
+        with progress("listing", 1, "tars") as bar:
+            dataset = read_tars(source.expanduser().absolute(), val, bar.update)
+    else:
+        dataset = read_data(source, Recipe())
     with progress("writing", 1) as bar:
         count = write_shards(dataset, out, megabytes=shard_size, seed=seed, progress=bar.update)
     pictures = sum(len(samples) for samples in dataset.splits.values())

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.data.decode import PICTURE_SUFFIXES
+from convnext.data.flat_val import label_flat
 from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing
 from convnext.data.names import count, did_you_mean, is_text, listed, printable
 from convnext.errors import DataError
@@ -82,6 +83,11 @@ def _split_folders(root: Path, splits: dict[str, Path], found: _Found, judging: 
             continue
         folder = splits[split]
         classes, inside = _top(folder)
+        if split != "train" and inside.pictures and not classes:
+            labelled = label_flat(root, folder, inside.pictures, known, split)
+            if labelled is not None:
+                listing.entries.extend(labelled)
+                continue
         _merge(found, inside)
         named = {_class_name(item) for item in classes}
         if split == "train":

@@ -191,7 +191,8 @@ def _existing(root: Path) -> Path:
     if suffix in PICTURE_SUFFIXES:
         raise DataError(f"{shown}: a single picture, not a data set: expected {EXPECTED}")
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
-        raise DataError(f"{shown}: a packed archive: unpack it and give the folder")
+        tars = ", or if it holds a tar for each class: convnext data shard" if suffix == ".tar" else ""
+        raise DataError(f"{shown}: a packed archive: unpack it and give the folder{tars}")
     raise DataError(f"{shown}: neither a folder nor a CSV file: expected {EXPECTED}")
 
 

@@ -87,7 +87,7 @@ def _members(file: IO[bytes], start: int) -> Iterator[Member]:
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (found := archive.next()) is not None:
-            archive.members = []  # tarfile remembers every one, which would fill the memory
+            archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every one, which would fill the memory
             if found.isfile():
                 if found.offset_data + found.size > end:
                     raise tarfile.ReadError(f"it ends inside {found.name}")

@@ -1,0 +1,116 @@
+"""A split whose pictures lie in one folder, with a list of labels nearby: ImageNet's val as people have it.
+
+Classes are called by their WordNet id (`n01440764`), sorted, as everybody numbers them.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from convnext.data.listing import Entry
+from convnext.data.names import count, printable
+from convnext.errors import DataError
+
+TRUTH, META, KAGGLE = "ILSVRC2012_validation_ground_truth.txt", "meta.mat", "LOC_val_solution.csv"
+_NUMBER = re.compile(r"(\d+)$")
+
+
+def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[str], split: str) -> list[Entry] | None:
+    """Entries for the pictures of a split that lie in one folder, by a list of labels nearby; None without a list.
+
+    Known lists: Kaggle's LOC_val_solution.csv; a text file val.txt, or called like the folder, with lines of a file
+    name and a class or its number in the sorted order; the devkit's ground truth, whose numbers need its meta.mat.
+
+    Raises:
+        DataError: a list is there and does not fit the pictures or the classes.
+    """
+    names = sorted(classes)
+    found: dict[str, str]
+    if file := _nearby(root, folder, (KAGGLE,)):
+        found = _kaggle(file)
+    elif file := _nearby(root, folder, ("val.txt", f"{folder.name}.txt", "val_map.txt", "labels.txt")):
+        found = _pairs(file, names)
+    elif file := _nearby(root, folder, (TRUTH,)):
+        found = _devkit(file, _nearby(root, folder, (META,)), pictures)
+    else:
+        return None
+    entries = []
+    for path in sorted(pictures):
+        label = found.get(path.name) or found.get(path.stem)
+        if label is None:
+            raise DataError(f"{printable(file)} has no label for {printable(path.name)} in {printable(folder)}")
+        if label not in classes:
+            raise DataError(
+                f"{printable(file)}: {printable(path.name)} is of class {label}, which is not in train; every class "
+                "needs pictures to learn from"
+            )
+        entries.append(Entry(path, (label,), split))
+    return entries
+
+
+def _nearby(root: Path, folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files in the folder, beside it, or up to two folders below the data set's own."""
+    places = [folder, folder.parent, root, *root.glob("*/"), *root.glob("*/*/")]
+    return next((place / name for name in names for place in places if (place / name).is_file()), None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{printable(file)}: cannot be read ({error})") from None
+
+
+def _kaggle(file: Path) -> dict[str, str]:
+    rows = csv.reader(_lines(file)[1:])
+    return {row[0]: row[1].split()[0] for row in rows if len(row) >= 2 and row[1].split()}
+
+
+def _pairs(file: Path, classes: Sequence[str]) -> dict[str, str]:
+    """Lines of a file name and a class, or the class's number from 0."""
+    found = {}
+    for number, line in enumerate(_lines(file), 1):
+        words = line.replace(",", " ").split()
+        if len(words) < 2:
+            raise DataError(f'{printable(file)}, line {number}: "{line[:60]}" is not a file name and a class')
+        label = words[1]
+        if label.isdigit() and label not in classes:
+            if int(label) >= len(classes):
+                raise DataError(
+                    f"{printable(file)}, line {number}: class {label}, but there are {len(classes)} classes, numbered "
+                    "from 0"
+                )
+            label = classes[int(label)]
+        found[Path(words[0]).name] = label
+    return found
+
+
+def _devkit(file: Path, meta: Path | None, pictures: Sequence[Path]) -> dict[str, str]:
+    """The devkit's: line n is the id of picture n, and meta.mat says which WordNet id an id stands for."""
+    if meta is None:
+        raise DataError(
+            f"{printable(file)} holds the devkit's own numbers: put its meta.mat beside it, or give a val.txt with "
+            "lines of a file name and a WordNet id"
+        )
+    ids = _lines(file)
+    if len(ids) != len(pictures):
+        raise DataError(f"{printable(file)} has {len(ids):,} lines, there are {count(len(pictures), 'picture')}")
+    try:
+        from scipy.io import loadmat  # type: ignore[import-untyped]
+    except ImportError:
+        raise DataError(
+            f"{printable(meta)} is read by scipy: pip install scipy; or give a val.txt with lines of a file name and a "
+            "WordNet id"
+        ) from None
+    rows = loadmat(meta, squeeze_me=True)["synsets"]
+    names = {int(row[0]): str(row[1]) for row in rows}
+    found = {}
+    for path in pictures:
+        number = _NUMBER.search(path.stem)
+        if number is None or not 1 <= int(number[1]) <= len(ids):
+            raise DataError(f"{printable(path)}: its name does not end with its number, 1 to {len(ids):,}")
+        found[path.name] = names[int(ids[int(number[1]) - 1])]
+    return found

@@ -1,0 +1,130 @@
+"""ImageNet's layouts: a flat val with any of the lists that people have, and tars of classes."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.__main__ import main
+from convnext.data.class_tars import is_tars, read_tars
+from convnext.data.decode import read_pixels
+from convnext.data.shards import read_sharded
+from convnext.data.sources import read_dataset
+from convnext.errors import DataError
+
+WNIDS = ("n01440764", "n01443537", "n02110341")
+TRUTH = (2, 0, 1, 1, 0, 2)  # classes of the pictures of val, in the order of their numbers
+
+
+def picture(path: Path, shade: int) -> None:
+    """A file whose every pixel is `shade`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((16, 16, 3), shade, np.uint8)).save(path, "JPEG")
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """Train folders by WordNet id, and a flat val."""
+    root = tmp_path / "imagenet"
+    for number, wnid in enumerate(WNIDS):
+        for i in range(4):
+            picture(root / "train" / wnid / f"{wnid}_{i}.JPEG", 20 * number + i)
+    for number in range(1, 7):
+        picture(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", 100 + number)
+    return root
+
+
+def labels_of(root: Path) -> list[int]:
+    """Classes of val's pictures in the order of their names."""
+    found = read_dataset(root)
+    assert found.classes == WNIDS
+    return [sample.labels[0] for sample in found.splits["val"]]
+
+
+def lines(form: str) -> str:
+    """A list of val's labels."""
+    rows = []
+    for number, label in enumerate(TRUTH, 1):
+        name = f"ILSVRC2012_val_{number:08d}"
+        rows.append(form.format(name=name, wnid=WNIDS[label], label=label))
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("form", ["{name}.JPEG {label}", "{name}.JPEG {wnid}", "val/{name}.JPEG,{wnid}"])
+@pytest.mark.parametrize("place", ["val.txt", "val/val.txt", "meta/val.txt"])
+def test_a_text_file_labels_val(form: str, place: str, imagenet: Path) -> None:
+    """By number or by WordNet id; in the data, in val, or in a folder beside it."""
+    (imagenet / place).parent.mkdir(exist_ok=True)
+    (imagenet / place).write_text(lines(form))
+    assert labels_of(imagenet) == list(TRUTH)
+
+
+def test_kaggles_list_labels_val(imagenet: Path) -> None:
+    """The first word of the prediction string is the class."""
+    (imagenet / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + lines("{name},{wnid} 1 2 3 4 "))
+    assert labels_of(imagenet) == list(TRUTH)
+
+
+def test_the_devkit_labels_val(imagenet: Path) -> None:
+    """Its numbers are its own: meta.mat says what they stand for."""
+    scipy_io = pytest.importorskip("scipy.io")
+    data = imagenet / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    ids = {0: 7, 1: 3, 2: 5}
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{ids[t]}\n" for t in TRUTH))
+    with pytest.raises(DataError, match=r"put its meta\.mat beside it"):
+        read_dataset(imagenet)
+    synsets = np.array([(ids[n], wnid) for n, wnid in enumerate(WNIDS)], dtype=[("ILSVRC2012_ID", "i4"), ("WNID", "O")])
+    scipy_io.savemat(data / "meta.mat", {"synsets": synsets})
+    assert labels_of(imagenet) == list(TRUTH)
+
+
+def test_a_list_that_does_not_fit_is_refused(imagenet: Path) -> None:
+    """A picture without a label, a class that is not there, a line that says nothing."""
+    file = imagenet / "val.txt"
+    file.write_text(lines("{name}.JPEG {label}").split("\n", 1)[1])
+    with pytest.raises(DataError, match=r"has no label for ILSVRC2012_val_00000001\.JPEG"):
+        read_dataset(imagenet)
+    file.write_text(lines("{name}.JPEG 3"))
+    with pytest.raises(DataError, match="class 3, but there are 3 classes"):
+        read_dataset(imagenet)
+    file.write_text(lines("{name}.JPEG n99"))
+    with pytest.raises(DataError, match="n99, which is not in train"):
+        read_dataset(imagenet)
+    file.write_text("nothing\n")
+    with pytest.raises(DataError, match="is not a file name and a class"):
+        read_dataset(imagenet)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_tars_of_classes_become_shards(single: bool, imagenet: Path, tmp_path: Path) -> None:
+    """A folder of tars, or one tar of them: sorted classes, every picture once, byte for byte."""
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    for wnid in reversed(WNIDS):
+        with tarfile.open(tars / f"{wnid}.tar", "w") as archive:
+            for file in sorted((imagenet / "train" / wnid).iterdir()):
+                archive.add(file, file.name)
+    source = tars
+    if single:
+        source = tmp_path / "whole.tar"
+        with tarfile.open(source, "w") as archive:
+            for file in sorted(tars.iterdir(), reverse=True):
+                archive.add(file, file.name)
+    assert is_tars(source)
+    found = read_tars(source, 0.4)
+    assert found.classes == WNIDS
+    assert len(found.splits["train"]) + len(found.splits["val"]) == 12
+    assert main(["data", "shard", str(source), str(tmp_path / "shards"), "--val", "0.4"]) == 0
+    shards = read_sharded(tmp_path / "shards")
+    assert shards.classes == WNIDS
+    got = sorted(
+        (int(np.median(read_pixels(s.path))), s.labels[0]) for samples in shards.splits.values() for s in samples
+    )
+    assert [label for _, label in got] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [shade // 20 for shade, _ in got] == [0] * 4 + [1] * 4 + [2] * 4
+    assert not is_tars(imagenet)
