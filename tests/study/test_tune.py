@@ -72,7 +72,7 @@ def test_a_grid_tries_every_choice_once(tmp_path: Path) -> None:
     rows = search(make(tmp_path, space, sampler="grid"), trials=50, minutes=None, train=curve)
     assert len({tuple(row["params"].values()) for row in rows}) == len(rows) == 6
     with pytest.raises(UserError, match=r"train\.lr has none"):
-        search(make(tmp_path / "..", sampler="grid"), trials=1, minutes=None, train=curve)
+        search(make(tmp_path, sampler="grid"), trials=1, minutes=None, train=curve)
 
 
 def test_hopeless_trials_are_stopped_early(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def draw_history(rows: list[Row]) -> Figure:
         running.append(best)
     axis.step(numbers, running, where="post", color=_BEST, linewidth=1.4, label="the best so far")
     axis.set(xlabel="trial", ylabel="validation, %")
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -99,6 +100,8 @@ def draw_slices(rows: list[Row]) -> Figure:
         axis.scatter(xs if numeric else [str(x) for x in xs], ys, s=14, color=_OURS)
         if numeric and min(xs) > 0 and max(xs) / min(xs) > 10:
             axis.set_xscale("log")
+        elif numeric:
+            axis.locator_params(axis="x", nbins=3)
         axis.set_title(key, fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].set_ylabel("validation, %", fontsize=8)

@@ -7,8 +7,10 @@ it. The test split is never looked at.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,8 +137,6 @@ def _sampler(what: Search, number: int) -> optuna.samplers.BaseSampler:
     from optuna import samplers as s
 
     seed = what.seed * 1_000_003 + number
-    if what.sampler == "grid":
-        return s.GridSampler({knob.key: list(knob.choices) for knob in what.knobs}, seed=what.seed)
     if what.sampler == "cmaes":
         try:
             return s.CmaEsSampler(seed=seed)
@@ -144,7 +144,7 @@ def _sampler(what: Search, number: int) -> optuna.samplers.BaseSampler:
             raise UserError("--sampler cmaes needs the package cmaes: pip install cmaes") from None
     if what.sampler == "nsga2":
         return s.NSGAIISampler(seed=seed, population_size=10)
-    return s.RandomSampler(seed=seed) if what.sampler == "random" else _tpe(optuna, seed)
+    return s.RandomSampler(seed=seed) if what.sampler in ("random", "grid") else _tpe(optuna, seed)
 
 
 def _tpe(optuna: Any, seed: int) -> optuna.samplers.BaseSampler:
@@ -158,6 +158,12 @@ def _pruner(what: Search) -> optuna.pruners.BasePruner:
     if what.pruner == "none":
         return p.NopPruner()
     return p.HyperbandPruner() if what.pruner == "hyperband" else p.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+
+
+def _enqueue(study: optuna.Study, knobs: tuple[Knob, ...]) -> None:
+    """Puts every combination of the choices that is not in the study yet into its queue."""
+    for values in itertools.product(*(knob.choices for knob in knobs)):
+        study.enqueue_trial(dict(zip((knob.key for knob in knobs), values, strict=True)), skip_if_exists=True)
 
 
 def _grid_size(knobs: tuple[Knob, ...]) -> int:
@@ -180,6 +186,8 @@ def _one(study: optuna.Study, what: Search, train: Train) -> None:
     from optuna.trial import TrialState as State
 
     study.sampler = _sampler(what, len(study.get_trials(deepcopy=False)))
+    if what.sampler == "grid":
+        _enqueue(study, what.knobs)
     trial = study.ask({knob.key: knob.distribution() for knob in what.knobs})
     folder = folder_of(what.out, trial.number)
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +202,6 @@ def _one(study: optuna.Study, what: Search, train: Train) -> None:
     with _held(folder):
         try:
             value = train(override(what.recipe, trial.params), folder / "run", after_epoch)
-            study.tell(trial, value)
         except TrialPruned:
             study.tell(trial, state=State.PRUNED)
             say(f"trial {trial.number}: stopped early, others were better by then")
@@ -206,6 +213,8 @@ def _one(study: optuna.Study, what: Search, train: Train) -> None:
             trial.set_user_attr("reason", type(error).__name__)
             study.tell(trial, state=State.FAIL)
             raise
+        else:
+            study.tell(trial, value)
 
 
 def _trainer(what: Search) -> Train:
@@ -257,6 +266,8 @@ def rows_of(study: optuna.Study) -> list[dict[str, Any]]:
     """All trials: number, state, value, settings, values after each epoch, seconds, and why one failed."""
     rows = []
     for trial in study.get_trials(deepcopy=False):
+        if trial.state.name == "WAITING":  # of a grid, not begun
+            continue
         took = trial.duration.total_seconds() if trial.duration else None
         rows.append({
             "number": trial.number, "state": trial.state.name.lower(), "value": trial.value, "params": trial.params,
@@ -270,6 +281,21 @@ def best_of(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The trial with the highest value; of equals the first."""
     done = [row for row in rows if row["state"] == "complete"]
     return max(done, key=lambda row: row["value"]) if done else None
+
+
+def importance_of(out: Path) -> list[tuple[str, float]]:
+    """Each key's share of what makes a trial good, by PED-ANOVA (Watanabe et al., 2023); nothing below eight trials."""
+    import optuna
+
+    study = optuna.load_study(study_name="tune", storage=f"sqlite:///{out.absolute() / DATABASE}")
+    ended = [row for row in rows_of(study) if row["state"] == "complete"]
+    if len(ended) < 8 or len({row["value"] for row in ended}) < 2:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return sorted(found.items(), key=lambda item: -item[1])
 
 
 def _write(study: optuna.Study, what: Search) -> None:
