@@ -85,7 +85,7 @@ def draw_history(rows: list[Row]) -> Figure:
     axis.step(numbers, running, where="post", color=_BEST, linewidth=1.4, label="the best so far")
     axis.set(xlabel="trial", ylabel="validation, %")
     axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     return figure
 
 

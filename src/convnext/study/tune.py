@@ -133,7 +133,6 @@ def _check_names(what: Search) -> None:
 
 def _sampler(what: Search, number: int) -> optuna.samplers.BaseSampler:
     """Seeded by the number of the trial, so that a study that was stopped goes on as it would have."""
-    import optuna
     from optuna import samplers as s
 
     seed = what.seed * 1_000_003 + number
@@ -144,12 +143,9 @@ def _sampler(what: Search, number: int) -> optuna.samplers.BaseSampler:
             raise UserError("--sampler cmaes needs the package cmaes: pip install cmaes") from None
     if what.sampler == "nsga2":
         return s.NSGAIISampler(seed=seed, population_size=10)
-    return s.RandomSampler(seed=seed) if what.sampler in ("random", "grid") else _tpe(optuna, seed)
-
-
-def _tpe(optuna: Any, seed: int) -> optuna.samplers.BaseSampler:
-    sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
-    return sampler
+    if what.sampler in ("random", "grid"):
+        return s.RandomSampler(seed=seed)
+    return s.TPESampler(seed=seed, n_startup_trials=8)
 
 
 def _pruner(what: Search) -> optuna.pruners.BasePruner:
