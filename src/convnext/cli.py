@@ -16,6 +16,7 @@ from convnext.cli_data import data as data_commands
 from convnext.cli_networks import networks
 from convnext.cli_parts import Device, Json, print_out
 from convnext.cli_recipes import recipes
+from convnext.cli_tune import tuning
 
 app = typer.Typer(
     name="convnext",
@@ -209,6 +210,7 @@ app.add_typer(networks)
 app.add_typer(benches)
 app.add_typer(recipes, name="recipe")
 app.add_typer(data_commands, name="data")
+app.add_typer(tuning)
 
 samples = typer.Typer(help="Write example data sets to disk.", no_args_is_help=True)
 app.add_typer(samples, name="sample")

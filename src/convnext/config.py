@@ -77,7 +77,8 @@ def find_recipe(word: str) -> Path:
 def shipped_names() -> list[str]:
     """The names of the shipped recipes, such as imagenet1k/convnext_tiny."""
     folder = shipped()
-    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.toml"))
+    files = (file for file in folder.rglob("*.toml") if file.parent.name != "spaces")
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in files)
 
 
 def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:

@@ -53,6 +53,8 @@ class Loop:
     ranks: Ranks
     forward: nn.Module
     """What computes the outputs: the model itself, or wrapped for several processes, or compiled."""
+    after_epoch: Callable[[dict[str, Any]], None] | None = None
+    """Is given each epoch's line of the log; what it raises ends the run, whose state is saved by then."""
 
     def __post_init__(self) -> None:
         self.failed: list[str] = []
@@ -115,6 +117,8 @@ class Loop:
         if self.ranks.first:
             keep_newest(self.run.state, self.run.states, number, self.recipe.train.keep_last)
         say(describe_epoch(row, self.task))
+        if self.after_epoch is not None:
+            self.after_epoch(row)
         if done.stopped_early:
             say(f"no better validation result for {patience} epochs: stopped early")
 

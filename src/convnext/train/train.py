@@ -56,7 +56,14 @@ from convnext.train.preview import describe_plan
 from convnext.train.sharded import ShardedState, shard
 
 
-def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> RunFolder:
+def train_run(
+    root: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    after_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> RunFolder:
     """Trains a model on `root` as the recipe says and leaves everything in the run folder `out`.
 
     Args:
@@ -64,6 +71,7 @@ def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: b
         recipe: may hold "auto"; what was chosen is written to `out/recipe.toml` before the first step.
         out: a new or empty folder.
         overwrite: replace a run that is in `out`.
+        after_epoch: is given each epoch's line of the log; what it raises ends the run.
 
     Raises:
         UserError: the data, the recipe, the weights or the folder cannot be used; nothing was overwritten then.
@@ -88,7 +96,13 @@ def train_run(root: str | Path, recipe: Recipe, out: str | Path, *, overwrite: b
                 run.write_json("data.json", describe_data(dataset))
                 write_text(run.path / "splits.csv", list_splits(dataset))
                 save_batch(run, parts.train_set, parts.preprocessing, plan.recipe, dataset)
-            return _train(run, lambda: _loop(run, plan.recipe, dataset, model, parts, ranks))
+
+            def make() -> Loop:
+                loop = _loop(run, plan.recipe, dataset, model, parts, ranks)
+                loop.after_epoch = after_epoch
+                return loop
+
+            return _train(run, make)
 
 
 def _refuse_places(root: Path, recipe: Recipe, out: Path, *, overwrite: bool) -> None:

@@ -1,0 +1,54 @@
+"""The command that searches for the best recipe: tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convnext.cli_parts import print_out
+
+tuning = typer.Typer()
+
+
+@tuning.command()
+def tune(
+    data: Annotated[Path, typer.Argument(help="Image folder, CSV table, or shards.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="What is not varied.")
+    ] = None,
+    space: Annotated[str, typer.Option(help="A TOML file, or general, coco, ade20k.")] = "general",
+    trials: Annotated[int | None, typer.Option(help="How many in all; without, until the time is over.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="No new trial after so long.", min=0.0)] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, cmaes, nsga2, random or grid.")] = "tpe",
+    pruner: Annotated[str, typer.Option(help="median, hyperband or none: stops hopeless trials.")] = "median",
+    repeats: Annotated[int, typer.Option("--repeat", help="The best again with so many other seeds.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sampler.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/NAME-OF-DATA-tune.")] = None,
+) -> int:
+    """Search for the recipe with the best validation result; the same command again goes on, or joins in."""
+    from convnext.config import load_recipe, split_settings
+    from convnext.errors import UserError
+    from convnext.report.tune_page import write_tune_report
+    from convnext.study.space import find_space, load_space
+    from convnext.study.tune import BEST, Search, best_of, repeat, search
+
+    if trials is None and minutes is None and sampler != "grid":
+        raise UserError("tune needs an end: --trials N, or --minutes M, or both")
+    file, overrides = split_settings(settings or [])
+    recipe = load_recipe(file, overrides)
+    place = out or Path("runs") / f"{data.resolve().stem}-tune"
+    what = Search(data, recipe, load_space(find_space(space), recipe), place, sampler, pruner, seed)
+    rows = search(what, trials=trials, minutes=minutes)
+    if repeats:
+        repeat(what, repeats)
+    best = best_of(rows)
+    if best is None:
+        raise UserError(f"no trial ended with a value; {place}/tune.json has the reasons")
+    print_out(f"best of {len(rows)} trials: trial {best['number']}, validation {100 * best['value']:.2f} %")
+    for key, value in best["params"].items():
+        print_out(f"  {key} = {value}")
+    print_out(f"recipe: {place / BEST}")
+    print_out(f"report: {write_tune_report(place)}")
+    return 0
