@@ -66,6 +66,7 @@ def test_two_processes_end_with_the_weights_of_one(stripes: Path, tmp_path: Path
         assert second["val_loss"] == pytest.approx(first["val_loss"], abs=1e-3)
         assert second["train_top1"] == pytest.approx(first["train_top1"], abs=0.05)
     assert done.stderr.count("trained 2 epochs") == 1  # one process speaks
+    assert "UserWarning" not in done.stderr
     assert (tmp_path / "two" / "report.html").exists()
     assert len(alone.read_log()) == 2
 
@@ -144,6 +145,23 @@ def test_a_dead_process_ends_the_others_within_a_minute(stripes: Path, tmp_path:
     assert "all stop" in said
     assert "Traceback" not in said
     assert "--resume" in said
+
+
+def test_ctrl_c_stops_all_after_the_step(stripes: Path, tmp_path: Path) -> None:
+    """torchrun sends two signals at once; both processes end, the state is saved, and how to go on is said once."""
+    settings = [*(s for s in SETTINGS if "epochs" not in s), "train.epochs=10000"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "convnext", "train", str(stripes), *settings, "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        until = time.monotonic() + 120
+        while not (tmp_path / "run" / "last.state.pt").exists() and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert said.count("go on with: convnext train --resume") == 1
+    assert said.count("the state is being saved") == 1
+    assert read_state_file(tmp_path / "run" / "last.state.pt")["progress"]["step"] > 0
 
 
 def test_silence_is_noticed() -> None:

@@ -113,7 +113,10 @@ class Ranks:
         """The model with gradients that are averaged over all processes."""
         if self.world == 1:
             return model
-        ids = [device.index or 0] if device.type == "cuda" else None
+        for parameter in model.parameters():  # kernels of one channel may be strided either way; gradients are plain
+            if parameter.is_contiguous():
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+        ids = [torch.cuda.current_device()] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
 

@@ -58,7 +58,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.failed: list[str] = []
-        self.stop_asked = False
+        self.stop_asked, self.asked_at = False, 0.0
         self.saved_at = time.monotonic()
 
     def run_all(self) -> None:
@@ -269,9 +269,11 @@ class Loop:
         """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
 
         def ask(number: int, frame: Any) -> None:
+            if self.stop_asked and time.monotonic() - self.asked_at < 1.0:
+                return  # torchrun sends both signals at once
             if self.stop_asked:
                 raise KeyboardInterrupt
-            self.stop_asked = True
+            self.stop_asked, self.asked_at = True, time.monotonic()
             say("stopping after this step; the state is being saved")
 
         try:
