@@ -268,6 +268,24 @@ def test_the_doctor_warns_of_a_rate_for_another_batch() -> None:
     assert "3.13e-05 at a batch of 32" in choice["why"]
 
 
+def test_the_small_recipe_is_that_of_the_flowers() -> None:
+    """So that its accuracy in docs/results.md holds under both names; the rate's batch is the batch itself."""
+    small, flowers = shipped_recipe("scratch/small"), shipped_recipe("flowers")
+    differ = {key for key in all_keys() if get(small, key) != get(flowers, key)}
+    assert differ <= {"train.lr_batch"}
+    assert small.train.lr_batch == small.train.batch
+    assert peak_rate(small) == peak_rate(flowers)
+
+
+def test_what_cannot_run_is_refused_before_a_folder_is_made(stripes: Path, tmp_path: Path) -> None:
+    """A network shared out by one process; layer-wise decay of a network whose blocks nobody knows."""
+    settings = ["train.sharding=fsdp2", "weights=none", "train.epochs=1", "data.size=32"]
+    assert main(["train", str(stripes), *settings, "--out", str(tmp_path / "run")]) == 2
+    settings = ["train.layer_decay=0.8", "model.name=timm:test_vit", "weights=none", "train.epochs=1"]
+    assert main(["train", str(stripes), *settings, "--out", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_batch_norm_is_found() -> None:
     """Where it is, and where it is not."""
     recipe = shipped_recipe("roadmap/resnet50")

@@ -16,8 +16,10 @@ from torch import nn
 
 from convnext.config import as_dict, override
 from convnext.nn.create import create_model
+from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.run.environment import available_memory, usable_cores
+from convnext.train.groups import parameter_groups
 from convnext.train.plan import Plan, count_steps, estimated_bytes, peak_rate
 
 USUAL = (2e-3, 64)
@@ -35,6 +37,8 @@ def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1) -> 
         device: where the training runs.
         world: processes that share the batch.
     """
+    if plan.recipe.train.layer_decay != 1.0:  # refuses a network whose blocks are not known
+        parameter_groups(bare_model(plan.recipe.model.name), 0.0, plan.recipe.train.layer_decay)
     _workers(plan)
     _average(plan, pictures)
     _rate(plan)
@@ -65,11 +69,16 @@ def _average(plan: Plan, pictures: int) -> None:
         plan.repair("train.ema_decay", shorter, why)
 
 
-def has_batch_norm(recipe: Recipe) -> bool:
-    """Whether the network normalises over the batch; built without memory for its weights."""
+def bare_model(name: str) -> Network:
+    """A network of full size without memory for its weights."""
     with torch.device("meta"):
-        model = create_model(recipe.model.name, weights="none")
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        return create_model(name, weights="none")
+
+
+def has_batch_norm(recipe: Recipe) -> bool:
+    """Whether the network normalises over the batch."""
+    modules = bare_model(recipe.model.name).modules()
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
 
 
 def _rate(plan: Plan) -> None:

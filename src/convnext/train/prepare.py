@@ -21,6 +21,7 @@ from convnext.run.record import progress, say
 from convnext.train import plan as planning
 from convnext.train.distributed import Ranks, part_of
 from convnext.train.doctor import examine
+from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
 from convnext.train.trial import seconds_per_epoch
@@ -110,6 +111,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
             f'own; write "{device.type}"'
         )
     planning.choose_precision(plan, device)
+    refuse_impossible(plan.recipe, device, ranks.world)
     planning.choose_model(plan, device, side)
     found = find_weights(plan.recipe.model.name, plan.recipe.weights, say)
     if found is not None and Path(found.source).exists():

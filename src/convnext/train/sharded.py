@@ -22,27 +22,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from convnext.errors import RecipeError, RunError
-from convnext.recipe import Recipe
+from convnext.errors import RunError
 from convnext.run.state import SEALED, Progress, TrainState, read_state_file
 from convnext.train.distributed import Ranks
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def shard(model: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> nn.Module:
-    """Shares the network out, in place: block by block, then the rest.
-
-    Raises:
-        RecipeError: there is one process only, or the precision needs a scaled loss.
-    """
-    if ranks.world == 1:
-        raise RecipeError(
-            'train.sharding = "fsdp2" shares a network among several processes; start them by --gpus N or torchrun, or '
-            'use "ddp"'
-        )
-    if recipe.train.precision == "fp16":
-        raise RecipeError('train.sharding = "fsdp2" does not go with train.precision = "fp16"; use bf16')
+def shard(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+    """Shares the network out, in place: block by block, then the rest."""
     model = model.to(memory_format=torch.contiguous_format)  # weights; maps stay as they are
     mesh = init_device_mesh(device.type, (ranks.world,))
     for module in list(model.modules()):

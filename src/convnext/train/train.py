@@ -30,7 +30,7 @@ from convnext.tasks.collect import EVAL_BATCH
 from convnext.train.distributed import Ranks, joined
 from convnext.train.judging import Judge, build_twin
 from convnext.train.loop import Loop
-from convnext.train.numerics import make_scaler, set_up
+from convnext.train.numerics import make_scaler, refuse_impossible, set_up
 from convnext.train.parts import (
     Parts,
     build_model,
@@ -233,11 +233,12 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
 
 def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> tuple[TrainState, nn.Module]:
     """The state of this process, and what computes the outputs; what a process draws, as for drop path, is its own."""
+    refuse_impossible(recipe, device, ranks.world)
     if ranks.rank:
         torch.manual_seed(mix_seed(recipe.train.seed, ranks.rank))
     sharded = recipe.train.sharding == "fsdp2"
     if sharded:
-        network = shard(network, recipe, ranks, device)
+        network = shard(network, ranks, device)
     optimizer = make_optimizer(network, recipe, device)
     train = recipe.train
     ema = EMA(network, float(train.ema_decay), warmup=train.ema_warmup) if train.ema else None
