@@ -43,6 +43,18 @@ def shard(
 
 
 @data.command()
+def index(folder: Annotated[Path, typer.Argument(help="A folder of tars in webdataset's layout.")]) -> int:
+    """Write an index beside tars that others wrote, so that `train` takes the folder."""
+    from convnext.data.shard_index import index_tars
+    from convnext.run.record import progress
+
+    with progress("listing", 1, "tars") as bar:
+        count = index_tars(folder, bar.update)
+    print_out(f"{count:,} pictures: convnext train {folder}")
+    return 0
+
+
+@data.command()
 def check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")]) -> int:
     """Read every tar and compare it with the hash that was taken when it was written; exit code 2 when one differs."""
     from convnext.data.shard_writer import verify

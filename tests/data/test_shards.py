@@ -23,6 +23,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.decode import read_pixels
 from convnext.data.remote import address_of, open_remote
+from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import check_tars, list_shards, read_sharded
@@ -285,6 +286,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from convnext.data.shards import read_sharded
+from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.decode import read_pixels
 samples = read_sharded(Path(sys.argv[1])).splits["train"]
@@ -326,3 +328,43 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         assert (pictures, steps) == (tars * each, tars * each // 64)
         peaks.append(peak / 1024)
     assert peaks[1] - peaks[0] < 48, peaks  # the index's own pages are 40 MB, and the system may drop them
+
+
+@pytest.mark.parametrize("form", ["names", "numbers", "json"])
+def test_tars_that_webdataset_wrote_are_indexed(form: str, stripes: Path, tmp_path: Path) -> None:
+    """Labels as names, numbers or JSON; splits by the tars' names; the pictures are those that went in."""
+    webdataset = pytest.importorskip("webdataset")
+    source, folder = read_dataset(stripes), tmp_path / "tars"
+    folder.mkdir()
+    for split, samples in source.splits.items():
+        with webdataset.TarWriter(str(folder / f"stripes-{split}-000000.tar")) as writer:
+            for number, sample in enumerate(samples):
+                label = sample.labels[0]
+                name = source.classes[label]
+                content = {
+                    "names": {"cls": name.encode()},
+                    "numbers": {"cls": label},
+                    "json": {"json": {"label": name}},
+                }
+                writer.write({"__key__": f"{number:05d}", "png": sample.path.read_bytes(), **content[form]})
+    assert main(["data", "index", str(folder)]) == 0
+    found = read_sharded(folder)
+    assert found.classes == (("0", "1") if form == "numbers" else source.classes)
+    for split in source.splits:
+        assert found.counts(split) == source.counts(split)
+        got = [(read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split]]
+        assert got == [(read_pixels(s.path).tobytes(), s.labels) for s in source.splits[split]]
+    with pytest.raises(UserError, match="has an index already"):
+        index_tars(folder)
+
+
+def test_a_picture_without_a_label_is_said(tmp_path: Path) -> None:
+    """With its name and its tar."""
+    with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
+        info = tarfile.TarInfo("a.jpg")
+        info.size = 3
+        archive.addfile(info, BytesIO(b"abc"))
+    with pytest.raises(DataError, match=r"train-0\.tar: a\.jpg has no \.cls or \.json"):
+        index_tars(tmp_path)
+    with pytest.raises(DataError, match="no tars in it"):
+        index_tars(tmp_path / "nothing")
