@@ -83,6 +83,7 @@ def test_tf32_is_for_gpus(stripes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
 def test_a_compiled_network_learns_the_same(stripes: Path, tmp_path: Path) -> None:
     """torch.compile changes rounding alone; the state and the model file are those of the plain network."""
     logs = []

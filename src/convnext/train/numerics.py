@@ -39,4 +39,4 @@ def set_up(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     if recipe.train.compile:
-        network.compile()
+        network.compile(dynamic=False)
