@@ -59,3 +59,20 @@ def test_a_job_trains_in_two_processes(stripes: Path, tmp_path: Path) -> None:
     assert (out / "report.html").exists()
     again = Job(["train"], out, Path(os.sep)).checkpoint()
     assert again.function.arguments == ["train", "--resume", "--out", str(out)]
+
+
+def test_what_is_submitted_is_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a queue that only keeps the script: machines, processes, GPUs, minutes, and settings of one's own."""
+    pytest.importorskip("submitit")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in (("srun", "exit 0"), ("sbatch", f'cp "$1" {tmp_path}/script; echo Submitted batch job 17')):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    words = ["train", "data", "--nodes", "2", "--gpus", "8", "--slurm", "partition=a,time=90,reservation=b"]
+    code = launch(words, nodes=2, gpus=8, slurm=["partition=a,time=90,reservation=b"], out=tmp_path / "run", data=None)
+    assert code == 0
+    script = (tmp_path / "script").read_text()
+    for line in ("nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "partition=a", "time=90", "reservation=b"):
+        assert f"#SBATCH --{line}\n" in script, line

@@ -61,6 +61,8 @@ def fetch_tar(tar: Path) -> None:
     Raises:
         PictureError: it cannot be had; the message has the address.
     """
+    if tar.exists():
+        return
     source = json.loads((tar.parent / SOURCE).read_text(encoding="utf-8"))
     size, sha256 = source["tars"][tar.name]
     lock = tar.with_name(f".{tar.name}.lock")
@@ -72,7 +74,7 @@ def fetch_tar(tar: Path) -> None:
             if tar.exists():
                 return
             with suppress(OSError):
-                if time.time() - lock.stat().st_mtime > 600:  # its process was killed
+                if time.time() - lock.stat().st_mtime > 60:  # its process was killed
                     lock.unlink()
             time.sleep(0.2)
     try:

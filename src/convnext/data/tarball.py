@@ -6,11 +6,12 @@ their path reads these too, by one look at the right place of the tar, without u
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -53,16 +54,24 @@ def open_member(path: Path) -> BytesIO | None:
     if place is None:
         return None
     tar, offset, length = place
-    if not tar.exists() and (tar.parent / SOURCE).is_file():
-        from convnext.data.remote import fetch_tar  # which needs what is above
-
-        fetch_tar(tar)
-    with tar.open("rb") as file:
+    with _opened(tar) as file:
         file.seek(offset)
         data = file.read(length)
     if len(data) < length:
         raise PictureError(f"{printable(path)}: the tar ends after {offset + len(data):,} bytes; copy it again")
     return BytesIO(data)
+
+
+def _opened(tar: Path) -> BufferedReader:
+    """A tar, fetched first where it comes from a server; another process may remove it again to make room."""
+    if (tar.parent / SOURCE).is_file():
+        from convnext.data.remote import fetch_tar  # which needs what is above
+
+        for _ in range(5):
+            fetch_tar(tar)
+            with contextlib.suppress(FileNotFoundError):
+                return tar.open("rb")
+    return tar.open("rb")
 
 
 def members(tar: Path) -> Iterator[Member]:

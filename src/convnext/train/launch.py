@@ -13,7 +13,7 @@ from convnext.errors import RunError, UserError
 from convnext.run.record import say
 
 OPTIONS = ("--gpus", "--nodes", "--slurm")
-KNOWN = ("partition", "account", "qos", "time", "mem", "cpus_per_task", "constraint", "gpus_per_node", "exclude")
+KNOWN = ("partition", "account", "qos", "mem", "cpus_per_task", "constraint", "gpus_per_node", "exclude")
 
 
 class Job:
@@ -100,7 +100,7 @@ def submit(job: Job, settings: dict[str, Any], *, nodes: int, gpus: int, cluster
     except RuntimeError as error:
         raise RunError(f"--slurm: {str(error).splitlines()[0]}; is this a machine that submits to SLURM?") from None
     known = {f"slurm_{key}": value for key, value in settings.items() if key in KNOWN}
-    other = {key: value for key, value in settings.items() if key not in KNOWN}
+    other = {key: value for key, value in settings.items() if key not in (*KNOWN, "time")}
     queue = {"slurm_gpus_per_node": gpus} | known | {"slurm_additional_parameters": other}
     executor.update_parameters(
         name=f"convnext-{job.out.name}", nodes=nodes, tasks_per_node=gpus, timeout_min=int(settings.get("time", 2880)),
