@@ -574,7 +574,7 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
     from convnext.config import load_recipe
     from convnext.data.sources import read_dataset
     from convnext.train.parts import make_parts
-    from convnext.train.train import _fill_caches
+    from convnext.train.prepare import fill_caches
 
     data = read_dataset(write_stripes(tmp_path / "stripes", {"a": 20, "b": 20}))
     train = len(data.splits["train"])
@@ -583,7 +583,7 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
         "data.disk_cache_gb=0.00007", f"data.root={data.root}",
     ]  # fmt: skip
     parts = make_parts(load_recipe(None, settings), data)
-    _fill_caches(parts, load_recipe(None, settings))
+    fill_caches(parts, load_recipe(None, settings))
     memory, disk = held(parts.train_set)
     assert (memory, disk) == (24_000 // 4800, (70_000 - 300) // 4840)
     assert_exact(parts.train_set)
