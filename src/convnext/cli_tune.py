@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,27 +28,43 @@ def tune(
     repeats: Annotated[int, typer.Option("--repeat", help="The best again with so many other seeds.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the sampler.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/NAME-OF-DATA-tune.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on only: refuse to begin a new study.")] = False,
 ) -> int:
-    """Search for the recipe with the best validation result; the same command again goes on, or joins in."""
+    """Search for the recipe with the best validation result; the same command again goes on, or joins in.
+
+    Example: `convnext tune photos scratch/small --space general --trials 30 train.epochs=20`.
+    """
     from convnext.config import load_recipe, split_settings
     from convnext.errors import UserError
     from convnext.report.tune_page import write_tune_report
-    from convnext.study.space import find_space, load_space
-    from convnext.study.tune import BEST, Search, best_of, repeat, search
+    from convnext.study.space import find_space, load_space, without
+    from convnext.study.trials import best_of
+    from convnext.study.tune import Search, load_study, open_study, search, trainer, with_data
+    from convnext.study.tune_result import BEST, repeat
 
     if trials is None and minutes is None and sampler != "grid":
         raise UserError("tune needs an end: --trials N, or --minutes M, or both")
     file, overrides = split_settings(settings or [])
     recipe = load_recipe(file, overrides)
-    place = out or Path("runs") / f"{data.resolve().stem}-tune"
-    what = Search(data, recipe, load_space(find_space(space), recipe), place, sampler, pruner, seed)
-    rows = search(what, trials=trials, minutes=minutes)
-    if repeats:
-        repeat(what, repeats)
+    name = data.resolve().name if data.is_dir() else data.resolve().stem
+    place = out or Path("runs") / f"{name}-tune"
+    if resume:
+        load_study(place)
+    knobs = without(load_space(find_space(space), recipe), overrides)
+    what = with_data(Search(data, recipe, knobs, place, sampler, pruner, seed))
+    try:
+        rows = search(what, trials=trials, minutes=minutes)
+        if repeats:
+            repeat(open_study(what), what, repeats, trainer(what))
+    except KeyboardInterrupt:
+        command = shlex.join(["convnext", *sys.argv[1:]])
+        print(f"the study in {place} is saved; go on with the same command: {command}", file=sys.stderr)
+        raise
     best = best_of(rows)
     if best is None:
         raise UserError(f"no trial ended with a value; {place}/tune.json has the reasons")
-    print_out(f"best of {len(rows)} trials: trial {best['number']}, validation {100 * best['value']:.2f} %")
+    print_out(f"best of {sum(row['counts'] for row in rows)} trials: trial {best['number']}, validation "
+              f"{100 * best['value']:.2f} %")  # fmt: skip
     for key, value in best["params"].items():
         print_out(f"  {key} = {value}")
     print_out(f"recipe: {place / BEST}")

@@ -27,6 +27,10 @@ class RunError(UserError):
     """A run folder cannot be used: it holds another run, it is incomplete, or it cannot be written."""
 
 
+class MemoryFull(RunError):
+    """The network and its batch do not fit into the memory of the device."""
+
+
 class Stopped(KeyboardInterrupt):
     """Training was asked to stop. The message is the run folder, from which `--resume` goes on."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import statistics
 from importlib import resources
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader
 
-from convnext.errors import RunError
 from convnext.report.plots import _figure
 from convnext.run.folder import write_text
-from convnext.study.tune import RESULT, best_of, importance_of
+from convnext.study.trials import Row, best_of, importance_of
+from convnext.study.tune import load_study
+from convnext.study.tune_result import read_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, Any]
 STATES = ("complete", "pruned", "fail", "running")
 _OURS, _GRAY, _BEST = "#7a4fb5", "#b8bfc9", "#d9822b"
 
@@ -31,19 +30,14 @@ def write_tune_report(folder: Path) -> Path:
     Raises:
         RunError: there is no search in the folder.
     """
-    try:
-        known = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{folder / RESULT} cannot be read ({error}); give the folder that `convnext tune` wrote"
-        ) from None
+    known = read_result(folder)
     rows: list[Row] = known["trials"]
-    repeats = [100 * value for value in known.get("repeats", [])]
+    repeats = [100 * value for value in known.get("repeats", {"values": []})["values"]]
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("tune.html.j2").render(
         known=known, rows=sorted(rows, key=lambda row: -(row["value"] if row["value"] is not None else -1.0)),
         best=best_of(rows), keys=keys_of(rows), history=_image(draw_history(rows)), folder=str(folder),
-        importance=importance_of(folder), slices=_image(draw_slices(rows)) if done(rows) else "", repeats=repeats,
+        importance=importance_of(load_study(folder)), slices=_image(draw_slices(rows)) if done(rows) else "", repeats=repeats,
         mean=statistics.mean(repeats) if repeats else None,
         deviation=statistics.stdev(repeats) if len(repeats) > 1 else None,
         counts={state: sum(row["state"] == state for row in rows) for state in STATES},

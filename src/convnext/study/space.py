@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,14 @@ from convnext.recipe import Recipe
 
 if TYPE_CHECKING:
     import optuna
+
+MEASURE = (
+    "data.root", "data.val", "data.test", "data.classes", "data.path_column", "data.label_column", "data.split_column",
+)  # fmt: skip
+"""Keys that decide what a trial is judged on: trials that differ in them could not be compared."""
+_WORDS = ("choices", "low", "high", "step", "log")
+_ALL = 64
+"""Of so many whole numbers each is tried on the schema."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +47,16 @@ class Knob:
             return d.IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
         return d.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    def ends(self) -> tuple[Any, ...]:
-        """Values that must be good for all between them to be."""
-        return self.choices or ((int(self.low), int(self.high)) if self.whole else (self.low, self.high))
+    def samples(self) -> tuple[Any, ...]:
+        """Values that must be good for all to be: the choices, every whole number of a few, or the ends and between."""
+        if self.choices:
+            return self.choices
+        if self.whole:
+            low, high, step = int(self.low), int(self.high), int(self.step or 1)
+            few = (high - low) // step < _ALL
+            return tuple(range(low, high + 1, step)) if few else (low, low + step, high)
+        between = self.low + (self.step or (self.high - self.low) / math.pi)
+        return (self.low, between, self.high)
 
 
 def find_space(word: str) -> Path:
@@ -67,45 +83,103 @@ def load_space(path: Path, recipe: Recipe) -> tuple[Knob, ...]:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"the search space {path} cannot be read: {error}") from None
     knobs, mistakes = [], []
-    for key, table in raw.items():
+    for key, table in _flat(raw).items():
         try:
-            knob = _knob(key, table)
-            for value in knob.ends():
-                override(recipe, {key: value})
-            knobs.append(knob)
+            knobs.append(_knob(key, table, recipe))
         except RecipeError as error:
-            mistakes.append(str(error).replace("\n", " "))
+            mistakes.append(str(error))
     if not knobs and not mistakes:
         mistakes.append("it varies nothing")
     if mistakes:
-        raise RecipeError("\n  - ".join([f"the search space {path} has {len(mistakes)} mistake(s):", *mistakes]))
+        count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
+        raise RecipeError("\n  - ".join([f"the search space {path} has {count}:", *mistakes]))
     return tuple(knobs)
 
 
-def _knob(key: str, table: Any) -> Knob:
+def without(knobs: tuple[Knob, ...], settings: Iterable[str]) -> tuple[Knob, ...]:
+    """The knobs that `key=value` settings leave open: what is set is not varied.
+
+    Raises:
+        RecipeError: none is left.
+    """
+    fixed = {setting.partition("=")[0].strip() for setting in settings}
+    left = tuple(knob for knob in knobs if knob.key not in fixed)
+    if not left:
+        raise RecipeError(f"nothing is left to vary: {', '.join(knob.key for knob in knobs)} set on the command line")
+    return left
+
+
+def _flat(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables by dotted key: TOML takes [train.lr] without quotes for a table in a table, which means the same here."""
+    flat = {}
+    for name, value in raw.items():
+        if name not in all_keys() and isinstance(value, Mapping) and value and not set(value) & set(_WORDS):
+            flat |= {f"{name}.{inner}": table for inner, table in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _knob(key: str, table: Any, recipe: Recipe) -> Knob:
     if key not in all_keys():
         raise RecipeError(f"{key}: there is no such key in a recipe{nearest(key, all_keys())}")
+    if key in MEASURE:
+        raise RecipeError(f"{key}: decides on which pictures a trial is judged; set it for all trials, as {key}=...")
     if not isinstance(table, Mapping):
         raise RecipeError(f'{key}: must be a table, as ["{key}"] with low and high, or choices')
-    unknown = set(table) - {"choices", "low", "high", "step", "log"}
-    if unknown:
-        raise RecipeError(
-            f"{key}: {', '.join(sorted(unknown))} is not understood; there are choices, low, high, step, log"
-        )
-    if "choices" in table:
-        choices = table["choices"]
-        if not isinstance(choices, list) or not choices or len(table) > 1:
-            raise RecipeError(f"{key}: choices must be a list of values, alone")
-        return Knob(key, tuple(choices))
+    if unknown := sorted(set(table) - set(_WORDS)):
+        hint = nearest(unknown[0], _WORDS)
+        raise RecipeError(f"{key}: {', '.join(unknown)} is not understood; there are {', '.join(_WORDS)}{hint}")
+    knob = _choice(key, table) if "choices" in table else _range(key, table, recipe)
+    for value in knob.samples():
+        if problem := _problem(recipe, key, value):
+            raise RecipeError(problem)
+    return knob
+
+
+def _problem(recipe: Recipe, key: str, value: Any) -> str:
+    """Why the schema refuses a value; empty where it takes it."""
+    try:
+        override(recipe, {key: value})
+    except RecipeError as error:
+        return str(error).splitlines()[-1].removeprefix("  - ")
+    return ""
+
+
+def _choice(key: str, table: Mapping[str, Any]) -> Knob:
+    choices = table["choices"]
+    if not isinstance(choices, list) or not choices or len(table) > 1:
+        raise RecipeError(f"{key}: choices must be a list of values, alone")
+    if not all(isinstance(value, bool | int | float | str) for value in choices):
+        raise RecipeError(f"{key}: choices must be numbers, words, true or false")
+    if doubled := [value for index, value in enumerate(choices) if value in choices[:index]]:
+        raise RecipeError(f"{key}: choices have {doubled[0]} twice")
+    return Knob(key, tuple(choices))
+
+
+def _range(key: str, table: Mapping[str, Any], recipe: Recipe) -> Knob:
     if "low" not in table or "high" not in table:
         raise RecipeError(f"{key}: give low and high, or choices")
-    low, high, step, log = table["low"], table["high"], table.get("step"), bool(table.get("log", False))
+    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     numbers = [value for value in (low, high, step) if value is not None]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers) or low > high:
-        raise RecipeError(f"{key}: low = {low} and high = {high} must be numbers, low not above high")
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        raise RecipeError(f"{key}: low, high and step must be numbers, not {', '.join(map(str, numbers))}")
+    if low >= high:
+        raise RecipeError(
+            f"{key}: low = {low} must be below high = {high}; for one value, set {key}=... for all trials"
+        )
+    if not isinstance(log, bool):
+        raise RecipeError(f"{key}: log = {log} must be true or false")
     if log and (low <= 0 or step is not None):
         raise RecipeError(f"{key}: in logarithms low must be above 0, and there is no step")
-    return Knob(key, (), low, high, step, log, all(isinstance(value, int) for value in numbers))
+    if step is not None and (step <= 0 or not _is_whole((high - low) / step)):
+        raise RecipeError(f"{key}: high = {high} must lie a number of steps of {step} above low = {low}")
+    whole = all(isinstance(n, int) for n in numbers) and (step is not None or bool(_problem(recipe, key, low + 0.5)))
+    return Knob(key, (), low, high, step, log, whole)
+
+
+def _is_whole(value: float) -> bool:
+    return value >= 1 - 1e-9 and abs(value - round(value)) < 1e-6

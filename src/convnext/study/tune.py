@@ -7,32 +7,55 @@ it. The test split is never looked at.
 from __future__ import annotations
 
 import contextlib
-import itertools
+import gc
 import json
+import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.config import as_dict, override, to_toml
-from convnext.errors import NonFiniteLoss, RecipeError, RunError, UserError
+from convnext.config import as_dict, get, override
+from convnext.data.sources import Dataset
+from convnext.errors import MemoryFull, NonFiniteLoss, RunError, UserError
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, locked, write_text
-from convnext.run.record import clock, say
+from convnext.run.folder import LOCK
+from convnext.run.record import say
+from convnext.study.samplers import grid_size, make_pruner, make_sampler, refuse_unfit
 from convnext.study.space import Knob
+from convnext.study.trials import (
+    COUNTS,
+    DATABASE,
+    NAME,
+    REASON,
+    SLOT,
+    count_done,
+    fail_dead,
+    folder_of,
+    free_slot,
+    hold,
+    rows_of,
+    turn,
+)
+from convnext.study.tune_result import Train, describe, keep_best, write_result
+from convnext.train.distributed import Ranks
+from convnext.train.parts import fingerprint
+from convnext.train.plan import Plan
+from convnext.train.prepare import fill_up, read_data, refuse_absent, refuse_nesting
 from convnext.train.train import train_run
 
 if TYPE_CHECKING:
     import optuna
 
-SAMPLERS = ("tpe", "cmaes", "nsga2", "random", "grid")
-PRUNERS = ("median", "hyperband", "none")
-DATABASE, RESULT, BEST = "tune.db", "tune.json", "best.toml"
-
-Train = Callable[[Recipe, Path, Callable[[dict[str, Any]], None]], float]
-"""(recipe, run folder, after each epoch) -> the value of the last epoch."""
+WHERE = (
+    "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb", "train.device", "train.save_every",
+    "train.keep_last",
+)  # fmt: skip
+"""Keys that say where a trial runs, not what it gives: processes of one study may differ in them."""
+MEASURED = ("train.epochs", "train.precision")
+"""Keys that "auto" chooses by a measurement: made once for all trials, which could not be compared otherwise."""
+_HOPELESS = 5
 
 
 @dataclass(frozen=True)
@@ -44,9 +67,10 @@ class Search:
         recipe: what is not varied.
         knobs: what is.
         out: folder of the study.
-        sampler: one of `SAMPLERS`.
-        pruner: one of `PRUNERS`.
+        sampler: one of `samplers.SAMPLERS`.
+        pruner: one of `samplers.PRUNERS`.
         seed: of the sampler; the runs have the recipe's.
+        dataset: what lies in `data`, once it was read.
     """
 
     data: Path
@@ -56,11 +80,34 @@ class Search:
     sampler: str = "tpe"
     pruner: str = "median"
     seed: int = 0
+    dataset: Dataset | None = None
 
-    def identity(self) -> str:
+    def identity(self) -> dict[str, Any]:
         """By what a study is known: data, recipe and space."""
-        recipe = as_dict(self.recipe)
-        return json.dumps([str(self.data.absolute()), recipe, [knob.__dict__ for knob in self.knobs]], default=str)
+        recipe = {f"{table}.{key}": value for table, inner in as_dict(self.recipe).items() if isinstance(inner, dict)
+                  for key, value in inner.items()} | {"weights": self.recipe.weights}  # fmt: skip
+        varied = {knob.key for knob in self.knobs}
+        kept = {key: value for key, value in recipe.items() if key not in varied and key not in WHERE}
+        space = {knob.key: {k: v for k, v in knob.__dict__.items() if k != "key"} for knob in self.knobs}
+        data = str(self.data.absolute()) if self.dataset is None else fingerprint(self.dataset)
+        identity: dict[str, Any] = json.loads(json.dumps({"data": data, "recipe": kept, "space": space}))
+        return identity | {"grid": self.sampler == "grid"}
+
+
+def with_data(what: Search) -> Search:
+    """The search with its data read, once for all trials.
+
+    Raises:
+        UserError: the data cannot be used, or the study would lie in it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("tune trains each trial in one process; for more, start the same command several times")
+    refuse_unfit(what.sampler, what.pruner, what.knobs)
+    refuse_nesting(what.data, what.out)
+    _refuse_files(what.out)
+    dataset = read_data(what.data, what.recipe)
+    refuse_absent(dataset, what.recipe.data.classes)
+    return replace(what, dataset=dataset)
 
 
 def search(
@@ -68,21 +115,37 @@ def search(
 ) -> list[dict[str, Any]]:
     """Runs trials until there are `trials` of them in the study, or the time is over; gives all of the study's trials.
 
+    Args:
+        what: data, recipe, space, folder.
+        trials: how many in all; None: until the time is over, or the grid is done.
+        minutes: no trial begins after so long.
+        train: stands in for the training, in tests.
+
     Raises:
         UserError: optuna is not installed, the folder holds another study, or a setting cannot work.
         KeyboardInterrupt: Ctrl-C; the study goes on with the same command.
     """
+    if train is None and what.dataset is None:
+        what = with_data(what)
     study = open_study(what)
-    _fail_dead(study, what.out)
-    start, run = time.monotonic(), train or _trainer(what)
-    while trials is None or count_done(study) < trials:
-        if minutes is not None and time.monotonic() - start > 60 * minutes:
-            break
-        if what.sampler == "grid" and count_done(study) >= _grid_size(what.knobs):
-            break
-        _one(study, what, run)
-        _write(study, what)
-        _tell(study, start, trials)
+    if train is None:
+        what = replace(what, recipe=_settled(study, what))
+    study.pruner = make_pruner(what.pruner, what.recipe.train.epochs)
+    if what.sampler == "grid":
+        trials = min(trials or grid_size(what.knobs), grid_size(what.knobs))
+    start, begun, run = time.monotonic(), 0, train or trainer(what)
+    while minutes is None or time.monotonic() - start <= 60 * minutes:
+        with contextlib.ExitStack() as held:
+            with turn(what.out):
+                trial = _ask(study, what, trials, held)
+            if trial is None:
+                break
+            _one(study, what, trial, run)
+        begun += 1
+        say(describe(study, trials, None if minutes is None else 60 * minutes - (time.monotonic() - start)))
+        _refuse_hopeless(rows_of(study))
+    if not begun:
+        say(f"{what.out} has {count_done(study)} trials already; to go on, ask for more of them")
     return rows_of(study)
 
 
@@ -97,243 +160,175 @@ def open_study(what: Search) -> optuna.Study:
     except ImportError:
         raise UserError("tune needs the package optuna: pip install 'convnext[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    _check_names(what)
+    refuse_unfit(what.sampler, what.pruner, what.knobs)
+    _refuse_files(what.out)
     try:
         what.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{what.out} cannot be made ({error.strerror}); give --out a folder of yours") from None
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{what.out.absolute() / DATABASE}", engine_kwargs={"connect_args": {"timeout": 60}}
-    )
-    study = optuna.create_study(
-        storage=storage, study_name="tune", direction="maximize", load_if_exists=True, sampler=_sampler(what, 0),
-        pruner=_pruner(what),
-    )  # fmt: skip
-    known = study.user_attrs.get("identity")
-    if known is None:
-        study.set_user_attr("identity", what.identity())
-    elif known != what.identity():
-        raise RunError(
-            f"{what.out} holds a study of other data, another recipe or another space; give --out another folder, or "
-            "the same command as before to go on with it"
-        )
+    with turn(what.out):
+        study = load_study(what.out, make=True)
+        known = study.user_attrs.get("identity")
+        if known is None:
+            study.set_user_attr("identity", what.identity())
+        else:
+            _refuse_other(what, known)
     return study
 
 
-def _check_names(what: Search) -> None:
-    for name, known, option in ((what.sampler, SAMPLERS, "sampler"), (what.pruner, PRUNERS, "pruner")):
-        if name not in known:
-            raise UserError(f'--{option} "{name}" is not known; there are {", ".join(known)}')
-    if what.sampler == "grid" and not all(knob.choices for knob in what.knobs):
-        open_ended = ", ".join(knob.key for knob in what.knobs if not knob.choices)
-        raise UserError(f"--sampler grid tries every choice, but {open_ended} has none; write choices, or use tpe")
-    if what.sampler == "cmaes" and all(knob.choices for knob in what.knobs):
-        raise UserError("--sampler cmaes varies numbers, and the space has choices only; use tpe or grid")
+def load_study(out: Path, *, make: bool = False) -> optuna.Study:
+    """The study in a folder.
+
+    Raises:
+        RunError: there is none, or its file is damaged.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    file = out.absolute() / DATABASE
+    if not make and not file.is_file():
+        raise RunError(f"{out} holds no study; `convnext tune DATA --out {out}` makes one")
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+        if make:
+            return optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        return optuna.load_study(storage=storage, study_name=NAME)
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise RunError(
+            f"{out / DATABASE} cannot be used ({first}); put a copy of it back, or give --out another folder"
+        ) from None
 
 
-def _sampler(what: Search, number: int) -> optuna.samplers.BaseSampler:
-    """Seeded by the number of the trial, so that a study that was stopped goes on as it would have."""
-    from optuna import samplers as s
-
-    seed = what.seed * 1_000_003 + number
-    if what.sampler == "cmaes":
-        try:
-            return s.CmaEsSampler(seed=seed)
-        except ImportError:
-            raise UserError("--sampler cmaes needs the package cmaes: pip install cmaes") from None
-    if what.sampler == "nsga2":
-        return s.NSGAIISampler(seed=seed, population_size=10)
-    if what.sampler in ("random", "grid"):
-        return s.RandomSampler(seed=seed)
-    return s.TPESampler(seed=seed, n_startup_trials=8)
+def _refuse_files(out: Path) -> None:
+    """A folder with something else in it is no place for a study."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; --out takes the name of a folder")
+    inside = {file.name for file in out.iterdir()} - {LOCK} if out.is_dir() else set()
+    if inside and DATABASE not in inside:
+        raise RunError(f"{out} holds other files and no study; give --out a new or an empty folder")
 
 
-def _pruner(what: Search) -> optuna.pruners.BasePruner:
-    from optuna import pruners as p
-
-    if what.pruner == "none":
-        return p.NopPruner()
-    return p.HyperbandPruner() if what.pruner == "hyperband" else p.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
-
-
-def _enqueue(study: optuna.Study, knobs: tuple[Knob, ...]) -> None:
-    """Puts every combination of the choices that is not in the study yet into its queue."""
-    for values in itertools.product(*(knob.choices for knob in knobs)):
-        study.enqueue_trial(dict(zip((knob.key for knob in knobs), values, strict=True)), skip_if_exists=True)
-
-
-def _grid_size(knobs: tuple[Knob, ...]) -> int:
-    size = 1
-    for knob in knobs:
-        size *= len(knob.choices)
-    return size
+def _refuse_other(what: Search, known: dict[str, Any]) -> None:
+    asked = what.identity()
+    if asked == known:
+        return
+    differ = [name for name in ("data", "grid") if asked[name] != known[name]]
+    names = {"data": "other data (pictures, labels or splits)", "grid": "a sampler that does not go with this one"}
+    found = [names[name] for name in differ]
+    for name, title in (("recipe", "another recipe"), ("space", "another space")):
+        keys = sorted(key for key in asked[name] | known[name] if asked[name].get(key) != known[name].get(key))
+        found += [f"{title} ({', '.join(keys)})"] if keys else []
+    raise RunError(
+        f"{what.out} holds a study of {' and '.join(found)}; give --out another folder, or the same command as before "
+        "to go on with it"
+    )
 
 
-def count_done(study: optuna.Study) -> int:
-    """Trials that ended with a value or were pruned, and those that run now: killed and failed ones do not count."""
-    from optuna.trial import TrialState as State
+def _settled(study: optuna.Study, what: Search) -> Recipe:
+    """The recipe with its measured keys fixed: by the process that makes the study, for all that join."""
+    varied = {knob.key for knob in what.knobs}
+    left = [key for key in MEASURED if get(what.recipe, key) == "auto" and key not in varied]
+    if not left or what.dataset is None:
+        return what.recipe
+    settled = study.user_attrs.get("settled")
+    if settled is None:
+        plan = fill_up(what.dataset, Plan(what.recipe), Ranks())
+        with turn(what.out):
+            settled = study.user_attrs.get("settled")
+            if settled is None:
+                settled = {key: get(plan.recipe, key) for key in left}
+                study.set_user_attr("settled", settled)
+    say("measured once, for all trials: " + ", ".join(f"{key} = {value}" for key, value in settled.items()))
+    return override(what.recipe, settled)
 
-    return len(study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED, State.RUNNING)))
+
+def _ask(
+    study: optuna.Study, what: Search, trials: int | None, held: contextlib.ExitStack
+) -> optuna.Trial | None:  # fmt: skip
+    """The next trial, which `held` keeps alive for the eyes of other processes; None where there are enough."""
+    fail_dead(study, what.out)
+    if trials is not None and count_done(study) >= trials:
+        return None
+    slot = free_slot(study)
+    study.sampler = make_sampler(what.sampler, what.knobs, what.seed, slot)
+    trial = study.ask({knob.key: knob.distribution() for knob in what.knobs})
+    hold(what.out, trial.number, held)
+    trial.set_user_attr(SLOT, slot)
+    return trial
 
 
-def _one(study: optuna.Study, what: Search, train: Train) -> None:
+def _one(study: optuna.Study, what: Search, trial: optuna.Trial, train: Train) -> None:
     """One trial, from its settings to what it gave."""
     from optuna import TrialPruned
     from optuna.trial import TrialState as State
 
-    study.sampler = _sampler(what, len(study.get_trials(deepcopy=False)))
-    if what.sampler == "grid":
-        _enqueue(study, what.knobs)
-    trial = study.ask({knob.key: knob.distribution() for knob in what.knobs})
-    folder = folder_of(what.out, trial.number)
-    folder.mkdir(parents=True, exist_ok=True)
-    trial.set_user_attr("started", time.time())
-
     def after_epoch(row: dict[str, Any]) -> None:
         trial.report(value_of(row), int(row["epoch"]))
-        if trial.should_prune():
+        if row["epoch"] != row.get("epochs") and trial.should_prune():
             raise TrialPruned
 
+    def fail(reason: str, *, counts: bool) -> None:
+        trial.set_user_attr(REASON, reason)
+        trial.set_user_attr(COUNTS, counts)
+        study.tell(trial, state=State.FAIL)
+
     say(f"trial {trial.number}: " + ", ".join(f"{key}={_short(value)}" for key, value in trial.params.items()))
-    with _held(folder):
-        try:
-            value = train(override(what.recipe, trial.params), folder / "run", after_epoch)
-        except TrialPruned:
-            study.tell(trial, state=State.PRUNED)
-            say(f"trial {trial.number}: stopped early, others were better by then")
-        except (NonFiniteLoss, RunError) as error:
-            trial.set_user_attr("reason", str(error).splitlines()[0])
-            study.tell(trial, state=State.FAIL)
-            say(f"trial {trial.number}: failed: {error}")
-        except BaseException as error:
-            trial.set_user_attr("reason", type(error).__name__)
-            study.tell(trial, state=State.FAIL)
-            raise
-        else:
-            study.tell(trial, value)
+    try:
+        value = train(override(what.recipe, trial.params), folder_of(what.out, trial.number) / "run", after_epoch)
+    except TrialPruned:
+        study.tell(trial, state=State.PRUNED)
+        say(f"trial {trial.number}: stopped early, others were better by then")
+    except (NonFiniteLoss, MemoryFull) as error:
+        fail(str(error).splitlines()[0], counts=True)
+        say(f"trial {trial.number}: failed: {error}")
+    except BaseException as error:
+        first = (str(error).splitlines() or [""])[0]
+        stopped = isinstance(error, KeyboardInterrupt)
+        fail("stopped" if stopped else first or type(error).__name__, counts=False)
+        raise
+    else:
+        study.tell(trial, value)
+    finally:
+        with turn(what.out):
+            write_result(study, what)
+            keep_best(study, what.out)
 
 
-def _trainer(what: Search) -> Train:
+def trainer(what: Search) -> Train:
     """The real training: the value is that of the last epoch, since the best of many epochs would flatter."""
+    import torch
 
     def train(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], None]) -> float:
-        run = train_run(what.data, recipe, out, overwrite=True, after_epoch=after_epoch)
+        try:
+            run = train_run(what.data, recipe, out, overwrite=True, after_epoch=after_epoch, known=what.dataset)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise MemoryFull(f"the memory is full ({str(error) or type(error).__name__})") from None
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         return value_of(run.read_log()[-1])
 
     return train
 
 
 def value_of(row: dict[str, Any]) -> float:
-    """An epoch's validation result: of the moving average where there is one."""
+    """An epoch's validation result: of the moving average where there is one, as that is what the run keeps."""
     for key in ("ema_val_top1", "ema_val_micro_f1", "val_top1", "val_micro_f1"):
         if key in row:
             return float(row[key])
-    raise RecipeError(f"the epoch has no validation result: {sorted(row)}")
+    raise RunError(f"the epoch has no validation result: {sorted(row)}")
 
 
-def folder_of(out: Path, number: int) -> Path:
-    """Where a trial's run lies."""
-    return out / "trials" / f"{number:04d}"
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A lock that goes with this process: by it others know that the trial is alive."""
-    with locked(RunFolder(folder)):
-        yield
-
-
-def _fail_dead(study: optuna.Study, out: Path) -> None:
-    """Trials that a killed process left running."""
-    from optuna.trial import TrialState as State
-
-    for trial in study.get_trials(deepcopy=False, states=(State.RUNNING,)):
-        folder = folder_of(out, trial.number)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _held(folder):
-                study.tell(trial.number, state=State.FAIL)
-                say(f"trial {trial.number} was killed, and does not count")
-        except RunError:  # another process holds it
-            continue
-
-
-def rows_of(study: optuna.Study) -> list[dict[str, Any]]:
-    """All trials: number, state, value, settings, values after each epoch, seconds, and why one failed."""
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.name == "WAITING":  # of a grid, not begun
-            continue
-        took = trial.duration.total_seconds() if trial.duration else None
-        rows.append({
-            "number": trial.number, "state": trial.state.name.lower(), "value": trial.value, "params": trial.params,
-            "epochs": {str(step): value for step, value in trial.intermediate_values.items()}, "seconds": took,
-            "reason": trial.user_attrs.get("reason", ""),
-        })  # fmt: skip
-    return rows
-
-
-def best_of(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The trial with the highest value; of equals the first."""
-    done = [row for row in rows if row["state"] == "complete"]
-    return max(done, key=lambda row: row["value"]) if done else None
-
-
-def importance_of(out: Path) -> list[tuple[str, float]]:
-    """Each key's share of what makes a trial good, by PED-ANOVA (Watanabe et al., 2023); nothing below eight trials."""
-    import optuna
-
-    study = optuna.load_study(study_name="tune", storage=f"sqlite:///{out.absolute() / DATABASE}")
-    ended = [row for row in rows_of(study) if row["state"] == "complete"]
-    if len(ended) < 8 or len({row["value"] for row in ended}) < 2:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return sorted(found.items(), key=lambda item: -item[1])
-
-
-def _write(study: optuna.Study, what: Search) -> None:
-    """tune.json, and best.toml once a trial has ended."""
-    rows = rows_of(study)
-    about = {"data": str(what.data), "sampler": what.sampler, "pruner": what.pruner, "seed": what.seed}
-    write_text(what.out / RESULT, json.dumps(about | {"trials": rows}, indent=1) + "\n")
-    best = best_of(rows)
-    if best is not None:
-        header = (
-            f"The best of {len(rows)} trials of the search in {what.out} (trial {best['number']}): validation "
-            f"{100 * best['value']:.2f} % after its last epoch.\nThe best of many trials flatters: run it with other "
-            f"seeds.\nCommand: convnext train {what.data} {what.out / BEST}"
+def _refuse_hopeless(rows: list[dict[str, Any]]) -> None:
+    """Where nothing but failures comes, more of them would not help."""
+    failed = [row for row in rows if row["state"] == "fail" and row["counts"]]
+    if len(failed) >= _HOPELESS and all(row["state"] == "fail" for row in rows):
+        raise UserError(
+            f"the first {len(failed)} trials all failed, the last one: {failed[-1]['reason']}. Change the space or the "
+            "recipe, and give --out another folder"
         )
-        write_text(what.out / BEST, to_toml(override(what.recipe, best["params"]), header))
-
-
-def _tell(study: optuna.Study, start: float, trials: int | None) -> None:
-    rows = rows_of(study)
-    best, done = best_of(rows), count_done(study)
-    said = f"{done} trials" if trials is None else f"{done} of {trials} trials"
-    if best is not None:
-        said += f", the best is {best['number']} with {100 * best['value']:.2f} %"
-    ended = [row["seconds"] for row in rows if row["seconds"]]
-    if trials is not None and ended and trials > done:
-        said += f", about {clock(sum(ended) / len(ended) * (trials - done))} left"
-    say(said)
-
-
-def repeat(what: Search, times: int, train: Train | None = None) -> list[float]:
-    """The best recipe again with other seeds: what may be expected of it."""
-    best = best_of(rows_of(open_study(what)))
-    if best is None:
-        return []
-    run, values = train or _trainer(what), []
-    for seed in range(1, times + 1):
-        recipe = override(what.recipe, best["params"] | {"train.seed": what.recipe.train.seed + seed})
-        say(f"the best recipe again, seed {recipe.train.seed}")
-        values.append(run(recipe, what.out / "repeats" / str(seed), lambda row: None))
-    known = json.loads((what.out / RESULT).read_text(encoding="utf-8"))
-    write_text(what.out / RESULT, json.dumps(known | {"repeats": values}, indent=1) + "\n")
-    return values
 
 
 def _short(value: Any) -> str:

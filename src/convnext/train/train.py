@@ -17,7 +17,7 @@ from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
-from convnext.errors import DataError, RunError, Stopped
+from convnext.errors import DataError, MemoryFull, RunError, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
@@ -63,6 +63,7 @@ def train_run(
     *,
     overwrite: bool = False,
     after_epoch: Callable[[dict[str, Any]], None] | None = None,
+    known: Dataset | None = None,
 ) -> RunFolder:
     """Trains a model on `root` as the recipe says and leaves everything in the run folder `out`.
 
@@ -72,6 +73,8 @@ def train_run(
         out: a new or empty folder.
         overwrite: replace a run that is in `out`.
         after_epoch: is given each epoch's line of the log; what it raises ends the run.
+        known: what `read_data` gave for `root`, from a caller that trains on it again and again: it is not read
+            anew, and nothing is said of it and of what is chosen.
 
     Raises:
         UserError: the data, the recipe, the weights or the folder cannot be used; nothing was overwritten then.
@@ -81,7 +84,7 @@ def train_run(
     root, out = Path(root), Path(out)
     with joined(recipe.train.device) as ranks, silenced(not ranks.first):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
-        dataset = ranks.agree(lambda: read_data(root, recipe))
+        dataset = known or ranks.agree(lambda: read_data(root, recipe))
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
         recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
         plan, model, parts = prepare(dataset, Plan(recipe), ranks)
@@ -89,7 +92,8 @@ def train_run(
             ranks.together(lambda: _open_new(stack, out, model, overwrite=overwrite))
             run = RunFolder(out)
             if ranks.first:
-                introduce(dataset, plan, model)
+                if known is None:
+                    introduce(dataset, plan, model)
                 write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
                 run.write_json("plan.json", plan.choices)
                 run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
@@ -288,7 +292,7 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
     first = (str(error) or type(error).__name__).splitlines()[0]
     go_on = f"then go on with: convnext train --resume --out {shlex.quote(str(run.path))}"
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
-        return RunError(
+        return MemoryFull(
             f"the memory is full ({first}); set train.micro_batch or model.checkpointing = true in {run.recipe}, "
             f"{go_on}"
         )

@@ -1,0 +1,139 @@
+"""The trials of a search: which count, which are alive, which is best, and what is kept of each on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.errors import RunError
+from convnext.run.folder import RunFolder, locked
+from convnext.run.record import say
+
+if TYPE_CHECKING:
+    import optuna
+
+DATABASE, NAME = "tune.db", "tune"
+COUNTS, SLOT, REASON = "counts", "slot", "reason"
+"""What is noted at a trial: that it failed by its settings, its place in the search, and why it failed."""
+_PATIENCE = 120.0
+_LEAST = 8
+"""Trials that must have ended for the importance of the keys to be said."""
+
+Row = dict[str, Any]
+
+
+def folder_of(out: Path, number: int) -> Path:
+    """Where a trial's run lies: its folder `run` in here."""
+    return out / "trials" / f"{number:04d}"
+
+
+@contextlib.contextmanager
+def turn(out: Path) -> Iterator[None]:
+    """Lets one process at a time choose a trial or write the results; the others wait.
+
+    Raises:
+        RunError: a process held the study for two minutes, or the folder cannot be written.
+    """
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(RunFolder(out)))
+                break
+            except RunError:
+                if time.monotonic() - start > _PATIENCE or not out.is_dir():
+                    raise
+                time.sleep(0.02)
+        yield
+
+
+def counting(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that ended with a value, were stopped early, run now, or failed by their settings; not the killed ones."""
+    from optuna.trial import TrialState as State
+
+    found = study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED, State.RUNNING, State.FAIL))
+    return [trial for trial in found if trial.state != State.FAIL or trial.user_attrs.get(COUNTS)]
+
+
+def count_done(study: optuna.Study) -> int:
+    """How many trials count."""
+    return len(counting(study))
+
+
+def free_slot(study: optuna.Study) -> int:
+    """The first place in the search that no trial has which counts: that of a killed one is taken again."""
+    taken = {trial.user_attrs.get(SLOT) for trial in counting(study)}
+    return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def hold(out: Path, number: int, held: contextlib.ExitStack) -> None:
+    """Holds a trial's folder; the lock goes with the process, and by it others know that the trial is alive."""
+    folder = folder_of(out, number)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made ({error.strerror}); give --out a folder of yours") from None
+    held.enter_context(locked(RunFolder(folder)))
+
+
+def fail_dead(study: optuna.Study, out: Path) -> None:
+    """Marks trials as failed that a killed process left running; for the one whose `turn` it is."""
+    from optuna.trial import TrialState as State
+
+    for trial in study.get_trials(deepcopy=False, states=(State.RUNNING,)):
+        with contextlib.ExitStack() as held:
+            try:
+                hold(out, trial.number, held)
+            except RunError:  # a process holds it, so it lives
+                continue
+            study.tell(trial.number, state=State.FAIL)
+            drop_weights(out, trial.number)
+            say(f"trial {trial.number} was killed, and does not count")
+
+
+def drop_weights(out: Path, number: int) -> None:
+    """Removes what is large in a trial's run; its recipe and its log stay."""
+    run = RunFolder(folder_of(out, number) / "run")
+    files = [run.state, run.state.with_name("previous.state.pt"), run.last, run.best, *run.states.glob("*.state.pt")]
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def rows_of(study: optuna.Study) -> list[Row]:
+    """All trials: number, state, value, settings, values after each epoch, seconds, and why one failed."""
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        took = trial.duration.total_seconds() if trial.duration else None
+        rows.append({
+            "number": trial.number, "state": trial.state.name.lower(), "value": trial.value, "params": trial.params,
+            "epochs": {str(step): value for step, value in trial.intermediate_values.items()}, "seconds": took,
+            "reason": trial.user_attrs.get(REASON, "killed" if trial.state.name == "FAIL" else ""),
+            "counts": trial.state.name != "FAIL" or bool(trial.user_attrs.get(COUNTS)),
+        })  # fmt: skip
+    return rows
+
+
+def best_of(rows: list[Row]) -> Row | None:
+    """The trial with the highest value of those that ran to their end; of equals the first."""
+    done = [row for row in rows if row["state"] == "complete"]
+    return max(done, key=lambda row: row["value"]) if done else None
+
+
+def importance_of(study: optuna.Study) -> list[tuple[str, float]]:
+    """Each key's share of what makes a trial good, by PED-ANOVA (Watanabe et al., 2023); nothing below eight trials."""
+    import optuna
+
+    ended = [row["value"] for row in rows_of(study) if row["state"] == "complete"]
+    if len(ended) < _LEAST or len(set(ended)) < 2:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        found = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+        )
+    return sorted(found.items(), key=lambda item: -item[1])

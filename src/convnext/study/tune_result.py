@@ -1,0 +1,142 @@
+"""What a search leaves: all trials, the best recipe, and what that gives with other seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convnext.config import load_recipe, override, to_toml
+from convnext.data.names import count
+from convnext.errors import RunError
+from convnext.recipe import Recipe
+from convnext.run.folder import RunFolder, write_text
+from convnext.run.record import clock, say
+from convnext.study.trials import Row, best_of, drop_weights, folder_of, rows_of, turn
+
+if TYPE_CHECKING:
+    import optuna
+
+RESULT, BEST = "tune.json", "best.toml"
+_CELLS = 20
+
+Train = Callable[[Recipe, Path, Callable[[dict[str, Any]], None]], float]
+"""(recipe, run folder, after each epoch) -> the value of the last epoch."""
+
+
+class Searched(Protocol):
+    """What of a search its results tell; `tune.Search` is one."""
+
+    @property
+    def data(self) -> Path: ...
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def out(self) -> Path: ...
+    @property
+    def sampler(self) -> str: ...
+    @property
+    def pruner(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def read_result(out: Path) -> dict[str, Any]:
+    """The content of OUT/tune.json.
+
+    Raises:
+        RunError: there is no search in the folder.
+    """
+    try:
+        known: dict[str, Any] = json.loads((out / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{out / RESULT} cannot be read ({error}); give the folder that `convnext tune` wrote") from None
+    return known
+
+
+def write_result(study: optuna.Study, what: Searched) -> None:
+    """tune.json, and best.toml once a trial has ended; for the process whose `turn` it is."""
+    rows = rows_of(study)
+    best = best_of(rows)
+    known = {"data": str(what.data), "sampler": what.sampler, "pruner": what.pruner, "seed": what.seed,
+             "objective": "validation after the last epoch, of the moving average where there is one",
+             "best": None if best is None else best["number"], "trials": rows}  # fmt: skip
+    repeats = _repeats(what.out)
+    if best is not None and repeats["trial"] == best["number"]:
+        known["repeats"] = repeats
+    write_text(what.out / RESULT, json.dumps(known, indent=1) + "\n")
+    if best is not None:
+        header = (
+            f"The best of {count(sum(row['counts'] for row in rows), 'trial')} of the search in {what.out}: trial "
+            f"{best['number']}, validation {100 * best['value']:.2f} % after its last epoch.\n"
+            f"The best of many trials flatters: run it with other seeds.\n"
+            f"Command: convnext train {what.data} {what.out / BEST}"
+        )
+        write_text(what.out / BEST, to_toml(best_recipe(what, best), header))
+
+
+def best_recipe(what: Searched, best: Row) -> Recipe:
+    """The recipe of a trial as it was run, with everything chosen that was left open."""
+    as_run = RunFolder(folder_of(what.out, best["number"]) / "run").recipe
+    if as_run.exists():
+        return override(load_recipe(as_run), {"data.root": what.recipe.data.root})
+    return override(what.recipe, best["params"])
+
+
+def keep_best(study: optuna.Study, out: Path) -> None:
+    """Weights of the best trial stay on disk; those of the others would fill it."""
+    rows = rows_of(study)
+    best = best_of(rows)
+    for row in rows:
+        if row["state"] != "running" and row is not best:
+            drop_weights(out, row["number"])
+
+
+def repeat(study: optuna.Study, what: Searched, times: int, train: Train) -> list[float]:
+    """The best recipe again with other seeds: what may be expected of it. Those that were run before are not again."""
+    best = best_of(rows_of(study))
+    if best is None:
+        return []
+    known = _repeats(what.out)
+    values: list[float] = known["values"] if known["trial"] == best["number"] else []
+    recipe = best_recipe(what, best)
+    for number in range(len(values) + 1, times + 1):
+        seeded = override(recipe, {"train.seed": recipe.train.seed + number})
+        say(f"the best recipe again, seed {seeded.train.seed} ({number} of {times})")
+        place = what.out / "repeats" / f"{best['number']:04d}-{number}"
+        values.append(train(seeded, place, lambda row: None))
+        with turn(what.out):
+            known = read_result(what.out)
+            known["repeats"] = {"trial": best["number"], "values": values}
+            write_text(what.out / RESULT, json.dumps(known, indent=1) + "\n")
+    return values
+
+
+def _repeats(out: Path) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"trial": None, "values": []}
+    known = read_result(out).get("repeats", nothing) if (out / RESULT).exists() else nothing
+    return known if isinstance(known, dict) else nothing
+
+
+def describe(study: optuna.Study, trials: int | None, seconds: float | None) -> str:
+    """A line with a bar: how many trials of how many, the best, and how long it will take."""
+    rows = rows_of(study)
+    best, running = best_of(rows), sum(row["state"] == "running" for row in rows)
+    ended = [row for row in rows if row["counts"] and row["state"] != "running"]
+    failed = sum(row["state"] == "fail" for row in ended)
+    parts = [f"{len(ended)} trials" if trials is None else f"{len(ended)} of {trials} trials"]
+    if trials is not None:
+        cells = min(_CELLS, _CELLS * len(ended) // trials)
+        parts[0] = f"[{'#' * cells}{'.' * (_CELLS - cells)}] {parts[0]}"
+    if failed:
+        parts.append(f"{failed} failed")
+    if best is not None:
+        parts.append(f"the best is trial {best['number']} with {100 * best['value']:.2f} %")
+    left = [max(0.0, seconds)] if seconds is not None else []
+    took = [row["seconds"] for row in ended if row["seconds"]]
+    if trials is not None and took:
+        left.append(sum(took) / len(took) * max(0, trials - len(ended)) / (running + 1))
+    if left and min(left) > 0:
+        parts.append(f"about {clock(min(left))} left")
+    return ", ".join(parts)
