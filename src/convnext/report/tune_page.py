@@ -7,7 +7,7 @@ import io
 import statistics
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FunctionLoader
 
@@ -37,7 +37,8 @@ def write_tune_report(folder: Path) -> Path:
     page = environment.get_template("tune.html.j2").render(
         known=known, rows=sorted(rows, key=lambda row: -(row["value"] if row["value"] is not None else -1.0)),
         best=best_of(rows), keys=keys_of(rows), history=_image(draw_history(rows)), folder=str(folder),
-        importance=importance_of(load_study(folder)), slices=_image(draw_slices(rows)) if done(rows) else "", repeats=repeats,
+        importance=importance_of(load_study(folder)), slices=_image(draw_slices(rows)) if done(rows) else "",
+        repeats=repeats,
         mean=statistics.mean(repeats) if repeats else None,
         deviation=statistics.stdev(repeats) if len(repeats) > 1 else None,
         counts={state: sum(row["state"] == state for row in rows) for state in STATES},

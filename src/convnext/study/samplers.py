@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from convnext.data.names import did_you_mean
@@ -36,10 +37,8 @@ def refuse_unfit(sampler: str, pruner: str, knobs: tuple[Knob, ...]) -> None:
             raise UserError(
                 f"--sampler cmaes follows two ranges of numbers or more, and the space has {len(ranges)}; use tpe"
             )
-        try:
-            import cmaes  # noqa: F401
-        except ImportError:
-            raise UserError("--sampler cmaes needs the package cmaes: pip install cmaes") from None
+        if find_spec("cmaes") is None:
+            raise UserError("--sampler cmaes needs the package cmaes: pip install cmaes")
 
 
 def grid_size(knobs: tuple[Knob, ...]) -> int:

@@ -114,7 +114,7 @@ def without(knobs: tuple[Knob, ...], settings: Iterable[str]) -> tuple[Knob, ...
 
 def _flat(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Tables by dotted key: TOML takes [train.lr] without quotes for a table in a table, which means the same here."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in raw.items():
         if name not in all_keys() and isinstance(value, Mapping) and value and not set(value) & set(_WORDS):
             flat |= {f"{name}.{inner}": table for inner, table in value.items()}
