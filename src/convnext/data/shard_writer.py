@@ -82,7 +82,13 @@ class _Tar:
 
 
 def write_shards(
-    dataset: Dataset, out: Path, *, megabytes: int = 500, seed: int = 0, side: int = 0, progress: Progress | None = None
+    dataset: Dataset,
+    out: Path,
+    *,
+    megabytes: float = 500,
+    seed: int = 0,
+    side: int = 0,
+    progress: Progress | None = None,
 ) -> Written:
     """Writes every picture of a data set into tars of about so many megabytes, in an order that is shuffled once.
 
@@ -114,7 +120,7 @@ def write_shards(
             order = np.random.default_rng(seed).permutation(len(samples))
             ordered = (samples[int(i)] for i in order)
             pictures = _contents(ordered, side)
-            _write_split(split, pictures, dataset, out, megabytes * 1_000_000, index, done, advance)
+            _write_split(split, pictures, dataset, out, int(megabytes * 1e6), index, done, advance)
         if not done.pictures:
             raise UserError(f"{dataset.root}: none of its pictures can be read; the first: {done.left_out[0]}")
         index.finish(dataset.classes, None, dataset.multi_label, _notes(done, side))
