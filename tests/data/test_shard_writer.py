@@ -52,7 +52,9 @@ def test_small_pictures_and_transparency_stay() -> None:
     out = BytesIO()
     clear.save(out, "PNG")
     small = Image.open(BytesIO(reduced(out.getvalue(), Path("x"), 100)))
-    assert small.getpixel((50, 50)) == (10, 20, 30, 40)
+    found = np.array(small.getpixel((50, 50)))
+    assert np.abs(found - (10, 20, 30, 40)).max() <= 3  # Pillow multiplies by alpha and back
+    assert found[3] == 40
     gray = Image.open(BytesIO(reduced(photo((200, 200), "PNG", "L"), Path("x"), 50))).convert("L")
     assert gray.size == (50, 50)
 

@@ -37,7 +37,7 @@ def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[
     elif file := _nearby(root, folder, _LISTS[split == "val"] + (f"{folder.name}.txt",)):
         found = _pairs(file, names)
     elif split == "val" and (file := _nearby(root, folder, TRUTH, above=3)):
-        found = _devkit(file, _meanings(root, folder), pictures)
+        found = _devkit(file, _meanings(file, root, folder), pictures)
     else:
         return None
     entries = []
@@ -91,7 +91,7 @@ def _pairs(file: Path, classes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _meanings(root: Path, folder: Path) -> dict[int, str]:
+def _meanings(truth: Path, root: Path, folder: Path) -> dict[int, str]:
     """The WordNet id of each of the devkit's numbers, from its meta.mat or its map_clsloc.txt."""
     if file := _nearby(root, folder, (MAP,), above=3):
         rows = [line.split() for line in _lines(file)]
@@ -102,8 +102,8 @@ def _meanings(root: Path, folder: Path) -> dict[int, str]:
     meta = _nearby(root, folder, (META,), above=3)
     if meta is None:
         raise DataError(
-            f"the labels of {printable(folder)} are the devkit's own numbers: put its meta.mat beside them, or give a "
-            "val.txt with lines of a file name and a WordNet id"
+            f"{printable(truth)} holds the devkit's own numbers: put its meta.mat beside it, or give a val.txt with "
+            "lines of a file name and a WordNet id"
         )
     try:
         from scipy.io import loadmat  # type: ignore[import-untyped]

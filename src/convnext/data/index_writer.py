@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class IndexWriter:
         self.in_tar.clear()
 
     def finish(
-        self, classes: Sequence[str], place: Mapping[Hashable, int] | None, multi_label: bool, notes: Sequence[str] = ()
+        self, classes: Sequence[str], place: Mapping[Any, int] | None, multi_label: bool, notes: Sequence[str] = ()
     ) -> int:
         """Writes everything; gives the number of pictures.
 

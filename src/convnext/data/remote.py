@@ -77,7 +77,8 @@ def open_remote(address: str, budget: int) -> Path:
 
 
 def name_source(folder: Path, address: str, budget: int, shards: Sequence[Shard]) -> None:
-    """Writes down where the tars of a folder come from, and what they must be."""
+    """Writes down where the tars of a folder come from, and what they must be; those beyond the budget go."""
+    _make_room(folder, budget, 0)
     tars = {shard.name: [shard.bytes, shard.sha256] for shard in shards}
     part = folder / f"{SOURCE}.{os.getpid()}.part"
     part.write_text(json.dumps({"address": address, "budget": budget, "tars": tars}), encoding="utf-8")

@@ -210,7 +210,7 @@ def reduced(data: bytes, path: Path, side: int) -> bytes:
     short = min(width, height)
     if short <= side:
         return data
-    if picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255):
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")
     small = picture.resize((round(width * side / short), round(height * side / short)), Image.Resampling.LANCZOS)
     out = BytesIO()

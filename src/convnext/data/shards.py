@@ -25,7 +25,7 @@ from convnext.data.listing import SPLITS
 from convnext.data.names import did_you_mean, listed, printable
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import member_path
-from convnext.errors import DataError
+from convnext.errors import DataError, SourceLost
 
 RECORD = np.dtype([("shard", "<u4"), ("label", "<u4"), ("offset", "<u8"), ("length", "<u4")])
 """Where a picture lies, and its class (or where its classes stand in labels.bin): 20 bytes."""
@@ -77,11 +77,15 @@ class LabelSets:
 
 
 def _read_at(path: Path, start: int, count: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        data = file.read(count)
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            data = file.read(count)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceLost(f"{printable(path)}: cannot be read any more: {reason}") from None
     if len(data) != count:
-        raise DataError(f"{printable(path)} has become shorter while it was read; copy it again")
+        raise SourceLost(f"{printable(path)} has become shorter while it was read; copy it again")
     return data
 
 
