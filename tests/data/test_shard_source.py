@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
+import subprocess
+import sys
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,17 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
-from convnext.data.augment import TrainTransform
 from convnext.data.decode import read_pixels
 from convnext.data.doctor import diagnose
-from convnext.data.loader import Collate, TrainPictures, train_loader
-from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_source import expand, open_shards
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import read_dataset
-from convnext.errors import DataError, SourceLost
+from convnext.errors import DataError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.nn.weights import read_model
 from convnext.places import cache_dir
-from convnext.recipe import Recipe
-from convnext.train.train import resume_run, train_run
+from convnext.train.train import train_run
 
 SETTINGS = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
@@ -83,32 +78,6 @@ def foreign(stripes: Path, tmp_path: Path) -> Path:
     return tmp_path / "tars"
 
 
-Serve = Callable[[Path], str]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """The function that puts a folder on a server on this machine and gives its address."""
-    running: list[tuple[http.server.ThreadingHTTPServer, threading.Thread]] = []
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def start(folder: Path) -> str:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        running.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.mark.parametrize(
     "pattern",
     ["a-{000..012}.tar", "a-{8..11}.tar", "{train,val}-{00..02}.tar", "{t-{0..2},v-{0..1}}.tar", "{3..1}", "plain"],
@@ -140,7 +109,7 @@ def test_tars_without_an_index_train_as_they_are(foreign: Path, stripes: Path, t
     assert any("25% of train were taken" in note for note in found.notes)
     again = opened(foreign, val=0.25)
     assert again.digest == found.digest
-    assert len(list((cache_dir() / "indexes").iterdir())) == 1
+    assert len(list((cache_dir() / "indexes").glob("*/"))) == 1
     run = train_run(foreign, load_recipe(None, SETTINGS), tmp_path / "run")
     assert main(["evaluate", str(run.path)]) == 0
     assert "train-000000.tar/@" in (run.path / "splits.csv").read_text()
@@ -264,10 +233,10 @@ def test_what_is_wrong_with_tars_of_others_is_said(tmp_path: Path) -> None:
     write_tar(tar, {"0.png": png(1), "0.json": b"{"})
     with pytest.raises(DataError, match=r"0\.json is no JSON"):
         opened(tmp_path / "tars")
-    assert list((cache_dir() / "indexes").iterdir()) == []
+    assert list((cache_dir() / "indexes").glob("*/")) == []
 
 
-def test_tars_of_others_on_a_server(foreign: Path, serve: Serve, tmp_path: Path) -> None:
+def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str], tmp_path: Path) -> None:
     """A pattern of addresses: fetched once, indexed, the pictures those of the folder; within a budget too."""
     pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
     local, remote = opened(foreign), opened(pattern)
@@ -285,7 +254,7 @@ def test_tars_of_others_on_a_server(foreign: Path, serve: Serve, tmp_path: Path)
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_an_address_of_something_else_is_said(serve: Serve, tmp_path: Path) -> None:
+def test_an_address_of_something_else_is_said(serve: Callable[[Path], str], tmp_path: Path) -> None:
     """A server that answers any request with a page of its own."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "shards.json").write_text("<html>welcome</html>")
@@ -293,75 +262,34 @@ def test_an_address_of_something_else_is_said(serve: Serve, tmp_path: Path) -> N
         opened(serve(tmp_path / "web"))
 
 
-def test_a_tar_that_goes_away_stops_the_reading(stripes: Path, tmp_path: Path) -> None:
-    """As a disk does that is no longer there: no picture is left out for it."""
-    write_shards(read_dataset(stripes), tmp_path / "shards")
-    samples = opened(tmp_path / "shards").splits["train"]
-    tar = tmp_path / "shards" / "train-000000.tar"
-    pictures = TrainPictures(samples, TrainTransform(Recipe().data, Recipe().augment, 32, 3), 40, "bicubic")
-    assert pictures[(0, 0, 32)][0] is not None
-    whole = tar.read_bytes()
-    tar.write_bytes(whole[:1000])
-    with pytest.raises(SourceLost, match="the tar ends after"):
-        pictures[(5, 0, 32)]
-    tar.unlink()
-    with pytest.raises(SourceLost, match="no such file or directory; is its disk still there"):
-        pictures[(5, 0, 32)]
-    (tmp_path / "shards" / "index.bin").unlink()
-    with pytest.raises(SourceLost, match=r"index\.bin: cannot be read any more"):
-        pictures[(5, 0, 32)]
+def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
+    """As webdataset's .cls mostly are: data.classes says what they mean, and may know more of them."""
+    files = {f"{i}.{end}": data for i in range(6) for end, data in (("png", png(i)), ("cls", b"%d" % (i % 2)))}
+    write_tar(tmp_path / "tars" / "train-0.tar", files)
+    found = opened(tmp_path / "tars", classes=("zebra", "ant", "bee"))
+    assert found.classes == ("zebra", "ant", "bee")
+    assert found.counts("train") == [3, 3, 0]
+    assert [s.labels[0] for s in found.splits["train"]] == [0, 1] * 3
+    with pytest.raises(DataError, match='class "0" is not one of the classes asked for'):
+        opened(tmp_path / "tars", classes=("1", "2"))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_server_that_goes_away_stops_training_and_nothing_is_lost(
-    workers: int, stripes: Path, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No picture is replaced by another in silence: the run goes on later and ends as an undisturbed one."""
-    import convnext.data.remote as remote
-    from convnext.train.loop import Loop
-
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
-    shards = tmp_path / "shards"
-    write_shards(read_dataset(stripes), shards, megabytes=0.03)
-    settings = [*SETTINGS, f"data.workers={workers}", "data.disk_cache_gb=1e-9"]
-    whole = train_run(shards, load_recipe(None, SETTINGS), tmp_path / "whole")
-    address, away = serve(shards), tmp_path / "away"
-    epoch = Loop._epoch
-
-    def broken(self: Loop, record: Any) -> None:
-        if self.state.progress.epoch == 1:
-            shards.rename(away)
-        epoch(self, record)
-
-    monkeypatch.setattr(Loop, "_epoch", broken)
-    with pytest.raises(SourceLost, match=r"(?s)^http://[^\n]*the server answers 404[^\n]*goes on from the last saved"):
-        train_run(address, load_recipe(None, settings), tmp_path / "run")
-    monkeypatch.setattr(Loop, "_epoch", epoch)
-    away.rename(shards)
-    run = resume_run(tmp_path / "run")
-    one, two = read_model(whole.last)[0], read_model(run.last)[0]
-    assert all(torch.equal(one[key], two[key]) for key in one)
+MAKE = """
+import sys
+from pathlib import Path
+from convnext.data.shard_source import open_shards
+found = open_shards(Path(sys.argv[1]), val=0.2)
+print(found.digest)
+"""
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # more than there are cores
-@pytest.mark.parametrize("workers", [1, 3])
-def test_batches_are_the_same_with_any_number_of_loader_processes(workers: int, stripes: Path, tmp_path: Path) -> None:
-    """Pixels after augmentation, bit for bit, also from the middle of an epoch on."""
-    write_shards(read_dataset(stripes), tmp_path / "shards", megabytes=0.03)
-    samples = opened(tmp_path / "shards").splits["train"]
-    recipe = Recipe()
-
-    def batches(workers: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        pictures = TrainPictures(samples, TrainTransform(recipe.data, recipe.augment, 32, 3), 40, "bicubic")
-        sampler = ShardSampler(samples, 8, 5, 32)  # type: ignore[arg-type]
-        sampler.epoch, sampler.first = 2, first
-        return [(b.pictures, b.indices) for b in train_loader(pictures, sampler, Collate(2, False), workers, False)]
-
-    alone = batches(0)
-    assert len(alone) == len(samples) // 8
-    for first in (0, 3):
-        found = batches(workers, first)
-        assert len(found) == len(alone) - first
-        for (a, i), (b, j) in zip(alone[first:], found, strict=True):
-            assert torch.equal(i, j)
-            assert torch.equal(a, b)
+def test_processes_that_start_together_make_one_index(foreign: Path) -> None:
+    """As those of a distributed training do."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", MAKE, str(foreign)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = {process.communicate()[0].strip() for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(said) == 1
+    assert len(list((cache_dir() / "indexes").glob("*/"))) == 1

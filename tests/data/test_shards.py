@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import itertools
 import json
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -231,20 +228,9 @@ def test_tars_of_tars_are_read_in_place(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(shards: Path) -> Iterator[str]:
+def server(shards: Path, serve: Callable[[Path], str]) -> str:
     """The shards behind a server on this machine; its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(shards))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    return serve(shards)
 
 
 def test_shards_on_a_server_train_as_those_on_disk(server: str, shards: Path, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ stay as they are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
+from types import ModuleType
 from typing import Any
 
 from convnext.data.checked import Facts, check_files
@@ -24,6 +25,12 @@ from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, l
 from convnext.data.sources import Broken, Dataset
 from convnext.errors import DataError
 from convnext.places import cache_dir
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on this system: two processes may then make the same index at once
+    fcntl = None
 
 REMOTE_BUDGET = 50_000_000_000
 """Bytes of tars from a server that are kept where nothing is said: all of them must pass through the disk."""
@@ -186,23 +193,32 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
 
 
 def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
-    """The folder of an index that is made once; several processes may make it, and the first one's stays."""
+    """The folder of an index that is made once: of several processes one makes it, and the others wait."""
     home = cache_dir() / "indexes"
     place = home / hashlib.sha256(repr(key).encode()).hexdigest()[:24]
     if (place / META).is_file():
         return place
     home.mkdir(parents=True, exist_ok=True)
-    into = Path(mkdtemp(dir=home, prefix=".new-"))
-    try:
-        make(into)
-        if not place.exists():
-            into.rename(place)
-    except OSError:
-        if not (place / META).is_file():  # another process was not quicker
+    with _alone(home / f"{place.name}.lock"):
+        if (place / META).is_file():
+            return place
+        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
+        place.mkdir()
+        try:
+            make(place)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
             raise
-    finally:
-        shutil.rmtree(into, ignore_errors=True)
     return place
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; the system takes the lock from one that is killed."""
+    with lock.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[Dataset, dict[Path, Facts]]:

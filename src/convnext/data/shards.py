@@ -211,9 +211,14 @@ def _splits(path: Path, shards: Sequence[Shard]) -> dict[str, tuple[int, list[Sh
 
 
 def _order(root: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...]:
-    """The number wanted for each class of the shards; () where that changes nothing."""
+    """The number wanted for each class of the shards, () where that changes nothing.
+
+    Classes that are numbers from 0 are places in what is wanted, unless that has numbers too.
+    """
     if not wanted or wanted == own:
         return ()
+    if own == tuple(map(str, range(len(own)))) and len(own) <= len(wanted) and not any(map(str.isdecimal, wanted)):
+        return tuple(range(len(own)))
     place = {name: number for number, name in enumerate(wanted)}
     for name in own:
         if name not in place:

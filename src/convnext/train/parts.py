@@ -110,7 +110,7 @@ def list_splits(dataset: Dataset) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "split", "label"])
     for split, samples in dataset.splits.items():
-        if isinstance(dataset, ShardedDataset) and split == "train":
+        if isinstance(dataset, ShardedDataset) and (split == "train" or len(samples) > 100_000):
             continue  # the index has them; millions of lines would say no more
         for sample in samples:
             names = "|".join(dataset.classes[i] for i in sample.labels) or "|"
