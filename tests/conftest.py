@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,3 +75,26 @@ def write_stripes() -> Callable[..., Path]:
 def stripes(tmp_path: Path) -> Path:
     """An image folder of two easy classes, 40 pictures each."""
     return _write_stripes(tmp_path / "stripes", {"narrow": 40, "wide": 40})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """The function that puts a folder on a server on this machine and gives its address."""
+    running: list[tuple[http.server.ThreadingHTTPServer, threading.Thread]] = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def start(folder: Path) -> str:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()

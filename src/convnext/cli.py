@@ -14,7 +14,7 @@ import typer
 from convnext.cli_bench import benches
 from convnext.cli_data import data as data_commands
 from convnext.cli_networks import networks
-from convnext.cli_parts import Device, Json, print_out
+from convnext.cli_parts import Device, Json, name_of, print_out
 from convnext.cli_recipes import recipes
 from convnext.cli_tune import tuning
 
@@ -91,9 +91,8 @@ def train(
         if dry_run:
             print_out(preview_run(data, load_recipe(recipe, overrides)))
             return 0
-        name = data.resolve().name if data.is_dir() else data.resolve().stem
         begin = partial(
-            train_run, data, load_recipe(recipe, overrides), out or Path("runs") / (name or "run"), overwrite=overwrite
+            train_run, data, load_recipe(recipe, overrides), out or Path("runs") / name_of(data), overwrite=overwrite
         )
     try:
         run = begin()

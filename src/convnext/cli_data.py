@@ -1,4 +1,4 @@
-"""The commands about data sets on disk: shard, check."""
+"""The commands about data sets on disk: shard, index, check."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def shard(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="Image folder, CSV table, or tars.")],
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     shard_size: Annotated[int, typer.Option(help="Megabytes of a tar, at most about.", min=1)] = 500,
+    side: Annotated[int, typer.Option(help="Reduce larger pictures to this short side, pixels; 0: as is.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the order in which pictures are written.", min=0)] = 0,
     val: Annotated[float, typer.Option(help="Of tars of classes: share for validation.", min=0.0, max=0.5)] = 0.01,
 ) -> int:
@@ -24,27 +25,38 @@ def shard(
 
     DATA may also be a folder of CLASS.tar files, or one tar of them, as ImageNet-22K comes: they are not unpacked.
     """
+    from tempfile import TemporaryDirectory
+
     from convnext.data.class_tars import is_tars, read_tars
     from convnext.data.shard_writer import write_shards
+    from convnext.data.sources import Dataset
     from convnext.recipe import Recipe
-    from convnext.run.record import progress
+    from convnext.run.record import progress, say
     from convnext.train.prepare import read_data
 
-    if is_tars(source):
-        with progress("listing", 1, "tars") as bar:
-            dataset = read_tars(source.expanduser().absolute(), val, bar.update)
-    else:
-        dataset = read_data(source, Recipe())
-    with progress("writing", 1) as bar:
-        count = write_shards(dataset, out, megabytes=shard_size, seed=seed, progress=bar.update)
-    pictures = sum(len(samples) for samples in dataset.splits.values())
-    print_out(f"{pictures:,} pictures in {count} tars: convnext train {out}")
+    with TemporaryDirectory(prefix="convnext-") as index:
+        dataset: Dataset
+        if is_tars(source):
+            with progress("listing", 1, "tars") as bar:
+                dataset = read_tars(source.expanduser().absolute(), val, Path(index), bar.update)
+        else:
+            dataset = read_data(source, Recipe())
+        with progress("writing", 1) as bar:
+            done = write_shards(dataset, out, megabytes=shard_size, seed=seed, side=side, progress=bar.update)
+    for text in done.left_out[:10]:
+        say(f"left out: {text}")
+    lost = len(done.left_out) + len(dataset.broken)
+    without = f" ({lost:,} left out)" if lost else ""
+    print_out(f"{done.pictures:,} pictures in {done.tars} tars{without}: convnext train {out}")
     return 0
 
 
 @data.command()
 def index(folder: Annotated[Path, typer.Argument(help="A folder of tars in webdataset's layout.")]) -> int:
-    """Write an index beside tars that others wrote, so that `train` takes the folder."""
+    """Write an index beside tars that others wrote, for a folder that goes to a server or to many machines.
+
+    `train` makes one by itself, in its cache, where there is none.
+    """
     from convnext.data.shard_index import index_tars
     from convnext.run.record import progress
 
@@ -65,5 +77,10 @@ def check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")]) -
     shards = list_shards(folder)
     with progress("reading", len(shards), "tars") as bar:
         wrong = verify(folder, shards, bar.update)
-    print_out("\n".join(wrong) if wrong else f"{len(shards)} tars are as they were written")
-    return 2 if wrong else 0
+    if wrong:
+        print_out("\n".join(wrong))
+        return 2
+    unknown = sum(not shard.sha256 for shard in shards)
+    more = f"; of {unknown} no hash was ever taken, only their length is known" if unknown else ""
+    print_out(f"{len(shards)} tars are as they were written{more}")
+    return 0

@@ -11,6 +11,13 @@ class DataError(UserError):
     """The data cannot be used as it is: a missing folder, a single class, a table without the column."""
 
 
+class SourceLost(DataError):
+    """Data that was there is not to be had any more, as when a server is down: training stops and can go on later."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition("SourceLost: ")[2].strip())  # torch hands it on with a loader's traceback
+
+
 class PictureError(UserError):
     """One picture cannot be read. Commands that go over many pictures collect these instead of stopping."""
 

@@ -69,6 +69,20 @@ def test_kaggles_list_labels_val(imagenet: Path) -> None:
     assert labels_of(imagenet) == list(TRUTH)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_kaggles_folders_are_known(inside: bool, imagenet: Path, tmp_path: Path) -> None:
+    """By their top, or by the folder of the pictures; pictures of test, which nobody labelled, are left alone."""
+    top = tmp_path / "kaggle"
+    home = top / "ILSVRC" / "Data" / "CLS-LOC"
+    home.parent.mkdir(parents=True)
+    imagenet.rename(home)
+    for number in range(3):
+        picture(home / "test" / f"ILSVRC2012_test_{number:08d}.JPEG", 200)
+    (top / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + lines("{name},{wnid} 1 2 3 4 "))
+    assert labels_of(home if inside else top) == list(TRUTH)
+    assert set(read_dataset(home).splits) == {"train", "val"}
+
+
 def test_the_devkit_labels_val(imagenet: Path) -> None:
     """Its numbers are its own: meta.mat says what they stand for."""
     scipy_io = pytest.importorskip("scipy.io")
@@ -77,6 +91,12 @@ def test_the_devkit_labels_val(imagenet: Path) -> None:
     ids = {0: 7, 1: 3, 2: 5}
     (data / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{ids[t]}\n" for t in TRUTH))
     with pytest.raises(DataError, match=r"put its meta\.mat beside it"):
+        read_dataset(imagenet)
+    (data / "map_clsloc.txt").write_text("".join(f"{wnid} {ids[n]} a name\n" for n, wnid in enumerate(WNIDS)))
+    assert labels_of(imagenet) == list(TRUTH)
+    (data / "map_clsloc.txt").unlink()
+    (data / "meta.mat").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=r"meta\.mat is not the devkit's"):
         read_dataset(imagenet)
     synsets = np.array([(ids[n], wnid) for n, wnid in enumerate(WNIDS)], dtype=[("ILSVRC2012_ID", "i4"), ("WNID", "O")])
     scipy_io.savemat(data / "meta.mat", {"synsets": synsets})
@@ -101,7 +121,9 @@ def test_a_list_that_does_not_fit_is_refused(imagenet: Path) -> None:
 
 
 @pytest.mark.parametrize("single", [True, False])
-def test_tars_of_classes_become_shards(single: bool, imagenet: Path, tmp_path: Path) -> None:
+def test_tars_of_classes_become_shards(
+    single: bool, imagenet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A folder of tars, or one tar of them: sorted classes, every picture once, byte for byte."""
     tars = tmp_path / "tars"
     tars.mkdir()
@@ -116,7 +138,8 @@ def test_tars_of_classes_become_shards(single: bool, imagenet: Path, tmp_path: P
             for file in sorted(tars.iterdir(), reverse=True):
                 archive.add(file, file.name)
     assert is_tars(source)
-    found = read_tars(source, 0.4)
+    (tmp_path / "index").mkdir()
+    found = read_tars(source, 0.4, tmp_path / "index")
     assert found.classes == WNIDS
     assert len(found.splits["train"]) + len(found.splits["val"]) == 12
     assert main(["data", "shard", str(source), str(tmp_path / "shards"), "--val", "0.4"]) == 0
@@ -128,3 +151,7 @@ def test_tars_of_classes_become_shards(single: bool, imagenet: Path, tmp_path: P
     assert [label for _, label in got] == [0] * 4 + [1] * 4 + [2] * 4
     assert [shade // 20 for shade, _ in got] == [0] * 4 + [1] * 4 + [2] * 4
     assert not is_tars(imagenet)
+    assert main(["train", str(source)]) == 2
+    assert f"holds a tar for each class; write it as shards first: convnext data shard {source}" in (
+        capsys.readouterr().err
+    )

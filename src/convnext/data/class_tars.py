@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from convnext.data.decode import PICTURE_SUFFIXES
+from convnext.data.index_writer import IndexWriter, draw
 from convnext.data.names import count, printable
-from convnext.data.shards import RECORD, Shard, ShardSamples
-from convnext.data.sources import Dataset
+from convnext.data.shards import ShardedDataset, read_sharded
 from convnext.data.tarball import Member, members, nested
-from convnext.errors import DataError
+from convnext.errors import DataError, UserError
 
 
 def is_tars(root: Path) -> bool:
@@ -21,52 +18,56 @@ def is_tars(root: Path) -> bool:
     if root.is_dir():
         tars = list(root.glob("n*.tar"))
         return len(tars) > 1 and not any(item.is_dir() for item in root.iterdir())
-    return root.suffix == ".tar" and root.is_file()
+    return root.suffix == ".tar" and root.is_file() and next(members(root), Member("", 0, 0)).name.endswith(".tar")
 
 
-def read_tars(root: Path, val: float, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The pictures of tars that hold a class each, without unpacking or opening them: 20 bytes of memory a picture.
+def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int], None] | None = None) -> ShardedDataset:
+    """The pictures of tars that hold a class each, without unpacking or opening them.
 
     Args:
         root: a folder of CLASS.tar files, or one tar of them (as ImageNet-22K comes).
         val: share of the pictures for validation, decided by each one's name.
+        into: an empty folder for the index, 20 bytes a picture.
         progress: called with (tars listed, tars in all).
 
     Raises:
         DataError: a tar is damaged, or there are no pictures.
+        UserError: the index cannot be written.
     """
     tars = sorted(root.glob("*.tar")) if root.is_dir() else [root]
     names: list[str] = []
-    rows: dict[str, list[tuple[int, int, int, int]]] = {"train": [], "val": []}
-    for number, tar in enumerate(tars):
-        for name, member in _of(tar, root.is_dir()):
-            if Path(member.name).suffix.lower() not in PICTURE_SUFFIXES:
-                continue
-            if not names or names[-1] != name:
-                names.append(name)
-            draw = int.from_bytes(hashlib.sha256(f"{name}/{member.name}".encode()).digest()[:8], "big") / 2**64
-            rows["val" if draw < val else "train"].append((number, len(names) - 1, member.offset, member.length))
-        if progress:
-            progress(number + 1, len(tars))
+    writer = IndexWriter(into)
+    try:
+        for number, tar in enumerate(tars, 1):
+            for name, member in _of(tar, root.is_dir()):
+                if Path(member.name).suffix.lower() not in PICTURE_SUFFIXES:
+                    continue
+                if not names or names[-1] != name:
+                    writer.end_tar(tar.name, tar.stat().st_size)
+                    names.append(name)
+                split = "val" if draw(f"{name}/{member.name}") < val else "train"
+                writer.add(split, (name,), member.offset, member.length)
+            writer.end_tar(tar.name, tar.stat().st_size)
+            if progress:
+                progress(number, len(tars))
+        _refuse(root, names)
+        classes = sorted(names)
+        place = {name: number for number, name in enumerate(classes)}
+        writer.finish(classes, place, False, [f"{len(classes):,} classes from tars"])
+    except OSError as error:
+        raise UserError(f"{into} cannot be written ({(error.strerror or str(error)).lower()})") from None
+    finally:
+        writer.drop()
+    return read_sharded(root, root if root.is_dir() else root.parent, into)
+
+
+def _refuse(root: Path, names: list[str]) -> None:
     if len(set(names)) != len(names):
         raise DataError(f"{printable(root)}: a class is in more than one tar; put its pictures into one")
     if len(names) < 2:
         raise DataError(
             f"{printable(root)}: {count(len(names), 'class', 'classes')} in it; a classifier needs two or more"
         )
-    order = np.argsort(names)
-    place = np.empty(len(names), np.uint32)
-    place[order] = np.arange(len(names))
-    folder = root if root.is_dir() else root.parent
-    splits = {}
-    for split, found in rows.items():
-        if found:
-            records = np.array(found, RECORD)
-            records["label"] = place[records["label"]]
-            shards = [Shard(tar.name, split, 0, 0, "") for tar in tars]
-            splits[split] = ShardSamples(folder, shards, records, range(len(records)), 0)
-    classes = tuple(names[i] for i in order)
-    return Dataset(root, "tars", classes, False, splits, (), (f"{len(classes):,} classes from tars",))  # type: ignore[arg-type]
 
 
 def _of(tar: Path, single: bool) -> Iterator[tuple[str, Member]]:

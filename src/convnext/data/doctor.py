@@ -19,6 +19,7 @@ from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable
 from convnext.data.names import printable
+from convnext.data.shard_source import open_shards, survey_shards
 from convnext.data.sources import OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
@@ -93,17 +94,21 @@ def diagnose(
 ) -> Diagnosis:
     """Checks a data set; the arguments are those of `read_dataset`. A data set that cannot be used is a finding too."""
     try:
-        data, facts = survey(
-            root,
-            val=val,
-            test=test,
-            classes=classes,
-            path_column=path_column,
-            label_column=label_column,
-            split_column=split_column,
-            progress=progress,
-            workers=workers,
-        )
+        sharded = open_shards(Path(root), val=val, classes=classes)
+        if sharded is not None:
+            data, facts = survey_shards(sharded, progress)
+        else:
+            data, facts = survey(
+                root,
+                val=val,
+                test=test,
+                classes=classes,
+                path_column=path_column,
+                label_column=label_column,
+                split_column=split_column,
+                progress=progress,
+                workers=workers,
+            )
     except DataError as error:
         finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
         return Diagnosis(Path(root), (finding,))

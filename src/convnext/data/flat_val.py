@@ -14,27 +14,30 @@ from convnext.data.listing import Entry
 from convnext.data.names import count, printable
 from convnext.errors import DataError
 
-TRUTH, META, KAGGLE = "ILSVRC2012_validation_ground_truth.txt", "meta.mat", "LOC_val_solution.csv"
+TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
+META, MAP, KAGGLE = "meta.mat", "map_clsloc.txt", "LOC_val_solution.csv"
 _NUMBER = re.compile(r"(\d+)$")
+_LISTS = {True: ("val.txt", "val_map.txt", "labels.txt"), False: ()}
 
 
 def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[str], split: str) -> list[Entry] | None:
     """Entries for the pictures of a split that lie in one folder, by a list of labels nearby; None without a list.
 
     Known lists: Kaggle's LOC_val_solution.csv; a text file val.txt, or called like the folder, with lines of a file
-    name and a class or its number in the sorted order; the devkit's ground truth, whose numbers need its meta.mat.
+    name and a class or its number in the sorted order; the devkit's ground truth, whose numbers need its meta.mat or
+    map_clsloc.txt. Kaggle's and the devkit's files may lie up to three folders above the data.
 
     Raises:
         DataError: a list is there and does not fit the pictures or the classes.
     """
     names = sorted(classes)
     found: dict[str, str]
-    if file := _nearby(root, folder, (KAGGLE,)):
+    if split == "val" and (file := _nearby(root, folder, (KAGGLE,), above=3)):
         found = _kaggle(file)
-    elif file := _nearby(root, folder, ("val.txt", f"{folder.name}.txt", "val_map.txt", "labels.txt")):
+    elif file := _nearby(root, folder, _LISTS[split == "val"] + (f"{folder.name}.txt",)):
         found = _pairs(file, names)
-    elif file := _nearby(root, folder, (TRUTH,)):
-        found = _devkit(file, _nearby(root, folder, (META,)), pictures)
+    elif split == "val" and (file := _nearby(root, folder, TRUTH, above=3)):
+        found = _devkit(file, _meanings(file, root, folder), pictures)
     else:
         return None
     entries = []
@@ -42,7 +45,7 @@ def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[
         label = found.get(path.name) or found.get(path.stem)
         if label is None:
             raise DataError(f"{printable(file)} has no label for {printable(path.name)} in {printable(folder)}")
-        if label not in classes:
+        if classes and label not in classes:
             raise DataError(
                 f"{printable(file)}: {printable(path.name)} is of class {label}, which is not in train; every class "
                 "needs pictures to learn from"
@@ -51,9 +54,9 @@ def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[
     return entries
 
 
-def _nearby(root: Path, folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of these files in the folder, beside it, or up to two folders below the data set's own."""
-    places = [folder, folder.parent, root, *root.glob("*/"), *root.glob("*/*/")]
+def _nearby(root: Path, folder: Path, names: Sequence[str], above: int = 0) -> Path | None:
+    """The first of these files in the folder, beside it, up to two folders below the data set's own, or above it."""
+    places = [folder, folder.parent, root, *root.glob("*/"), *root.glob("*/*/"), *root.parents[:above]]
     return next((place / name for name in names for place in places if (place / name).is_file()), None)
 
 
@@ -88,16 +91,20 @@ def _pairs(file: Path, classes: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _devkit(file: Path, meta: Path | None, pictures: Sequence[Path]) -> dict[str, str]:
-    """The devkit's: line n is the id of picture n, and meta.mat says which WordNet id an id stands for."""
+def _meanings(truth: Path, root: Path, folder: Path) -> dict[int, str]:
+    """The WordNet id of each of the devkit's numbers, from its meta.mat or its map_clsloc.txt."""
+    if file := _nearby(root, folder, (MAP,), above=3):
+        rows = [line.split() for line in _lines(file)]
+        found = {int(row[1]): row[0] for row in rows if len(row) >= 2 and row[1].isdecimal()}
+        if not rows or len(found) != len(rows):
+            raise DataError(f"{printable(file)}: its lines are to be a WordNet id and a number, each number once")
+        return found
+    meta = _nearby(root, folder, (META,), above=3)
     if meta is None:
         raise DataError(
-            f"{printable(file)} holds the devkit's own numbers: put its meta.mat beside it, or give a val.txt with "
+            f"{printable(truth)} holds the devkit's own numbers: put its meta.mat beside it, or give a val.txt with "
             "lines of a file name and a WordNet id"
         )
-    ids = _lines(file)
-    if len(ids) != len(pictures):
-        raise DataError(f"{printable(file)} has {len(ids):,} lines, there are {count(len(pictures), 'picture')}")
     try:
         from scipy.io import loadmat  # type: ignore[import-untyped]
     except ImportError:
@@ -105,12 +112,27 @@ def _devkit(file: Path, meta: Path | None, pictures: Sequence[Path]) -> dict[str
             f"{printable(meta)} is read by scipy: pip install scipy; or give a val.txt with lines of a file name and a "
             "WordNet id"
         ) from None
-    rows = loadmat(meta, squeeze_me=True)["synsets"]
-    names = {int(row[0]): str(row[1]) for row in rows}
+    try:
+        rows = loadmat(meta, squeeze_me=True)["synsets"]
+        return {int(row[0]): str(row[1]) for row in rows}
+    except Exception as error:  # whatever scipy raises on another file
+        raise DataError(f"{printable(meta)} is not the devkit's ({type(error).__name__}: {error})") from None
+
+
+def _devkit(file: Path, names: dict[int, str], pictures: Sequence[Path]) -> dict[str, str]:
+    """The devkit's: line n is the id of picture n; `names` has the WordNet id that an id stands for."""
+    ids = _lines(file)
+    if len(ids) != len(pictures):
+        raise DataError(f"{printable(file)} has {len(ids):,} lines, there are {count(len(pictures), 'picture')}")
     found = {}
     for path in pictures:
         number = _NUMBER.search(path.stem)
         if number is None or not 1 <= int(number[1]) <= len(ids):
             raise DataError(f"{printable(path)}: its name does not end with its number, 1 to {len(ids):,}")
-        found[path.name] = names[int(ids[int(number[1]) - 1])]
+        line = ids[int(number[1]) - 1]
+        if not line.isdecimal() or int(line) not in names:
+            raise DataError(
+                f'{printable(file)}, line {int(number[1])}: "{line[:60]}" is none of the {len(names):,} ids'
+            )
+        found[path.name] = names[int(line)]
     return found

@@ -21,6 +21,8 @@ from convnext.errors import DataError
 
 EXPECTED = "DATA/<class>/picture.jpg, DATA/{train,val,test}/<class>/picture.jpg, or a CSV file"
 
+KAGGLE_FOLDER = Path("ILSVRC", "Data", "CLS-LOC")
+"""Where ImageNet lies in what Kaggle gives."""
 _LEAVINGS = frozenset(["__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"])
 
 
@@ -35,6 +37,8 @@ class _Found:
 
 def list_folder(root: Path, *, judging: bool = False) -> Listing:
     """The pictures of a data set in folders; raises DataError when they are not laid out as they should be."""
+    if (root / KAGGLE_FOLDER / "train").is_dir():
+        return list_folder(root / KAGGLE_FOLDER, judging=judging)
     folders, found = _top(root)
     splits: dict[str, Path] = {}
     for folder in folders:

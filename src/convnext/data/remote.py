@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from convnext.data.shards import INDEX, META
+from convnext.data.names import printable
+from convnext.data.shard_index import index_tars
+from convnext.data.shards import INDEX, LABELS, META, Shard, digest_of
 from convnext.data.tarball import SOURCE
-from convnext.errors import DataError, PictureError
+from convnext.errors import DataError, SourceLost
 from convnext.places import cache_dir
 
 TRIES = 4
@@ -30,6 +35,11 @@ def address_of(root: Path | str) -> str:
     return ""
 
 
+def place_of(address: str) -> Path:
+    """The folder of the cache in which a server's tars appear."""
+    return cache_dir() / "shards" / hashlib.sha256(address.encode()).hexdigest()[:24]
+
+
 def open_remote(address: str, budget: int) -> Path:
     """The folder of the cache in which a server's shards appear; index and list of tars are there.
 
@@ -40,18 +50,74 @@ def open_remote(address: str, budget: int) -> Path:
     Raises:
         DataError: the index cannot be had.
     """
-    folder = cache_dir() / "shards" / hashlib.sha256(address.encode()).hexdigest()[:24]
+    folder = place_of(address)
     folder.mkdir(parents=True, exist_ok=True)
     fetch(f"{address}/{META}", folder / META, 0, "")
-    meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    wanted = sum(int(row["pictures"]) for row in meta["shards"]) * 20
-    if not (folder / INDEX).is_file() or (folder / INDEX).stat().st_size != wanted:
-        fetch(f"{address}/{INDEX}", folder / INDEX, wanted, "")
-    tars = {row["name"]: [row["bytes"], row["sha256"]] for row in meta["shards"]}
-    text = json.dumps({"address": address, "budget": budget, "tars": tars})
-    part = folder / f"{SOURCE}.part"
-    part.write_text(text, encoding="utf-8")
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        shards, classes = [Shard(**row) for row in meta["shards"]], meta["classes"]
+        several, fingerprint = meta.get("multi_label", False), meta["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        (folder / META).unlink(missing_ok=True)
+        raise DataError(
+            f"{address}/{META} is not what `convnext data shard` writes; is the address that of the shards?"
+        ) from None
+
+    def fits() -> bool:
+        return (folder / INDEX).is_file() and digest_of(classes, shards, folder) == fingerprint
+
+    if not fits():
+        wanted = sum(shard.pictures for shard in shards) * 20
+        for name, size in ((INDEX, wanted), *([(LABELS, 0)] if several else [])):
+            fetch(f"{address}/{name}", folder / name, size, "")
+        if not fits():
+            raise DataError(f"{address}/{INDEX} is not what {META} was written for (another hash); upload both again")
+    name_source(folder, address, budget, shards)
+    return folder
+
+
+def name_source(folder: Path, address: str, budget: int, shards: Sequence[Shard]) -> None:
+    """Writes down where the tars of a folder come from, and what they must be; those beyond the budget go."""
+    _make_room(folder, budget, 0)
+    tars = {shard.name: [shard.bytes, shard.sha256] for shard in shards}
+    part = folder / f"{SOURCE}.{os.getpid()}.part"
+    part.write_text(json.dumps({"address": address, "budget": budget, "tars": tars}), encoding="utf-8")
     part.replace(folder / SOURCE)
+
+
+def index_remote(
+    address: str, names: Sequence[str], budget: int, into: Path, val: float, progress: Callable[[int, int], None]
+) -> Path:
+    """Fetches tars that others wrote, once, to index them; what the budget allows stays. Gives the tars' folder.
+
+    Args:
+        address: of the folder of the tars.
+        names: of the tars.
+        budget: bytes that the tars may take.
+        into: an empty folder for the index.
+        val: as for `index_tars`.
+        progress: called with (tars fetched, tars in all).
+
+    Raises:
+        DataError: a tar cannot be had or is damaged.
+    """
+    folder = place_of(address)
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes: dict[str, str] = {}
+
+    def fetched(name: str) -> Path:
+        tar = folder / name
+        if not tar.exists():
+            _make_room(folder, budget, 0)
+            fetch(f"{address}/{name}", tar, 0, "")
+        with tar.open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return tar
+
+    index_tars(
+        folder, progress, tars=[folder / name for name in names], into=into, val=val, hashes=hashes,
+        fetch=lambda tar: fetched(tar.name),
+    )  # fmt: skip
     return folder
 
 
@@ -59,7 +125,7 @@ def fetch_tar(tar: Path) -> None:
     """Fetches a tar that is not in the cache; several processes may ask for the same one.
 
     Raises:
-        PictureError: it cannot be had; the message has the address.
+        SourceLost: it cannot be had; the message has the address.
     """
     if tar.exists():
         return
@@ -82,18 +148,24 @@ def fetch_tar(tar: Path) -> None:
             _make_room(tar.parent, int(source["budget"]), int(size))
             fetch(f"{source['address']}/{tar.name}", tar, int(size), str(sha256), lock)
     except DataError as error:
-        raise PictureError(str(error)) from None
+        raise SourceLost(str(error)) from None
     finally:
         lock.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, budget: int, need: int) -> None:
-    """Removes the tars that were not used for longest until another one fits."""
-    tars = sorted(folder.glob("*.tar"), key=lambda tar: tar.stat().st_atime)
-    held = sum(tar.stat().st_size for tar in tars)
-    while tars and held + need > budget:
-        held -= tars[0].stat().st_size
-        tars.pop(0).unlink(missing_ok=True)
+    """Removes the tars that were not used for longest until another one fits; other processes may do so too."""
+    found = []
+    for tar in folder.glob("*.tar"):
+        with suppress(FileNotFoundError):
+            status = tar.stat()
+            found.append((status.st_atime, status.st_size, tar))
+    held = sum(size for _, size, _ in found)
+    for _, size, tar in sorted(found):
+        if held + need <= budget:
+            break
+        held -= size
+        tar.unlink(missing_ok=True)
 
 
 def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None = None) -> None:
@@ -102,26 +174,30 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
     Args:
         address: where it is.
         target: where it goes.
-        size: bytes that it must have; 0 when not known.
+        size: bytes that it must have; 0 when not known: then what the server announces.
         sha256: that it must have; "" when not known.
         alive: a file to touch meanwhile.
 
     Raises:
-        DataError: it is not there, it ends too early, or it is another file.
+        DataError: it is not there, it ends too early, it is another file, or the disk is full.
     """
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     for attempt in range(TRIES):
         try:
             _download(address, part, size, sha256, alive)
             part.replace(target)
             return
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code < 500 and error.code not in (408, 429):
                 raise DataError(
                     f"{address}: the server answers {error.code} ({error.reason}); is the address right?"
                 ) from None
             problem = f"the server answers {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DataError(
+                    f"{printable(target)}: the disk is full; free some space, or let CONVNEXT_CACHE name another disk"
+                ) from None
             problem = str(error) or type(error).__name__
         finally:
             part.unlink(missing_ok=True)
@@ -133,6 +209,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
 def _download(address: str, part: Path, size: int, sha256: str, alive: Path | None) -> None:
     found, have = hashlib.sha256(), 0
     with urllib.request.urlopen(address, timeout=60) as answer, part.open("wb") as file:
+        size = size or int(answer.headers.get("Content-Length") or 0)
         while block := answer.read(BLOCK):
             file.write(block)
             found.update(block)

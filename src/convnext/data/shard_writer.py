@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from convnext.data.decode import open_regular
+from convnext.data.decode import decode, open_regular, reason_of
+from convnext.data.index_writer import IndexWriter
 from convnext.data.listing import SPLITS
-from convnext.data.shards import INDEX, META, RECORD, VERSION, Shard, digest_of
+from convnext.data.names import count, printable
+from convnext.data.shards import INDEX, LABELS, META, Shard
 from convnext.data.sources import Dataset, Sample
+from convnext.data.tarball import parse
 from convnext.errors import PictureError, UserError
 
 Progress = Callable[[int, int], None]
 BLOCK = tarfile.BLOCKSIZE
+QUALITY = 92
+"""Of JPEG files that are written at a reduced size."""
+MARK = ".writing"
+"""Is in a folder for as long as shards are being written into it: what else is there may be thrown away."""
+_AHEAD = 64  # pictures that are read ahead
+
+
+@dataclass
+class Written:
+    """How many tars and pictures were written, and what could not be read, each with the reason."""
+
+    tars: int = 0
+    pictures: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 class _Tar:
@@ -27,7 +51,7 @@ class _Tar:
     def __init__(self, path: Path) -> None:
         self.path, self.part = path, path.with_name(f".{path.name}.part")
         self.file = self.part.open("wb")
-        self.hash, self.size, self.pictures = hashlib.sha256(), 0, 0
+        self.hash, self.size = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
@@ -46,6 +70,8 @@ class _Tar:
     def finish(self) -> tuple[int, str]:
         """Ends the tar and gives it its name; its bytes and hash."""
         self.write(b"\0" * 2 * BLOCK)
+        self.file.flush()
+        os.fsync(self.file.fileno())
         self.file.close()
         self.part.replace(self.path)
         return self.size, self.hash.hexdigest()
@@ -56,80 +82,85 @@ class _Tar:
 
 
 def write_shards(
-    dataset: Dataset, out: Path, *, megabytes: int = 500, seed: int = 0, progress: Progress | None = None
-) -> int:
+    dataset: Dataset,
+    out: Path,
+    *,
+    megabytes: float = 500,
+    seed: int = 0,
+    side: int = 0,
+    progress: Progress | None = None,
+) -> Written:
     """Writes every picture of a data set into tars of about so many megabytes, in an order that is shuffled once.
 
-    The pictures' files are taken as they are, byte for byte. `shards.json` is written last: without it nothing counts.
+    The pictures' files are taken as they are, byte for byte. `shards.json` is written last: without it nothing counts,
+    and writing that was stopped begins again.
 
     Args:
-        dataset: one label a picture.
+        dataset: pictures and labels.
         out: a new or empty folder, or one in which writing was stopped.
         megabytes: of a tar, at most about.
         seed: of the order.
+        side: pixels of the short side to which larger pictures are reduced; 0 leaves all as they are.
         progress: called with (pictures written, pictures in all).
 
-    Returns:
-        The number of tars.
-
     Raises:
-        UserError: the folder holds other files, the disk is full, or a picture has several labels.
+        UserError: the folder holds other files, or the disk is full.
     """
-    if dataset.multi_label:
-        raise UserError(f"{dataset.root}: shards keep one label a picture; this data set has several")
-    _make_room(out, dataset)
+    _make_room(out, dataset, side)
     total = sum(len(samples) for samples in dataset.splits.values())
-    shards: list[Shard] = []
-    counts: dict[str, list[int]] = {}
-    done = 0
+    done, index = Written(), IndexWriter(out)
+
+    def advance() -> None:
+        if progress and (done.pictures + len(done.left_out)) % _AHEAD == 0:
+            progress(done.pictures + len(done.left_out), total)
+
     try:
-        with (out / f".{INDEX}.part").open("wb") as index:
-            for split in SPLITS:
-                samples = dataset.splits.get(split, ())
-                if not len(samples):
-                    continue
-                counts[split] = [0] * len(dataset.classes)
-                order = np.random.default_rng(seed).permutation(len(samples))
-                ordered = (samples[int(i)] for i in order)
-                for shard, rows in _write_split(split, ordered, out, megabytes * 1_000_000, len(shards)):
-                    shards.append(shard)
-                    index.write(rows.tobytes())
-                    for label in rows["label"]:
-                        counts[split][int(label)] += 1
-                    done += shard.pictures
-                    if progress:
-                        progress(done, total)
-        (out / f".{INDEX}.part").replace(out / INDEX)
+        for split in SPLITS:
+            samples = dataset.splits.get(split, ())
+            order = np.random.default_rng(seed).permutation(len(samples))
+            ordered = (samples[int(i)] for i in order)
+            pictures = _contents(ordered, side)
+            _write_split(split, pictures, dataset, out, int(megabytes * 1e6), index, done, advance)
+        if not done.pictures:
+            raise UserError(f"{dataset.root}: none of its pictures can be read; the first: {done.left_out[0]}")
+        index.finish(dataset.classes, None, dataset.multi_label, _notes(done, side))
+        (out / MARK).unlink()
     except OSError as error:
         raise UserError(
             f"{out} could not be written ({(error.strerror or str(error)).lower()}); free some space, then start again"
         ) from None
-    meta = {
-        "version": VERSION, "classes": list(dataset.classes), "counts": counts,
-        "shards": [shard.__dict__ for shard in shards],
-        "fingerprint": digest_of(dataset.classes, shards, out / INDEX),
-    }  # fmt: skip
-    part = out / f".{META}.part"
-    part.write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(out / META)
-    return len(shards)
+    finally:
+        index.drop()
+    return done
 
 
-def _make_room(out: Path, dataset: Dataset) -> None:
+def _notes(done: Written, side: int) -> list[str]:
+    notes = [f"larger pictures were reduced to a short side of {side} pixels"] if side else []
+    if done.left_out:
+        notes.append(f"left out: {count(len(done.left_out), 'picture')}, the first {done.left_out[0]}")
+    return notes
+
+
+def _make_room(out: Path, dataset: Dataset, side: int) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give the name of a folder")
     if (out / META).exists():
         raise UserError(f"{out} holds shards already; give another folder, or remove it")
-    inside = [item.name for item in out.iterdir()] if out.is_dir() else []
-    foreign = [name for name in inside if not (name.endswith((".tar", ".part")) or name == INDEX)]
-    if foreign:
-        raise UserError(f"{out} holds other files ({foreign[0]}); give a new or an empty folder")
+    inside = list(out.iterdir()) if out.is_dir() else []
+    if inside and not (out / MARK).is_file():
+        raise UserError(f"{out} holds other files ({inside[0].name}); give a new or an empty folder")
     if out.resolve().is_relative_to(dataset.root.resolve()):
         raise UserError(f"{out} lies inside the data {dataset.root}; give a place outside")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / MARK).touch()
+        for item in inside:  # of an attempt that was stopped
+            if item.name.endswith((".tar", ".part")) or item.name in (INDEX, LABELS):
+                item.unlink()
     except OSError as error:
         raise UserError(f"{out} cannot be made ({(error.strerror or str(error)).lower()})") from None
+    if side:
+        return  # how small they become is not known
     need = sum(_size_of(sample.path) for samples in dataset.splits.values() for sample in samples[:1000])
     seen = sum(min(1000, len(samples)) for samples in dataset.splits.values())
     total = sum(len(samples) for samples in dataset.splits.values())
@@ -141,47 +172,92 @@ def _make_room(out: Path, dataset: Dataset) -> None:
 
 
 def _size_of(path: Path) -> int:
+    if (member := parse(path)) is not None:
+        return member[2]
     try:
         return path.stat().st_size
     except OSError:
         return 0
 
 
+def _contents(samples: Iterator[Sample], side: int) -> Iterator[tuple[Sample, bytes, str]]:
+    """(sample, content, why it cannot be read or ""), in order; a few are read at a time."""
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        while chunk := list(islice(samples, _AHEAD)):
+            for sample, (data, reason) in zip(chunk, pool.map(partial(_content, side), chunk), strict=True):
+                yield sample, data, reason
+
+
+def _content(side: int, sample: Sample) -> tuple[bytes, str]:
+    try:
+        with open_regular(sample.path) as file:
+            data = file.read()
+        return (reduced(data, sample.path, side) if side else data), ""
+    except (OSError, PictureError) as error:
+        return b"", f"{printable(sample.path)}: {reason_of(error, sample.path)}"
+
+
+def reduced(data: bytes, path: Path, side: int) -> bytes:
+    """A picture's file with its short side reduced to `side` pixels: a JPEG again, or a PNG for any other format.
+
+    A file that is small enough stays as it is.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    jpeg = data.startswith(b"\xff\xd8\xff")
+    picture, (width, height) = decode(BytesIO(data), path, mode="RGB" if jpeg else "RGBA", at_least=side)
+    short = min(width, height)
+    if short <= side:
+        return data
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
+        picture = picture.convert("RGB")
+    small = picture.resize((round(width * side / short), round(height * side / short)), Image.Resampling.LANCZOS)
+    out = BytesIO()
+    if jpeg:
+        small.save(out, "JPEG", quality=QUALITY)
+    else:
+        small.save(out, "PNG")
+    return out.getvalue()
+
+
 def _write_split(
-    split: str, samples: Iterator[Sample], out: Path, most: int, first: int
-) -> Iterator[tuple[Shard, np.ndarray]]:
-    """Tar after tar with its records; a picture that cannot be read any more is left out."""
+    split: str, pictures: Iterator[tuple[Sample, bytes, str]], dataset: Dataset, out: Path, most: int,
+    index: IndexWriter, done: Written, advance: Callable[[], None],
+) -> None:  # fmt: skip
+    """Tar after tar; a picture that cannot be read any more is left out."""
     tar: _Tar | None = None
-    rows: list[tuple[int, int, int, int]] = []
     number, key = 0, 0
     try:
-        for sample in samples:
-            try:
-                with open_regular(sample.path) as file:
-                    data = file.read()
-            except (OSError, PictureError):
+        for sample, data, reason in pictures:
+            advance()
+            if reason:
+                done.left_out.append(reason)
                 continue
             if tar is not None and tar.size + len(data) > most:
-                yield _finished(tar, split, rows)
-                tar, rows, number = None, [], number + 1
+                index.end_tar(tar.path.name, *tar.finish())
+                tar, number = None, number + 1
             if tar is None:
                 tar = _Tar(out / f"{split}-{number:06d}.tar")
+                done.tars += 1
             name = f"{key:08d}"
-            offset = tar.add(name + _suffix(data, sample.path), data)
-            tar.add(f"{name}.cls", str(sample.labels[0]).encode())
-            rows.append((first + number, sample.labels[0], offset, len(data)))
-            key += 1
+            index.add(split, sample.labels, tar.add(name + _suffix(data, sample.path), data), len(data))
+            tar.add(*_labels(name, sample, dataset))
+            key, done.pictures = key + 1, done.pictures + 1
         if tar is not None:
-            yield _finished(tar, split, rows)
+            index.end_tar(tar.path.name, *tar.finish())
             tar = None
     finally:
         if tar is not None:
             tar.drop()
 
 
-def _finished(tar: _Tar, split: str, rows: list[tuple[int, int, int, int]]) -> tuple[Shard, np.ndarray]:
-    size, digest = tar.finish()
-    return Shard(tar.path.name, split, len(rows), size, digest), np.array(rows, dtype=RECORD)
+def _labels(name: str, sample: Sample, dataset: Dataset) -> tuple[str, bytes]:
+    """The file of a picture's labels: the number of its class, or JSON with the names of several."""
+    if not dataset.multi_label:
+        return f"{name}.cls", str(sample.labels[0]).encode()
+    names = [dataset.classes[i] for i in sample.labels]
+    return f"{name}.json", json.dumps({"labels": names}, ensure_ascii=False).encode()
 
 
 def _suffix(data: bytes, path: Path) -> str:
@@ -194,12 +270,10 @@ def verify(folder: Path, shards: Sequence[Shard], progress: Progress | None = No
     """The tars whose content is not what was written, each with what is wrong."""
     wrong = []
     for number, shard in enumerate(shards, 1):
-        found = hashlib.sha256()
         try:
             with (folder / shard.name).open("rb") as file:
-                while block := file.read(1 << 22):
-                    found.update(block)
-            if shard.sha256 and found.hexdigest() != shard.sha256:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if shard.sha256 and found != shard.sha256:
                 wrong.append(f"{shard.name}: its content has changed")
         except OSError as error:
             wrong.append(f"{shard.name}: {(error.strerror or str(error)).lower()}")

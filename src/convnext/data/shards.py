@@ -2,15 +2,17 @@
 
     SHARDS/shards.json      classes, splits, and every tar with its number of pictures, bytes and hash
     SHARDS/index.bin        a record for each picture, in the order of the tars: tar, label, offset, length
-    SHARDS/train-000000.tar webdataset's layout: KEY.jpg beside KEY.cls
+    SHARDS/labels.bin       only where pictures have several labels: for each set of them its size and its classes
+    SHARDS/train-000000.tar webdataset's layout: KEY.jpg beside KEY.cls, or KEY.json with several labels
 
-The index stays on the disk, so that a data set of any size takes the same memory.
+The index stays on the disk and is read record by record, so that a data set of any size takes the same memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.data.listing import SPLITS
-from convnext.data.names import printable
+from convnext.data.names import did_you_mean, listed, printable
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import member_path
-from convnext.errors import DataError
+from convnext.errors import DataError, SourceLost
 
 RECORD = np.dtype([("shard", "<u4"), ("label", "<u4"), ("offset", "<u8"), ("length", "<u4")])
-"""Where a picture lies, and its class: 20 bytes."""
+"""Where a picture lies, and its class (or where its classes stand in labels.bin): 20 bytes."""
 VERSION = 1
-META, INDEX = "shards.json", "index.bin"
+META, INDEX, LABELS = "shards.json", "index.bin", "labels.bin"
+_ONE = struct.Struct("<IIQI")  # a record
+_WORD = 4  # bytes of a number in labels.bin
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar: its name, split, number of pictures, bytes, and SHA-256 ("" where nobody computed it)."""
+    """A tar, or a part of one: name, split, number of pictures, bytes of the tar, SHA-256 ("" where nobody took it)."""
 
     name: str
     split: str
@@ -42,12 +46,70 @@ class Shard:
     sha256: str
 
 
-class ShardSamples(Sequence[Sample]):
-    """The pictures of a split, made when they are asked for; `starts` holds where each of its shards begins."""
+class Records:
+    """The index in the file `path`: nothing of it is kept in memory, not even by the system's account of a process."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], records: NDArray[Any], which: range, first: int) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, number: int) -> tuple[int, int, int, int]:
+        """(shard, label, offset, length)."""
+        shard, label, offset, length = _ONE.unpack(self._read(number, 1))
+        return shard, label, offset, length
+
+    def chunk(self, first: int, count: int) -> NDArray[Any]:
+        """Records as an array of dtype `RECORD`."""
+        return np.frombuffer(self._read(first, count), RECORD)
+
+    def _read(self, first: int, count: int) -> bytes:
+        return _read_at(self.path, first * RECORD.itemsize, count * RECORD.itemsize)
+
+
+class LabelSets:
+    """The sets of labels in the file `path`, each found by its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, place: int) -> tuple[int, ...]:
+        (count,) = struct.unpack("<I", _read_at(self.path, place * _WORD, _WORD))
+        return struct.unpack(f"<{count}I", _read_at(self.path, (place + 1) * _WORD, count * _WORD))
+
+
+def _read_at(path: Path, start: int, count: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            data = file.read(count)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceLost(f"{printable(path)}: cannot be read any more: {reason}") from None
+    if len(data) != count:
+        raise SourceLost(f"{printable(path)} has become shorter while it was read; copy it again")
+    return data
+
+
+class ShardSamples(Sequence[Sample]):
+    """The pictures of a split, made when they are asked for.
+
+    Args:
+        folder: where the tars lie.
+        shards: those of the split.
+        records: the index.
+        which: numbers of the split's records.
+        first: number of the first shard.
+        sets: where pictures have several labels.
+        order: what each class is called in the order that the user wants; () keeps the numbers.
+    """
+
+    def __init__(
+        self, folder: Path, shards: Sequence[Shard], records: Records, which: range, first: int,
+        sets: LabelSets | None = None, order: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
         self.folder, self.shards, self.records, self.which, self.first = folder, shards, records, which, first
+        self.sets, self.order = sets, order
         self.starts = np.concatenate([[0], np.cumsum([shard.pictures for shard in shards])]).astype(np.int64)
+        """Where each shard begins, and the end."""
 
     def __len__(self) -> int:
         return len(self.which)
@@ -58,11 +120,12 @@ class ShardSamples(Sequence[Sample]):
     def __getitem__(self, at: slice) -> ShardSamples: ...
     def __getitem__(self, at: int | slice) -> Sample | ShardSamples:
         if isinstance(at, slice):
-            return ShardSamples(self.folder, self.shards, self.records, self.which[at], self.first)
-        record = self.records[self.which[at]]
-        tar = self.folder / self.shards[int(record["shard"]) - self.first].name
-        path = member_path(tar, int(record["offset"]), int(record["length"]))
-        return Sample(path, (int(record["label"]),))
+            which = self.which[at]
+            return ShardSamples(self.folder, self.shards, self.records, which, self.first, self.sets, self.order)
+        shard, label, offset, length = self.records[self.which[at]]
+        path = member_path(self.folder / self.shards[shard - self.first].name, offset, length)
+        labels = (label,) if self.sets is None else self.sets[label]
+        return Sample(path, tuple(sorted(self.order[i] for i in labels)) if self.order else labels)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -72,6 +135,8 @@ class ShardSamples(Sequence[Sample]):
 class ShardedDataset(Dataset):
     """A data set in shards. Its pictures are not opened beforehand; broken ones are left out when they are met."""
 
+    folder: Path
+    """Where the tars lie."""
     by_class: dict[str, tuple[int, ...]]
     digest: str
 
@@ -85,49 +150,100 @@ def is_sharded(root: Path) -> bool:
     return (root / META).is_file()
 
 
-def read_sharded(root: Path, folder: Path | None = None) -> ShardedDataset:
+def read_sharded(
+    root: Path,
+    folder: Path | None = None,
+    index: Path | None = None,
+    *,
+    classes: tuple[str, ...] = (),
+    judging: bool = False,
+) -> ShardedDataset:
     """The data set in a folder of shards.
 
     Args:
-        root: what the data set is called: the folder, or an address.
-        folder: where index and tars lie, when that is another place.
+        root: what the data set is called: the folder, a pattern, or an address.
+        folder: where the tars lie, when that is another place.
+        index: where the index lies, when not there.
+        classes: in the order wanted, as of a trained model; () takes those of the shards.
+        judging: nothing is to be learnt from the data, so it needs no train split.
 
     Raises:
         DataError: index and tars do not fit each other, or one of them is missing; the message names it.
     """
     folder = folder or root
-    meta = _read_meta(folder / META)
-    classes, shards = tuple(meta["classes"]), [Shard(**row) for row in meta["shards"]]
-    records = _read_index(folder / INDEX, sum(shard.pictures for shard in shards))
+    index = index or folder
+    meta = _read_meta(index / META)
+    own, shards = tuple(meta["classes"]), [Shard(**row) for row in meta["shards"]]
+    _check_index(index / INDEX, sum(shard.pictures for shard in shards))
+    order = _order(root, own, classes)
+    sets = LabelSets(index / LABELS) if meta.get("multi_label") else None
     splits: dict[str, Any] = {}
     by_class: dict[str, tuple[int, ...]] = {}
-    for split in SPLITS:
-        own = [number for number, shard in enumerate(shards) if shard.split == split]
-        if not own:
-            continue
-        start = sum(shard.pictures for shard in shards[: own[0]])
-        members = [shards[number] for number in own]
+    for split, (first, members, start) in _splits(index / META, shards).items():
         which = range(start, start + sum(shard.pictures for shard in members))
-        splits[split] = ShardSamples(folder, members, records, which, own[0])
-        by_class[split] = tuple(meta["counts"][split])
-    if "train" not in splits:
-        raise DataError(f"{root}: its shards have no train split; write them anew by `convnext data shard`")
+        splits[split] = ShardSamples(folder, members, Records(index / INDEX), which, first, sets, order)
+        counts = [0] * len(classes or own)
+        for number, pictures in enumerate(meta["counts"][split]):
+            counts[order[number] if order else number] += pictures
+        by_class[split] = tuple(counts)
+    if "train" not in splits and not judging:
+        raise DataError(
+            f"{printable(root)}: its shards have no train split; tars belong to the split that their name says "
+            "(train-000000.tar), or write them by `convnext data shard`"
+        )
     notes = ("pictures in shards are not opened beforehand: one that is broken is left out when it is met",)
-    return ShardedDataset(root, "shards", classes, False, splits, (), notes, by_class, str(meta["fingerprint"]))
+    return ShardedDataset(
+        root, "shards", classes or own, sets is not None, splits, (), (*meta.get("notes", ()), *notes), folder,
+        by_class, str(meta["fingerprint"]),
+    )  # fmt: skip
+
+
+def _splits(path: Path, shards: Sequence[Shard]) -> dict[str, tuple[int, list[Shard], int]]:
+    """Of each split: the number of its first shard, its shards, and the number of its first picture."""
+    found: dict[str, tuple[int, list[Shard], int]] = {}
+    start, last = 0, ""
+    for number, shard in enumerate(shards):
+        if shard.split not in SPLITS or (shard.split in found and shard.split != last):
+            raise DataError(f'{printable(path)}: {shard.name} of split "{shard.split}" is out of order; index it anew')
+        found.setdefault(shard.split, (number, [], start))[1].append(shard)
+        start, last = start + shard.pictures, shard.split
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _order(root: Path, own: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...]:
+    """The number wanted for each class of the shards, () where that changes nothing.
+
+    Classes that are numbers from 0 are places in what is wanted, unless that has numbers too.
+    """
+    if not wanted or wanted == own:
+        return ()
+    if own == tuple(map(str, range(len(own)))) and len(own) <= len(wanted) and not any(map(str.isdecimal, wanted)):
+        return tuple(range(len(own)))
+    place = {name: number for number, name in enumerate(wanted)}
+    for name in own:
+        if name not in place:
+            raise DataError(
+                f'{printable(root)}: class "{printable(name)}" is not one of the classes asked for'
+                f"{did_you_mean(name, wanted)}: {listed(wanted)}; shards keep all of theirs"
+            )
+    return tuple(place[name] for name in own)
 
 
 def list_shards(folder: Path) -> list[Shard]:
-    """The tars that the index names."""
-    return [Shard(**row) for row in _read_meta(folder / META)["shards"]]
+    """The tars that the index names, each once."""
+    return list({row["name"]: Shard(**row) for row in _read_meta(folder / META)["shards"]}.values())
 
 
-def check_tars(folder: Path) -> None:
-    """Every tar is there and as long as the index says; the hashes are for `convnext data check`.
+def check_tars(folder: Path, index: Path | None = None) -> None:
+    """Every tar is there and as long as the index says; the tars' hashes are for `convnext data check`.
 
     Raises:
-        DataError: the first tar that is not.
+        DataError: the first tar that is not, or an index that is not the one of these tars.
     """
-    for shard in list_shards(folder):
+    index = index or folder
+    meta = _read_meta(index / META)
+    shards = [Shard(**row) for row in meta["shards"]]
+    for shard in {shard.name: shard for shard in shards}.values():
         path = folder / shard.name
         if not path.is_file():
             raise DataError(f"{printable(path)} is missing; copy it again, or write the shards anew")
@@ -135,6 +251,12 @@ def check_tars(folder: Path) -> None:
             raise DataError(
                 f"{printable(path)} has {path.stat().st_size:,} bytes, the index says {shard.bytes:,}; copy it again"
             )
+    _check_index(index / INDEX, sum(shard.pictures for shard in shards))
+    if digest_of(meta["classes"], shards, index) != meta["fingerprint"]:
+        raise DataError(
+            f"{printable(index / INDEX)} is not what {META} was written for (another hash); copy both again, or write "
+            "the shards anew"
+        )
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -144,6 +266,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
             raise DataError(f"{printable(path)} is of version {meta['version']}, this program reads {VERSION}")
         for key in ("classes", "shards", "counts", "fingerprint"):
             meta[key]
+        for row in meta["shards"]:
+            Shard(**row)
+            if Path(row["name"]).is_absolute() or ".." in Path(row["name"]).parts:
+                raise ValueError(f"{row['name']} is no name of a tar in its folder")
         return meta
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
@@ -151,7 +277,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise DataError(f"{printable(path)} is damaged ({error}); write the shards anew") from None
 
 
-def _read_index(path: Path, pictures: int) -> NDArray[Any]:
+def _check_index(path: Path, pictures: int) -> None:
     try:
         have = path.stat().st_size
     except OSError as error:
@@ -163,13 +289,14 @@ def _read_index(path: Path, pictures: int) -> NDArray[Any]:
         )
     if not pictures:
         raise DataError(f"{printable(path)}: no pictures in it")
-    return np.memmap(path, dtype=RECORD, mode="r")
 
 
 def digest_of(classes: Sequence[str], shards: Sequence[Shard], index: Path) -> str:
-    """A hash of what is learned from: classes, splits, places and labels."""
+    """A hash of what is learned from: classes, splits, places and labels. `index` is the folder of the index."""
     found = hashlib.sha256(repr((tuple(classes), [(s.name, s.split, s.pictures, s.bytes) for s in shards])).encode())
-    with index.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
+    for path in (index / INDEX, index / LABELS):
+        if path.is_file():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    found.update(block)
     return found.hexdigest()

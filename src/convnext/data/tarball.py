@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from convnext.data.names import printable
-from convnext.errors import DataError, PictureError
+from convnext.errors import DataError, SourceLost
 
 SOURCE = ".source.json"
 """Beside tars that are fetched when they are wanted: where from."""
@@ -47,18 +47,21 @@ def open_member(path: Path) -> BytesIO | None:
     """A member's bytes as a file, or None for a path that names no member.
 
     Raises:
-        OSError: the tar cannot be opened.
-        PictureError: the tar ends before the member does.
+        SourceLost: the tar cannot be opened, or ends before the member does.
     """
     place = parse(path)
     if place is None:
         return None
     tar, offset, length = place
-    with _opened(tar) as file:
-        file.seek(offset)
-        data = file.read(length)
+    try:
+        with _opened(tar) as file:
+            file.seek(offset)
+            data = file.read(length)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceLost(f"{printable(tar)}: cannot be read: {reason}; is its disk still there?") from None
     if len(data) < length:
-        raise PictureError(f"{printable(path)}: the tar ends after {offset + len(data):,} bytes; copy it again")
+        raise SourceLost(f"{printable(path)}: the tar ends after {offset + len(data):,} bytes; copy it again")
     return BytesIO(data)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from convnext.config import load_complete, nearest
 from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
+from convnext.data.shards import ShardedDataset
 from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
 from convnext.nn.optimize import for_pictures
@@ -29,7 +30,7 @@ from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
 from convnext.train.parts import fingerprint
-from convnext.train.prepare import read_data
+from convnext.train.prepare import open_data, read_data
 
 MISTAKES_KEPT = 24
 THUMBNAIL = 240
@@ -143,7 +144,7 @@ def evaluate_weights(
     if normalization is not None and normalization not in NORMALIZATIONS:
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
-    dataset = read_dataset(data, val=0.0, test=0.0, judging=True)
+    dataset = open_data(data, DataRecipe(), judging=True) or read_dataset(data, val=0.0, test=0.0, judging=True)
     loaded = load_file(path, model, dataset.classes, size, normalization)
     if loaded.classes != dataset.classes or dataset.multi_label:
         dataset = _foreign(data, loaded, DataRecipe())
@@ -201,7 +202,8 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 
 def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
-    dataset = read_dataset(
+    sharded = open_data(data, replace(columns, classes=loaded.classes), judging=True)
+    dataset = sharded or read_dataset(
         data, val=0.0, test=0.0, classes=loaded.classes, path_column=columns.path_column,
         label_column=columns.label_column, split_column=columns.split_column, judging=True,
     )  # fmt: skip
@@ -216,7 +218,11 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
 
 def _as_a_whole(dataset: Dataset) -> Dataset:
     """Data without a split of its own, under the name "all": nothing was trained on it."""
-    return replace(dataset, splits={"all": dataset.splits["train"]}) if list(dataset.splits) == ["train"] else dataset
+    if list(dataset.splits) != ["train"]:
+        return dataset
+    if isinstance(dataset, ShardedDataset):
+        dataset = replace(dataset, by_class={"all": dataset.by_class["train"]})
+    return replace(dataset, splits={"all": dataset.splits["train"]})
 
 
 def _default_split(dataset: Dataset) -> str:

@@ -84,7 +84,8 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     """What a run learned from, for data.json."""
     if isinstance(dataset, ShardedDataset):
         counts = dataset.counts("train")
-        majority = [counts.index(max(counts))]
+        half = len(dataset.splits["train"]) / 2  # of several labels those that most pictures have
+        majority = [i for i, n in enumerate(counts) if n > half] if dataset.multi_label else [counts.index(max(counts))]
     else:
         sets = Counter(sample.labels for sample in dataset.splits["train"])
         majority = list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0])
@@ -101,13 +102,15 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def list_splits(dataset: Dataset) -> str:
-    """Which picture is in which split, as CSV: path below the data, split, labels."""
+    """Which picture is in which split, as CSV: path below the data (or its tars), split, labels."""
     base = dataset.root if dataset.root.is_dir() else dataset.root.parent
+    if isinstance(dataset, ShardedDataset):
+        base = dataset.folder
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "split", "label"])
     for split, samples in dataset.splits.items():
-        if isinstance(dataset, ShardedDataset) and split == "train":
+        if isinstance(dataset, ShardedDataset) and (split == "train" or len(samples) > 100_000):
             continue  # the index has them; millions of lines would say no more
         for sample in samples:
             names = "|".join(dataset.classes[i] for i in sample.labels) or "|"

@@ -9,13 +9,14 @@ from torch import nn
 from convnext.config import override
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.names import did_you_mean
-from convnext.data.remote import address_of, open_remote
-from convnext.data.shards import ShardedDataset, ShardSamples, check_tars, is_sharded, read_sharded
+from convnext.data.remote import address_of
+from convnext.data.shard_source import open_shards
+from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset, read_dataset
 from convnext.errors import DataError, RecipeError, RunError
 from convnext.nn.download import find_weights
 from convnext.nn.network import Network
-from convnext.recipe import Recipe
+from convnext.recipe import DataRecipe, Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.record import progress, say
 from convnext.train import plan as planning
@@ -25,9 +26,6 @@ from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
 from convnext.train.trial import seconds_per_epoch
-
-REMOTE_BUDGET = 50_000_000_000
-"""Bytes of tars from a server that are kept where data.disk_cache_gb is 0: all of them must pass through the disk."""
 
 
 def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
@@ -66,7 +64,9 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     data = recipe.data
     if not quiet:
         say(f"reading {address_of(root) or root}")
-    if (sharded := _read_shards(root, recipe)) is not None:
+    if (sharded := open_data(root, data)) is not None:
+        for note in () if quiet else sharded.notes:
+            say(note)
         return sharded
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
@@ -84,16 +84,13 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     return dataset
 
 
-def _read_shards(root: Path, recipe: Recipe) -> Dataset | None:
-    """The data set where it is in shards: in a folder, or on a server; None for any other."""
-    if address := address_of(root):
-        budget = int(recipe.data.disk_cache_gb * 1e9) or REMOTE_BUDGET
-        return read_sharded(Path(address), open_remote(address, budget))
-    root = root.expanduser().absolute()
-    if not is_sharded(root):
-        return None
-    check_tars(root)
-    return read_sharded(root)
+def open_data(root: Path, data: DataRecipe, *, judging: bool = False) -> ShardedDataset | None:
+    """The data set where it is in shards, in a folder, by a pattern, or on a server; None for any other."""
+    with progress("listing", 1, "tars") as bar:
+        return open_shards(
+            root, val=data.val, classes=data.classes, budget=int(data.disk_cache_gb * 1e9), judging=judging,
+            progress=bar.update,
+        )  # fmt: skip
 
 
 def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:

@@ -17,7 +17,7 @@ from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
-from convnext.errors import DataError, MemoryFull, RunError, Stopped
+from convnext.errors import DataError, MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
@@ -274,6 +274,9 @@ def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
         loop.run_all()
     except KeyboardInterrupt:
         raise Stopped(str(run.path)) from None
+    except SourceLost as error:
+        again = f"convnext train --resume --out {shlex.quote(str(run.path))}"
+        raise SourceLost(f"{error}; training stopped, and goes on from the last saved state by: {again}") from None
     except RuntimeError as error:
         explained = _explained(error, run)
         if explained is error:

@@ -1,0 +1,235 @@
+"""What a user may give for shards: a folder, a pattern `train-{000000..000146}.tar`, an address, a single tar.
+
+Tars that others wrote get an index of ours, made once and kept in `$CONVNEXT_CACHE/indexes` for as long as the tars
+stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from convnext.data.checked import Facts, check_files
+from convnext.data.class_tars import is_tars
+from convnext.data.names import printable
+from convnext.data.remote import address_of, index_remote, name_source, open_remote, place_of
+from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
+from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
+from convnext.data.sources import Broken, Dataset
+from convnext.errors import DataError
+from convnext.places import cache_dir
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not on this system: two processes may then make the same index at once
+    fcntl = None
+
+REMOTE_BUDGET = 50_000_000_000
+"""Bytes of tars from a server that are kept where nothing is said: all of them must pass through the disk."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST = 1_000_000  # names that a pattern may stand for
+
+Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def open_shards(
+    root: Path,
+    *,
+    val: float = 0.0,
+    classes: tuple[str, ...] = (),
+    budget: int = 0,
+    judging: bool = False,
+    progress: Progress = _silent,
+) -> ShardedDataset | None:
+    """The data set where it is in shards; None for any other.
+
+    Args:
+        root: a folder, a pattern with braces, a tar, or an address of these.
+        val: share of the training pictures for validation where the shards have no such split.
+        classes: in the order wanted; () takes those of the shards.
+        budget: bytes that tars from a server may take on the disk; 0 takes `REMOTE_BUDGET`.
+        judging: nothing is to be learnt from the data.
+        progress: called with (tars listed, tars in all) where an index is made.
+
+    Raises:
+        DataError: index and tars do not fit each other, a tar is missing or damaged, or the tars hold a class each.
+        UserError: an index cannot be written.
+    """
+    val = 0.0 if judging else val
+    if address := address_of(root):
+        folder, index = _open_address(address, val, budget or REMOTE_BUDGET, progress)
+        root = Path(address)
+    else:
+        root = root.expanduser().absolute()
+        found = _open_local(root, val, progress)
+        if found is None:
+            return None
+        folder, index = found
+        check_tars(folder, index)
+    plain = read_sharded(root, folder, index, judging=True)
+    if val and "val" not in plain.splits and "train" in plain.splits:
+        before, key = index, (plain.digest, f"{val:g}")
+        index = _kept(key, lambda into: index_again(plain, into, None, val, before))
+    return read_sharded(root, folder, index, classes=classes, judging=judging)
+
+
+def expand(pattern: str) -> list[str]:
+    """The names that a pattern with braces stands for: `{000..146}` counts, `{train,val}` lists; braces may be nested.
+
+    Raises:
+        DataError: it stands for too many.
+    """
+    done: list[str] = []
+    waiting = [pattern]
+    while waiting:
+        text = waiting.pop()
+        found = _BRACES.search(text)
+        if found is None:
+            done.append(text)
+            continue
+        if (span := _RANGE.fullmatch(found[1])) is not None:
+            first, last = int(span[1]), int(span[2])
+            if abs(last - first) >= _MOST:
+                raise DataError(f"{printable(pattern)}: {{{found[1]}}} stands for more than {_MOST:,} names")
+            step = 1 if last >= first else -1
+            words = [f"{n:0{len(span[1])}d}" for n in range(first, last + step, step)]
+        else:
+            words = found[1].split(",")
+        waiting += [text[: found.start()] + word + text[found.end() :] for word in reversed(words)]
+        if len(waiting) + len(done) > 2 * _MOST:
+            raise DataError(f"{printable(pattern)} stands for more than {_MOST:,} names")
+    return list(dict.fromkeys(done))
+
+
+def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path] | None:
+    """The folders of tars and of index; None where there are no shards."""
+    if is_sharded(root):
+        return root, root
+    if root.is_dir():
+        tars = tars_in(root)
+        if not tars or _holds_other_folders(root):
+            return None
+        folder = root
+    elif "{" in root.as_posix() and not root.exists():
+        tars = [Path(name) for name in expand(root.as_posix())]
+        folder = Path(os.path.commonpath([tar.parent for tar in tars]))
+    elif root.suffix == ".tar" and root.is_file():
+        tars, folder = [root], root.parent
+    else:
+        return None
+    for tar in tars:
+        if not tar.is_file():
+            raise DataError(
+                f"{printable(tar)}: no such tar, but {printable(root.name)} names it; copy it, or give another"
+            )
+    if not is_webdataset(tars[0]):
+        _refuse_foreign(root, tars[0])
+        return None
+    if is_sharded(folder):
+        names = frozenset(tar.relative_to(folder).as_posix() for tar in tars)
+        known = read_sharded(folder, judging=True)
+        return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, names, 0.0))
+    stamps = [(tar.as_posix(), status.st_size, status.st_mtime_ns) for tar in tars for status in [tar.stat()]]
+    made = lambda into: index_tars(folder, progress, tars=tars, into=into, val=val)  # noqa: E731
+    return folder, _kept(("tars", stamps, f"{val:g}"), made)
+
+
+def _holds_other_folders(root: Path) -> bool:
+    """Whether there are folders without tars: then a tar is the archive that a data set was unpacked from."""
+    folders = [item for item in root.iterdir() if item.is_dir() and not item.name.startswith(".")]
+    return any(next(folder.glob("*.tar"), None) is None for folder in folders)
+
+
+def _refuse_foreign(root: Path, tar: Path) -> None:
+    """Tars without labels: each a class, or neither."""
+    if is_tars(root):
+        raise DataError(
+            f"{printable(root)} holds a tar for each class; write it as shards first: convnext data shard "
+            f"{printable(root)} SHARDS, then convnext train SHARDS"
+        )
+    if root.is_file() or "{" in root.name:
+        raise DataError(
+            f"{printable(tar)}: its pictures have no .cls or .json with a label beside them, so these are no shards; "
+            "unpack it and give the folder"
+        )
+
+
+def _open_address(address: str, val: float, budget: int, progress: Progress) -> tuple[Path, Path]:
+    """The folders of tars and of index, of shards on a server."""
+    if not address.endswith(".tar"):
+        folder = open_remote(address, budget)
+        return folder, folder
+    addresses = expand(address)
+    homes = {text.rpartition("/")[0] for text in addresses}
+    if len(homes) != 1:
+        raise DataError(f"{address}: tars on a server must lie in one folder; give them names that differ instead")
+    home, names = homes.pop(), [text.rpartition("/")[2] for text in addresses]
+    try:
+        folder = open_remote(home, budget)
+    except DataError as error:
+        if "answers 4" not in str(error):
+            raise
+    else:
+        known, wanted = read_sharded(Path(home), folder, judging=True), frozenset(names)
+        return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, wanted, 0.0))
+    index = _kept(("remote", address, f"{val:g}"), lambda into: index_remote(home, names, budget, into, val, progress))
+    folder = place_of(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    name_source(folder, home, budget, list_shards(index))
+    return folder, index
+
+
+def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
+    """The folder of an index that is made once: of several processes one makes it, and the others wait."""
+    home = cache_dir() / "indexes"
+    place = home / hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+    if (place / META).is_file():
+        return place
+    home.mkdir(parents=True, exist_ok=True)
+    with _alone(home / f"{place.name}.lock"):
+        if (place / META).is_file():
+            return place
+        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
+        place.mkdir()
+        try:
+            make(place)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+    return place
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; the system takes the lock from one that is killed."""
+    with lock.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[Dataset, dict[Path, Facts]]:
+    """The shards as a data set in memory, every picture opened, and what was found in each; as `sources.survey`."""
+    samples = {split: tuple(found) for split, found in dataset.splits.items()}
+    paths = [sample.path for found in samples.values() for sample in found]
+    facts = check_files(paths, root=dataset.root, progress=progress)
+    broken = tuple(Broken(path, facts[path].reason) for path in paths if facts[path].reason)
+    good = {split: tuple(s for s in found if not facts[s.path].reason) for split, found in samples.items()}
+    plain = Dataset(
+        dataset.root, dataset.layout, dataset.classes, dataset.multi_label,
+        {split: found for split, found in good.items() if found}, broken, dataset.notes[:-1],
+    )  # fmt: skip
+    return plain, facts

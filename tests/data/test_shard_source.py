@@ -1,0 +1,295 @@
+"""What people give for shards: patterns, addresses, tars that others wrote, several labels, other orders of classes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnext.__main__ import main
+from convnext.config import load_recipe
+from convnext.data.decode import read_pixels
+from convnext.data.doctor import diagnose
+from convnext.data.shard_source import expand, open_shards
+from convnext.data.shard_writer import write_shards
+from convnext.data.shards import ShardedDataset
+from convnext.data.sources import read_dataset
+from convnext.errors import DataError
+from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
+from convnext.nn.weights import read_model
+from convnext.places import cache_dir
+from convnext.train.train import train_run
+
+SETTINGS = [
+    "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
+    "train.lr=1e-3", "train.precision=fp32", "train.epochs=2", "data.workers=0", "train.device=cpu",
+]  # fmt: skip
+
+
+def opened(root: Path | str, **settings: Any) -> ShardedDataset:
+    """The shards that are there."""
+    found = open_shards(Path(root), **settings)
+    assert found is not None
+    return found
+
+
+def content(found: ShardedDataset, split: str) -> list[tuple[bytes, tuple[int, ...]]]:
+    """Pixels and labels of a split, in any order."""
+    return sorted((read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split])
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    """A tar by Python's own module."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, BytesIO(data))
+
+
+def png(shade: int) -> bytes:
+    """A file whose every pixel is `shade`."""
+    out = BytesIO()
+    Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def foreign(stripes: Path, tmp_path: Path) -> Path:
+    """The stripes as somebody else wrote them: three tars of train, labels by name, no index."""
+    samples = [s for found in read_dataset(stripes, val=0, test=0).splits.values() for s in found]
+    for number in range(3):
+        files = {}
+        for i, sample in enumerate(samples[number::3]):
+            files[f"{i:04d}.png"] = sample.path.read_bytes()
+            files[f"{i:04d}.cls"] = sample.path.parent.name.encode()
+        write_tar(tmp_path / "tars" / f"stripes-train-{number:06d}.tar", files)
+    return tmp_path / "tars"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a-{000..012}.tar", "a-{8..11}.tar", "{train,val}-{00..02}.tar", "{t-{0..2},v-{0..1}}.tar", "{3..1}", "plain"],
+)
+def test_patterns_stand_for_what_braceexpand_says(pattern: str) -> None:
+    """The package that webdataset uses."""
+    braceexpand = pytest.importorskip("braceexpand")
+    assert sorted(expand(pattern)) == sorted(braceexpand.braceexpand(pattern))
+
+
+def test_a_pattern_without_end_is_refused() -> None:
+    """It would fill the memory with names."""
+    with pytest.raises(DataError, match="stands for more than 1,000,000 names"):
+        expand("a-{0..99999999}.tar")
+    with pytest.raises(DataError, match="stands for more than 1,000,000 names"):
+        expand("{0..9999}{0..9999}")
+
+
+def test_tars_without_an_index_train_as_they_are(foreign: Path, stripes: Path, tmp_path: Path) -> None:
+    """The folder stays as it was; every picture is in train or val, once; the index is made once."""
+    before = sorted(foreign.iterdir())
+    found = opened(foreign, val=0.25)
+    source = read_dataset(stripes, val=0, test=0)
+    assert sorted(foreign.iterdir()) == before
+    assert found.classes == source.classes
+    everything = [(read_pixels(s.path).tobytes(), s.labels) for s in source.splits["train"]]
+    assert sorted(content(found, "train") + content(found, "val")) == sorted(everything)
+    assert 8 <= len(found.splits["val"]) <= 32
+    assert any("25% of train were taken" in note for note in found.notes)
+    again = opened(foreign, val=0.25)
+    assert again.digest == found.digest
+    assert len(list((cache_dir() / "indexes").glob("*/"))) == 1
+    run = train_run(foreign, load_recipe(None, SETTINGS), tmp_path / "run")
+    assert main(["evaluate", str(run.path)]) == 0
+    assert "train-000000.tar/@" in (run.path / "splits.csv").read_text()
+
+
+def test_a_pattern_takes_its_tars_alone(foreign: Path, stripes: Path, tmp_path: Path) -> None:
+    """With an index beside them or without; a tar that is not there is named."""
+    whole = opened(foreign)
+    part = opened(foreign / "stripes-train-{000000..000001}.tar")
+    sizes = [shard.pictures for shard in whole.splits["train"].shards]  # type: ignore[attr-defined]
+    assert len(part.splits["train"]) == sum(sizes[:2])
+    with pytest.raises(DataError, match=r"stripes-train-000003\.tar: no such tar"):
+        opened(foreign / "stripes-train-{000002..000003}.tar")
+    shards = tmp_path / "shards"
+    write_shards(read_dataset(stripes), shards, megabytes=0.03)
+    known = opened(shards)
+    one = opened(shards / "{train-000001,val-000000}.tar")
+    assert one.classes == known.classes
+    assert set(content(one, "val")) < set(content(known, "val"))
+    second = known.splits["train"].shards[1].pictures  # type: ignore[attr-defined]
+    assert sum(one.counts("train")) == len(one.splits["train"]) == second
+    assert set(content(one, "train")) < set(content(known, "train"))
+
+
+def test_folders_of_tars_are_splits_and_other_folders_are_not_shards(foreign: Path, stripes: Path) -> None:
+    """train/*.tar beside val/*.tar; an archive left beside the folders that came out of it means nothing."""
+    tars = sorted(foreign.glob("*.tar"))
+    for number, split in enumerate(("train", "train", "val")):
+        (foreign / split).mkdir(exist_ok=True)
+        tars[number].rename(foreign / split / f"{number}.tar")
+    found = opened(foreign, val=0.5)
+    assert len(found.splits["train"]) == 54
+    assert len(found.splits["val"]) == 26
+    (foreign / "train" / "0.tar").rename(stripes / "downloaded.tar")
+    assert open_shards(stripes) is None
+    assert len(read_dataset(stripes, val=0, test=0).splits["train"]) == 80
+
+
+def test_several_labels_a_picture(tmp_path: Path) -> None:
+    """From a table to shards and back: JSON with names in the tars, the same labels and counts; it trains."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label"]
+    for i in range(60):
+        names = [name for name in ("a", "b", "c") if rng.random() < 0.5]
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+        rows.append(f"{i}.png,{'|'.join(names) or '|'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    source = read_dataset(tmp_path / "table.csv")
+    assert source.multi_label
+    write_shards(source, tmp_path / "shards", megabytes=0.01)
+    found = opened(tmp_path / "shards")
+    assert found.multi_label
+    assert found.classes == source.classes
+    for split, samples in source.splits.items():
+        assert found.counts(split) == source.counts(split)
+        assert content(found, split) == sorted((read_pixels(s.path).tobytes(), s.labels) for s in samples)
+    before = content(found, "train")
+    for name in ("shards.json", "index.bin", "labels.bin"):
+        (tmp_path / "shards" / name).unlink()
+    other = opened(tmp_path / "shards")  # what the tars alone say
+    assert content(other, "train") == before
+    run = train_run(tmp_path / "shards", load_recipe(None, SETTINGS), tmp_path / "run")
+    assert main(["evaluate", str(run.path)]) == 0
+
+
+def test_classes_come_in_the_order_that_is_asked_for(foreign: Path) -> None:
+    """As a trained model has them; a class that nobody asked for is refused."""
+    plain = opened(foreign)
+    turned = opened(foreign, classes=("wide", "extra", "narrow"))
+    assert turned.classes == ("wide", "extra", "narrow")
+    swap = {0: 2, 1: 0}
+    assert [s.labels for s in turned.splits["train"]] == [(swap[s.labels[0]],) for s in plain.splits["train"]]
+    assert turned.counts("train") == [plain.counts("train")[1], 0, plain.counts("train")[0]]
+    with pytest.raises(DataError, match='class "wide" is not one of the classes asked for'):
+        opened(foreign, classes=("narrow", "thin"))
+
+
+def test_a_run_judges_shards_it_never_saw(foreign: Path, stripes: Path, tmp_path: Path) -> None:
+    """The same numbers as on the same pictures in folders, for a run and for a bare weight file."""
+    run = train_run(stripes, load_recipe(None, SETTINGS), tmp_path / "run")
+    copy = tmp_path / "copy"
+    shutil.copytree(stripes, copy)
+    (copy / "wide" / "wide-000.png").rename(copy / "wide" / "wide-100.png")  # another data set, by its names
+    for which in ("run", "file"):
+        judged = []
+        for data in (copy, foreign):
+            if which == "run":
+                found = evaluate_run(run.path, data)
+            else:
+                found = evaluate_weights(run.best, None, data, size=None, normalization=None, split=None)
+            judged.append(found.result)
+            assert len(found.predictions.labels) == 80
+        for key in ("top1", "confusion", "majority_top1"):
+            assert judged[0].get(key) == judged[1].get(key), key
+        assert "top1" in judged[0]
+
+
+def test_the_doctor_opens_shards(foreign: Path, tmp_path: Path) -> None:
+    """A broken picture is found; counts are those of the tars."""
+    files = {"0.png": b"nothing", "0.cls": b"wide", "1.png": png(3), "1.cls": b"narrow", "2.png": png(4)}
+    write_tar(foreign / "stripes-train-000003.tar", files)
+    found = diagnose(foreign)
+    assert found.broken == 1
+    assert found.pictures == 81
+    assert "unreadable" in {finding.kind for finding in found.findings}
+    assert any("1 picture without a .cls or .json" in note for note in found.notes)
+
+
+def test_what_is_wrong_with_tars_of_others_is_said(tmp_path: Path) -> None:
+    """Cut off in a header or in a picture; no tar at all; labels that are no JSON."""
+    tar = tmp_path / "tars" / "train-0.tar"
+    write_tar(tar, {"0.png": png(1), "0.cls": b"a", "1.png": png(2) + bytes(5000), "1.cls": b"b"})
+    whole = tar.read_bytes()
+    for cut in (1900, 3500):
+        tar.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"train-0\.tar: not a whole tar"):
+            opened(tmp_path / "tars")
+    tar.write_bytes(b"x" * 2000)
+    with pytest.raises(DataError, match="not a whole tar"):
+        opened(tmp_path / "tars")
+    write_tar(tar, {"0.png": png(1), "0.json": b"{"})
+    with pytest.raises(DataError, match=r"0\.json is no JSON"):
+        opened(tmp_path / "tars")
+    assert list((cache_dir() / "indexes").glob("*/")) == []
+
+
+def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str], tmp_path: Path) -> None:
+    """A pattern of addresses: fetched once, indexed, the pictures those of the folder; within a budget too."""
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    local, remote = opened(foreign), opened(pattern)
+    assert remote.classes == local.classes
+    assert content(remote, "train") == content(local, "train")
+    small = opened(pattern, budget=1)
+    assert content(small, "train") == content(local, "train")
+    assert len(list(small.folder.glob("*.tar"))) == 1
+    with pytest.raises(DataError, match="the server answers 404"):
+        opened(pattern.replace("000002", "000003"))
+    settings = [*SETTINGS, "data.val=0.2"]
+    a = train_run(foreign, load_recipe(None, settings), tmp_path / "a")
+    b = train_run(pattern, load_recipe(None, settings), tmp_path / "b")
+    one, two = read_model(a.last)[0], read_model(b.last)[0]
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_an_address_of_something_else_is_said(serve: Callable[[Path], str], tmp_path: Path) -> None:
+    """A server that answers any request with a page of its own."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "shards.json").write_text("<html>welcome</html>")
+    with pytest.raises(DataError, match="is not what `convnext data shard` writes"):
+        opened(serve(tmp_path / "web"))
+
+
+def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
+    """As webdataset's .cls mostly are: data.classes says what they mean, and may know more of them."""
+    files = {f"{i}.{end}": data for i in range(6) for end, data in (("png", png(i)), ("cls", b"%d" % (i % 2)))}
+    write_tar(tmp_path / "tars" / "train-0.tar", files)
+    found = opened(tmp_path / "tars", classes=("zebra", "ant", "bee"))
+    assert found.classes == ("zebra", "ant", "bee")
+    assert found.counts("train") == [3, 3, 0]
+    assert [s.labels[0] for s in found.splits["train"]] == [0, 1] * 3
+    with pytest.raises(DataError, match='class "0" is not one of the classes asked for'):
+        opened(tmp_path / "tars", classes=("1", "2"))
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from convnext.data.shard_source import open_shards
+found = open_shards(Path(sys.argv[1]), val=0.2)
+print(found.digest)
+"""
+
+
+def test_processes_that_start_together_make_one_index(foreign: Path) -> None:
+    """As those of a distributed training do."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", MAKE, str(foreign)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = {process.communicate()[0].strip() for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(said) == 1
+    assert len(list((cache_dir() / "indexes").glob("*/"))) == 1
