@@ -76,24 +76,24 @@ def train(
     from convnext.run.environment import is_first_process
     from convnext.train.train import preview_run, resume_run, train_run
 
-    if gpus or nodes > 1 or slurm:
-        from convnext.train.launch import launch
-
-        return launch(sys.argv[1:], nodes=nodes, gpus=gpus, slurm=slurm or [], out=out, data=data)
     if resume:
-        if (given := out or data) is None or settings or overwrite:
-            raise UserError("--resume takes the run folder and no settings: convnext train --resume --out RUN")
-        begin = partial(resume_run, given, data if out else None)
+        if (place := out or data) is None or settings or overwrite or dry_run:
+            raise UserError("--resume takes the run folder and nothing else: convnext train --resume --out RUN")
+        begin = partial(resume_run, place, data if out else None)
     else:
         if data is None:
             raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
-        recipe, overrides = split_settings(settings or [])
+        recipe = load_recipe(*split_settings(settings or []))
         if dry_run:
-            print_out(preview_run(data, load_recipe(recipe, overrides)))
+            if is_first_process():
+                print_out(preview_run(data, recipe, gpus=max(1, gpus), nodes=nodes))
             return 0
-        begin = partial(
-            train_run, data, load_recipe(recipe, overrides), out or Path("runs") / name_of(data), overwrite=overwrite
-        )
+        place = out or Path("runs") / name_of(data)
+        begin = partial(train_run, data, recipe, place, overwrite=overwrite)
+    if gpus or nodes > 1 or slurm:
+        from convnext.train.launch import launch
+
+        return launch(sys.argv[1:], nodes=nodes, gpus=gpus, slurm=slurm or [], out=place)
     try:
         run = begin()
     except Stopped as stopped:

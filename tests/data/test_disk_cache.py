@@ -573,6 +573,7 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
     """As the recipe has it, and it is said where the pictures are."""
     from convnext.config import load_recipe
     from convnext.data.sources import read_dataset
+    from convnext.train.distributed import Ranks
     from convnext.train.parts import make_parts
     from convnext.train.prepare import fill_caches
 
@@ -583,9 +584,12 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
         "data.disk_cache_gb=0.00007", f"data.root={data.root}",
     ]  # fmt: skip
     parts = make_parts(load_recipe(None, settings), data)
-    fill_caches(parts, load_recipe(None, settings))
+    fill_caches(parts, load_recipe(None, settings), Ranks())
     memory, disk = held(parts.train_set)
     assert (memory, disk) == (24_000 // 4800, (70_000 - 300) // 4840)
     assert_exact(parts.train_set)
+    half = make_parts(load_recipe(None, settings), data)
+    fill_caches(half, load_recipe(None, settings), Ranks(here=2))
+    assert held(half.train_set)[0] == 12_000 // 4800, "two processes on a machine have half of its memory each"
     line = f"decoded pictures: {memory} in memory, {disk} on disk, {train - memory - disk} decoded every epoch"
     assert line in capsys.readouterr().err

@@ -272,6 +272,9 @@ def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
     assert [s.labels[0] for s in found.splits["train"]] == [0, 1] * 3
     with pytest.raises(DataError, match='class "0" is not one of the classes asked for'):
         opened(tmp_path / "tars", classes=("1", "2"))
+    write_tar(tmp_path / "dates" / "train-0.tar", {"0.png": png(0), "0.cls": b"20261125"})
+    with pytest.raises(DataError, match="label 20261125 would be the last of 20,261,126 classes"):
+        opened(tmp_path / "dates")
 
 
 MAKE = """

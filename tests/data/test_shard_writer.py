@@ -102,10 +102,12 @@ def test_a_full_disk_is_said_and_writing_starts_again(
     with pytest.raises(UserError, match=r"no space left on device.*free some space, then start again"):
         write_shards(read_dataset(stripes), out, megabytes=0.03)
     assert not (out / "shards.json").exists()
+    (out / "mine.tar").write_bytes(b"of somebody else")
     monkeypatch.setattr(writer._Tar, "add", add)
     assert write_shards(read_dataset(stripes), out, megabytes=1).tars == 3
     check_tars(out)
-    assert len(list(out.glob("*.tar"))) == 3
+    assert len(list(out.glob("*.tar"))) == 4
+    assert (out / "mine.tar").read_bytes() == b"of somebody else"
 
 
 def test_the_order_is_mixed_and_follows_from_the_seed(stripes: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,11 +20,11 @@ from PIL import Image
 from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.decode import read_pixels
-from convnext.data.remote import address_of, open_remote
+from convnext.data.remote import address_of, open_remote, place_of
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_writer import write_shards
-from convnext.data.shards import check_tars, list_shards, read_sharded
+from convnext.data.shards import check_tars, glimpse, list_shards, read_sharded
 from convnext.data.sources import read_dataset
 from convnext.data.tarball import member_path, members, nested, open_member, parse
 from convnext.errors import DataError, SourceLost, UserError
@@ -266,6 +267,40 @@ def test_a_tar_that_ends_early_is_not_taken(server: str, shards: Path, monkeypat
         read_pixels(sample.path)
     tar.write_bytes(content)
     assert read_pixels(sample.path).shape == (40, 40, 3)
+
+
+def test_shards_that_were_written_anew_are_fetched_anew(
+    serve: Callable[[Path], str], write_stripes: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Tars of the same names and lengths with other pictures: those in the cache are of the shards before."""
+    out = tmp_path / "shards"
+    address = serve(out)
+    found = []
+    for seed in (0, 1):
+        data = tmp_path / f"data-{seed}"
+        for split in ("train", "val"):
+            write_stripes(data / split, {"a": 12, "b": 12}, seed=seed + 2 * (split == "val"))
+        for file in data.rglob("*.png"):  # of one length, whatever is in them
+            Image.open(file).save(file.with_suffix(".bmp"))
+            file.unlink()
+        shutil.rmtree(out, ignore_errors=True)
+        write_shards(read_dataset(data), out)
+        samples = read_sharded(Path(address), open_remote(address, 10**9)).splits["train"]
+        found.append(np.stack([read_pixels(sample.path) for sample in samples]))
+    assert found[0].shape == found[1].shape
+    assert not np.array_equal(*found)
+    assert len(list(place_of(address).rglob("train-000000.tar"))) == 2
+    open_remote(address, 1)
+    assert not list(place_of(address).rglob("*.tar")), "tars of shards that are gone count within the budget too"
+
+
+def test_a_glimpse_opens_one_tar(stripes: Path, tmp_path: Path) -> None:
+    """Sizes and the pictures of the report come from the first tar, since the others might have to be fetched."""
+    samples = read_sharded(small_tars(stripes, tmp_path / "shards")).splits["train"]
+    names = {samples[i].path.parent.name for i in glimpse(samples, 12)}
+    assert len({str(samples[i].path).partition(".tar")[0] for i in glimpse(samples, 12)}) == 1, names
+    assert list(glimpse(list(samples), 7)) == [n * (len(samples) // 7) for n in range(7)]
+    assert list(glimpse([], 7)) == []
 
 
 MEASURE = """

@@ -37,12 +37,20 @@ def test_another_process_is_kept_out(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("leftovers", [[".lock"], [".lock", "recipe.toml"], ["recipe.toml", "plan.json"]])
+@pytest.mark.parametrize(
+    "leftovers",
+    [
+        [".lock"],
+        [".lock", ".recipe.toml.part"],
+        [".lock", "recipe.toml"],
+        ["recipe.toml", "plan.json", ".data.json.part"],
+    ],
+)
 def test_a_run_that_hardly_began_is_no_obstacle(leftovers: list[str], tmp_path: Path) -> None:
     """What is left when a run stops before its first sign of life can be replaced; a lock alone is no run at all."""
     for name in leftovers:
         (tmp_path / name).write_text("")
-    if leftovers == [".lock"]:
+    if "recipe.toml" not in leftovers:
         refuse_taken(tmp_path)
     else:
         with pytest.raises(RunError, match="holds another run"):

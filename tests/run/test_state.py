@@ -11,7 +11,16 @@ import torch
 
 from convnext.errors import RunError
 from convnext.run import folder
-from convnext.run.state import keep_newest, previous, read_state_file, write_state_file
+from convnext.run.state import (
+    Progress,
+    TrainState,
+    heal,
+    keep_newest,
+    previous,
+    random_state,
+    read_state_file,
+    write_state_file,
+)
 
 
 def content(step: int) -> dict[str, Any]:
@@ -76,3 +85,41 @@ def test_a_state_from_before_there_were_seals_is_read(tmp_path: Path) -> None:
     """As torch.save alone wrote it."""
     torch.save(content(4) | {"version": 1}, tmp_path / "last.state.pt")
     assert read_state_file(tmp_path / "last.state.pt")["progress"]["epoch"] == 4
+
+
+def test_a_damaged_state_is_replaced_before_anything_is_saved(tmp_path: Path) -> None:
+    """Else the next save would put it in the place of the good one before it, and a kill there would lose both."""
+    path = tmp_path / "last.state.pt"
+    for step in (1, 2):
+        write_state_file(path, content(step))
+    heal(path)
+    assert (read_state_file(path)["progress"]["epoch"], read_state_file(previous(path))["progress"]["epoch"]) == (2, 1)
+    path.write_bytes(path.read_bytes()[:100])
+    heal(path)
+    assert read_state_file(path)["progress"]["epoch"] == 1
+    path.unlink()
+    heal(path)
+    assert path.exists()
+
+
+def test_every_process_gets_its_own_random_state_back(tmp_path: Path) -> None:
+    """Of three: the third draws what it would have drawn; a fourth keeps what its seed gave. So in old files."""
+    states = []
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        states.append(random_state())
+    model = torch.nn.Linear(2, 2)
+    state = TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1), None, Progress())
+    path = tmp_path / "last.state.pt"
+    new = state.content(states)
+    old = {k: v for k, v in new.items() if k != "random"} | {"rng": states[0]["cpu"], "cuda_rng": []}
+    for saved in (new, old | {"rngs": [s["cpu"] for s in states]}):
+        write_state_file(path, saved)
+        for rank, seed in ((0, 1), (2, 3), (3, 9)):
+            torch.manual_seed(9)
+            state.load(path, rank)
+            assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(seed))), rank
+    write_state_file(path, old | {"rngs": []})
+    torch.manual_seed(9)
+    state.load(path)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(1)))

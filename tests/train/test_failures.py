@@ -281,3 +281,27 @@ def test_a_table_does_not_replace_a_picture(stripes: Path, tmp_path: Path, capsy
     assert main(["predict", str(run), str(picture), "--out", str(picture)]) == 2
     assert "is one of the pictures" in capsys.readouterr().err
     assert picture.read_bytes() == before
+
+
+def test_a_run_killed_before_it_described_its_data_is_whole_in_the_end(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its recipe and data.json: resuming writes what is missing, as if it had never been killed."""
+
+    def killed(*anything: object) -> None:
+        raise SystemExit(137)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(training, "describe_data", killed)
+        with pytest.raises(SystemExit):
+            train_run(stripes, load_recipe(None, QUICK), tmp_path / "run")
+    assert not (tmp_path / "run" / "data.json").exists()
+    (tmp_path / "run" / ".data.json.part").write_text("{")
+    with pytest.raises(RunError, match="holds another run"):
+        train_run(stripes, load_recipe(None, QUICK), tmp_path / "run")
+    resume_run(tmp_path / "run")
+    train_run(stripes, load_recipe(None, QUICK), tmp_path / "whole")
+    files = [{f.name for f in (tmp_path / name).iterdir() if f.suffix != ".part"} for name in ("run", "whole")]
+    assert files[0] == files[1]
+    for name in ("data.json", "splits.csv", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

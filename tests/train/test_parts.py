@@ -236,3 +236,14 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole() -> None:
     planning.choose_batch(plan, torch.device("cpu"), 100)
     assert 12 % int(plan.recipe.train.micro_batch) == 0
     assert int(plan.recipe.train.micro_batch) <= 5
+
+
+def test_a_batch_that_is_chosen_can_be_shared() -> None:
+    """Three processes, and more of them than the batch would have been; more processes than pictures are refused."""
+    given = {"data.size": 32, "model.stem_patch": 4, "train.micro_batch": 1}
+    for world, batch in ((1, 8), (3, 6), (12, 12)):
+        plan = Plan(override(Recipe(), given))
+        planning.choose_batch(plan, torch.device("cpu"), 100, world)
+        assert plan.recipe.train.batch == batch
+    with pytest.raises(RecipeError, match="101 processes cannot share 100 training pictures; start 100 at most"):
+        planning.choose_batch(Plan(override(Recipe(), given)), torch.device("cpu"), 100, 101)

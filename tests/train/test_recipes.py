@@ -17,6 +17,7 @@ from convnext.data.mixing import Mixing, cut_mix
 from convnext.errors import RecipeError
 from convnext.nn.create import outline
 from convnext.recipe import Recipe
+from convnext.run.environment import usable_cores
 from convnext.run.state import EMA
 from convnext.train.doctor import examine, has_batch_norm
 from convnext.train.plan import Plan, Steps, count_steps, peak_rate, rate_at
@@ -251,6 +252,10 @@ def test_the_doctor_repairs_with_the_reason() -> None:
     """More workers than cores, an average longer than the run, BatchNorm with an average."""
     why = {choice["key"]: choice["why"] for choice in plan_of(data__workers=500).choices}
     assert "cores" in why["data.workers"]
+    plan = plan_of(data__workers=8)
+    plan.recipe = override(plan.recipe, {"data.workers": 8})
+    examine(plan, 3306, torch.device("cpu"), 4, 4)
+    assert int(plan.recipe.data.workers) == max(1, usable_cores() // 4), "four processes share the cores"
     plan = plan_of(train__ema_decay=0.99999, train__epochs=1)
     assert float(plan.recipe.train.ema_decay) < 0.99
     assert "the run has 103" in plan.choices[0]["why"]
@@ -337,3 +342,16 @@ def test_every_shipped_recipe_passes_the_check(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert out.count("ok   ") == len(shipped_names())
     assert outline("convnext_tiny").published
+
+
+def test_a_measurement_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run begins without it."""
+    import subprocess
+
+    from convnext.train.doctor import step_bytes
+
+    def hang(command: list[str], **more: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 600)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert step_bytes(plan_of().recipe, 2, torch.device("cpu")) == 0

@@ -36,7 +36,7 @@ def address_of(root: Path | str) -> str:
 
 
 def place_of(address: str) -> Path:
-    """The folder of the cache in which a server's tars appear."""
+    """The folder of the cache for what comes from an address."""
     return cache_dir() / "shards" / hashlib.sha256(address.encode()).hexdigest()[:24]
 
 
@@ -50,18 +50,22 @@ def open_remote(address: str, budget: int) -> Path:
     Raises:
         DataError: the index cannot be had.
     """
-    folder = place_of(address)
-    folder.mkdir(parents=True, exist_ok=True)
-    fetch(f"{address}/{META}", folder / META, 0, "")
+    home = place_of(address)
+    home.mkdir(parents=True, exist_ok=True)
+    fetch(f"{address}/{META}", home / META, 0, "")
+    content = (home / META).read_bytes()
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = json.loads(content)
         shards, classes = [Shard(**row) for row in meta["shards"]], meta["classes"]
         several, fingerprint = meta.get("multi_label", False), meta["fingerprint"]
     except (ValueError, KeyError, TypeError):
-        (folder / META).unlink(missing_ok=True)
+        (home / META).unlink(missing_ok=True)
         raise DataError(
             f"{address}/{META} is not what `convnext data shard` writes; is the address that of the shards?"
         ) from None
+    folder = home / hashlib.sha256(content).hexdigest()[:12]  # shards that were written anew have another
+    folder.mkdir(exist_ok=True)
+    _put(folder / META, content)
 
     def fits() -> bool:
         return (folder / INDEX).is_file() and digest_of(classes, shards, folder) == fingerprint
@@ -80,9 +84,17 @@ def name_source(folder: Path, address: str, budget: int, shards: Sequence[Shard]
     """Writes down where the tars of a folder come from, and what they must be; those beyond the budget go."""
     _make_room(folder, budget, 0)
     tars = {shard.name: [shard.bytes, shard.sha256] for shard in shards}
-    part = folder / f"{SOURCE}.{os.getpid()}.part"
-    part.write_text(json.dumps({"address": address, "budget": budget, "tars": tars}), encoding="utf-8")
-    part.replace(folder / SOURCE)
+    _put(folder / SOURCE, json.dumps({"address": address, "budget": budget, "tars": tars}).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Writes a small file, whole or not at all; several processes may write the same one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def index_remote(
@@ -154,9 +166,10 @@ def fetch_tar(tar: Path) -> None:
 
 
 def _make_room(folder: Path, budget: int, need: int) -> None:
-    """Removes the tars that were not used for longest until another one fits; other processes may do so too."""
+    """Removes the address's tars that were not used for longest until another one fits, and so may others."""
     found = []
-    for tar in folder.glob("*.tar"):
+    home = folder.parent if folder.parent.parent == cache_dir() / "shards" else folder
+    for tar in home.rglob("*.tar"):
         with suppress(FileNotFoundError):
             status = tar.stat()
             found.append((status.st_atime, status.st_size, tar))

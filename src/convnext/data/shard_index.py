@@ -16,6 +16,8 @@ from convnext.data.tarball import Member, member_path, members, open_member
 from convnext.errors import DataError, UserError
 
 Progress = Callable[[int, int], None]
+MOST_CLASSES = 1_000_000
+"""A number above it is no class, but something else that stands beside a picture."""
 _KEYS = ("label", "labels", "cls", "class", "classes")
 """What the labels may be called in a .json."""
 
@@ -178,7 +180,12 @@ def _classes(labels: list[str]) -> tuple[list[str], dict[str, int]]:
     """The classes in order, numbers by their value, and the number of each label."""
     names = set(labels)
     if names and all(label.isdecimal() for label in names):
-        return [str(n) for n in range(max(map(int, names)) + 1)], {label: int(label) for label in names}
+        most = max(map(int, names))
+        if most >= MOST_CLASSES:
+            raise DataError(
+                f"label {most} would be the last of {most + 1:,} classes, numbered from 0; write names instead"
+            )
+        return [str(n) for n in range(most + 1)], {label: int(label) for label in names}
     classes = sorted(names)
     return classes, {name: number for number, name in enumerate(classes)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ QUALITY = 92
 """Of JPEG files that are written at a reduced size."""
 MARK = ".writing"
 """Is in a folder for as long as shards are being written into it: what else is there may be thrown away."""
+_OURS = re.compile(rf"(train|val|test)-\d{{6}}\.tar|\..+\.part|{re.escape(INDEX)}|{re.escape(LABELS)}")
 _AHEAD = 64  # pictures that are read ahead
 
 
@@ -155,7 +157,7 @@ def _make_room(out: Path, dataset: Dataset, side: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         (out / MARK).touch()
         for item in inside:  # of an attempt that was stopped
-            if item.name.endswith((".tar", ".part")) or item.name in (INDEX, LABELS):
+            if _OURS.fullmatch(item.name):
                 item.unlink()
     except OSError as error:
         raise UserError(f"{out} cannot be made ({(error.strerror or str(error)).lower()})") from None

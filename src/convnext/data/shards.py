@@ -131,6 +131,16 @@ class ShardSamples(Sequence[Sample]):
         return (self[i] for i in range(len(self)))
 
 
+def glimpse(samples: Sequence[Sample], limit: int) -> range:
+    """Numbers of `limit` pictures at most, evenly; of the first tar alone where they lie in tars.
+
+    Tars may have to be fetched, and each that is opened costs time.
+    """
+    seen = int(samples.starts[1]) if isinstance(samples, ShardSamples) and len(samples.starts) > 1 else len(samples)
+    step = max(1, seen // limit)
+    return range(0, seen, step)[:limit]
+
+
 @dataclass(frozen=True)
 class ShardedDataset(Dataset):
     """A data set in shards. Its pictures are not opened beforehand; broken ones are left out when they are met."""

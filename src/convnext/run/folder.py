@@ -145,7 +145,7 @@ def _refuse_content(path: Path, overwrite: bool) -> None:
         there = _nearest_existing(path)
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
-    inside -= {LOCK, ".writable"}
+    inside = {name for name in inside if name not in (LOCK, ".writable") and not name.endswith(".part")}
     begun = inside <= {"recipe.toml", "plan.json", "environment.json"}  # stopped before its first sign of a run
     if inside and not ("recipe.toml" in inside and (begun or inside & set(_MARKS))):
         raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")

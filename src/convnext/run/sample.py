@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from convnext.data.loader import Preprocessing, TrainPictures
+from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
 from convnext.recipe import Recipe
@@ -21,9 +22,8 @@ def save_batch(
     run: RunFolder, pictures: TrainPictures, preprocessing: Preprocessing, recipe: Recipe, dataset: Dataset
 ) -> None:
     """Writes pictures/batch.jpg, a grid of twelve augmented training pictures, and batch.json, their classes."""
-    step = max(1, len(pictures) // SHOWN)
     shown, labels = [], []
-    for index in range(0, len(pictures), step)[:SHOWN]:
+    for index in glimpse(pictures.samples, SHOWN):
         picture, found, _, _ = pictures[(index, mix_seed(recipe.train.seed, 0, index), int(recipe.data.size))]
         if picture is None:
             continue

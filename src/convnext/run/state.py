@@ -16,6 +16,8 @@ from convnext.errors import RunError
 from convnext.run.folder import share, write_bytes
 from convnext.run.record import say
 
+RandomState = dict[str, Tensor]
+
 
 @dataclass
 class Progress:
@@ -80,7 +82,7 @@ class TrainState:
     progress: Progress
     scaler: torch.amp.GradScaler | None = None
 
-    def content(self, random_states: list[Tensor] | None = None) -> dict[str, Any]:
+    def content(self, random_states: list[RandomState] | None = None) -> dict[str, Any]:
         """What a state file holds. `random_states` are those of all processes, where there are several."""
         return {
             "version": SEALED,
@@ -89,9 +91,7 @@ class TrainState:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "progress": asdict(self.progress),
-            "rng": torch.get_rng_state() if random_states is None else random_states[0],
-            "rngs": [] if random_states is None else random_states,
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": [random_state()] if random_states is None else random_states,
         }
 
     def weights(self, source: str) -> dict[str, Tensor]:
@@ -132,11 +132,27 @@ class TrainState:
 
     def _put_back_random_state(self, content: Mapping[str, Any], rank: int) -> None:
         """A process that was not there when the state was saved keeps the state that its seed gave it."""
-        states = content.get("rngs") or [content["rng"]]
+        states = content["random"] if "random" in content else _without_devices(content)
         if rank < len(states):
-            torch.set_rng_state(states[rank])
-            if content["cuda_rng"] and torch.cuda.is_available() and rank == 0:
-                torch.cuda.set_rng_state_all(content["cuda_rng"])
+            torch.set_rng_state(states[rank]["cpu"])
+            if "cuda" in states[rank] and torch.cuda.is_available():
+                torch.cuda.set_rng_state(states[rank]["cuda"])
+
+
+def random_state() -> RandomState:
+    """What this process draws next: "cpu", and "cuda" of the device that it works on where there is one."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _without_devices(content: Mapping[str, Any]) -> list[RandomState]:
+    """The random states in a file of an older version, which knew those of the first process's devices only."""
+    states: list[RandomState] = [{"cpu": state} for state in content.get("rngs") or [content["rng"]]]
+    if content.get("cuda_rng"):
+        states[0]["cuda"] = content["cuda_rng"][0]
+    return states
 
 
 SEALED = 2
@@ -180,6 +196,20 @@ def read_state_file(path: Path) -> dict[str, Any]:
             raise error from None
         say(f"{error}; the state before it is used")
         return content
+
+
+def heal(path: Path) -> None:
+    """Puts the state before the last one in the place of a damaged one, which would take its place at the next save.
+
+    Raises:
+        RunError: as `write_state_file`.
+    """
+    before = previous(path)
+    try:
+        _read_sealed(path)
+    except RunError:
+        if before.exists():
+            share(before, path)
 
 
 def _read_sealed(path: Path) -> dict[str, Any]:

@@ -18,14 +18,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from convnext.errors import RecipeError, Silenced, UserError
+from convnext.errors import RecipeError, RunError, Silenced, UserError
 from convnext.run.environment import usable_cores
+from convnext.run.state import RandomState, TrainState, random_state
 
 T = TypeVar("T")
 SILENCE = 40.0
@@ -44,11 +45,13 @@ class Ranks:
         rank: number of this process, from 0.
         world: how many there are.
         local: number of this process on its machine.
+        here: how many there are on this machine.
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -172,7 +175,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         ) from None
     watch = Watch(PrefixStore("watch", store.clone()), rank, world)  # a connection of its own: it must never wait
     watch.start()
-    ranks = Ranks(rank, world, local)
+    ranks = Ranks(rank, world, local, here())
     try:
         yield ranks
         ranks.wait()
@@ -200,8 +203,18 @@ def _is_of_the_network(error: BaseException) -> bool:
 
 def _share_cores() -> None:
     """The processes of a machine share its cores; torchrun leaves them one each, whatever there are."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(max(1, usable_cores() // here))
+    torch.set_num_threads(max(1, usable_cores() // here()))
+
+
+def planned(gpus: int, nodes: int) -> Ranks:
+    """The first of so many processes as are asked for, or as torchrun has started."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return Ranks(world=world, here=here()) if world > 1 else Ranks(world=gpus * nodes, here=gpus)
+
+
+def here() -> int:
+    """How many processes of this training this machine has, as torchrun and submitit say."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Watch(threading.Thread):
@@ -278,6 +291,20 @@ def part_of(batch: int, ranks: Ranks) -> int:
     return batch // ranks.world
 
 
+def refuse_uneven(batch: int, ranks: Ranks) -> None:
+    """A run that began with this batch goes on with it: other processes must be able to share it.
+
+    Raises:
+        RunError: they cannot; the message has the numbers of processes that can.
+    """
+    if batch % ranks.world:
+        good = [n for n in range(1, min(batch, 4 * ranks.world) + 1) if batch % n == 0]
+        raise RunError(
+            f"the run has batches of {batch} pictures, which {ranks.world} processes cannot share evenly; go on with "
+            f"{', '.join(map(str, good))}"
+        )
+
+
 def averaged(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
     """The context of a micro-batch's backward pass: gradients are exchanged in the last one of a step only."""
     if isinstance(model, DistributedDataParallel) and not last:
@@ -287,6 +314,19 @@ def averaged(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[
     return contextlib.nullcontext()
 
 
-def random_states(ranks: Ranks) -> list[Tensor] | None:
+def random_states(ranks: Ranks) -> list[RandomState] | None:
     """The random state of every process, None when there is one only."""
-    return None if ranks.world == 1 else ranks.gather(torch.get_rng_state())
+    return None if ranks.world == 1 else ranks.gather(random_state())
+
+
+def equal_buffers(state: TrainState, ranks: Ranks) -> None:
+    """Gives all processes rank 0's running statistics, as of batch norm, and their averages.
+
+    Each process has seen pictures of its own, and would judge other weights. Parameters are equal by themselves.
+    """
+    if ranks.world == 1:
+        return
+    for name, buffer in state.model.named_buffers():
+        dist.broadcast(buffer.data, 0)
+        if state.ema is not None and name in state.ema.average:
+            dist.broadcast(state.ema.average[name], 0)

@@ -28,7 +28,7 @@ FAR = 8.0
 """How many times above the usual a rate is worth a word."""
 
 
-def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1) -> None:
+def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1, here: int = 1) -> None:
     """Looks at a plan in which nothing is left open.
 
     Args:
@@ -36,20 +36,23 @@ def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1) -> 
         pictures: how many there are to train on.
         device: where the training runs.
         world: processes that share the batch.
+        here: those of them on this machine.
     """
     if plan.recipe.train.layer_decay != 1.0:  # refuses a network whose blocks are not known
         parameter_groups(bare_model(plan.recipe.model.name), 0.0, plan.recipe.train.layer_decay)
-    _workers(plan)
+    _workers(plan, here)
     _average(plan, pictures)
     _rate(plan)
     _mixing(plan, world)
-    fit_memory(plan, device, world)
+    fit_memory(plan, device, world, here)
 
 
-def _workers(plan: Plan) -> None:
+def _workers(plan: Plan, here: int) -> None:
     cores = usable_cores()
-    if int(plan.recipe.data.workers) > cores:
-        plan.repair("data.workers", cores, f"there are {cores} cores; more processes only wait for each other")
+    each = max(1, cores // here)
+    if int(plan.recipe.data.workers) > each:
+        shared = f" for {here} processes" if here > 1 else ""
+        plan.repair("data.workers", each, f"there are {cores} cores{shared}; more of them only wait for each other")
 
 
 def _average(plan: Plan, pictures: int) -> None:
@@ -105,10 +108,10 @@ def _mixing(plan: Plan, world: int) -> None:
         plan.note("augment.mixup", "warning: a batch of one picture a process has nothing to be mixed with")
 
 
-def fit_memory(plan: Plan, device: torch.device, world: int) -> None:
+def fit_memory(plan: Plan, device: torch.device, world: int, here: int = 1) -> None:
     """Measures a step's memory where the estimate says that it matters, and lowers the micro-batch if it must."""
     micro = int(plan.recipe.train.micro_batch)
-    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else available_memory() // world
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else available_memory() // here
     if not free or estimated_bytes(plan.recipe) * micro < free / 4 or micro < 2:
         return
     few = [step_bytes(plan.recipe, n, device) for n in (1, 2)]
@@ -130,5 +133,10 @@ def step_bytes(recipe: Recipe, pictures: int, device: torch.device) -> int:
     """Bytes that a step of so many pictures takes at most, in a process of its own; 0 when that cannot be had."""
     settings = {"recipe": as_dict(override(recipe, {"weights": "none"})), "pictures": pictures, "device": str(device)}
     command = [sys.executable, "-m", "convnext.train.footprint"]
-    done = subprocess.run(command, input=json.dumps(settings), capture_output=True, text=True, timeout=600, check=False)
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(settings), capture_output=True, text=True, timeout=600, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 0
     return int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdigit() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -23,35 +24,51 @@ class Job:
         arguments: those of the command `convnext`, without what only submits.
         out: the run folder.
         place: the folder from which relative paths count.
+        again: whether it was sent back to the queue.
     """
 
-    def __init__(self, arguments: list[str], out: Path, place: Path) -> None:
-        self.arguments, self.out, self.place = arguments, out, place
+    def __init__(self, arguments: list[str], out: Path, place: Path, *, again: bool = False) -> None:
+        self.arguments, self.out, self.place, self.again = arguments, out, place, again
+        self.before = self._stamp()
 
     def __call__(self) -> int:
-        """Trains. A job that was sent back to the queue goes on with the run that it finds."""
+        """Trains."""
         import submitit
 
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-        code = subprocess.run(
-            [sys.executable, "-m", "convnext", *self.arguments], cwd=self.place, check=False
-        ).returncode
+        words = self.words()
+        code = subprocess.run([sys.executable, "-m", "convnext", *words], cwd=self.place, check=False).returncode
         if code:
-            raise RuntimeError(f"convnext {' '.join(self.arguments)} ended with exit code {code}")
+            raise RuntimeError(f"convnext {shlex.join(words)} ended with exit code {code}")
         return code
+
+    def words(self) -> list[str]:
+        """The arguments with which it starts: a job that was sent back to the queue goes on with the run it has begun.
+
+        A run that lay there when the job was submitted is not one that it has begun.
+        """
+        back = self.again or int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        begun = self._stamp() not in (None, self.before)
+        return ["train", "--resume", "--out", str(self.out)] if back and begun else self.arguments
 
     def checkpoint(self) -> Any:
         """What comes after preemption or the time limit: the same job, which goes on from the last saved state."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(
-            Job(["train", "--resume", "--out", str(self.out)], self.out, self.place)
-        )
+        job = Job(self.arguments, self.out, self.place, again=True)
+        job.before = self.before
+        return submitit.helpers.DelayedSubmission(job)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What tells the run in the folder from another; None without one."""
+        try:
+            status = (self.place / self.out / "recipe.toml").stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
 
 
-def launch(
-    arguments: list[str], *, nodes: int, gpus: int, slurm: list[str], out: Path | None, data: Path | None
-) -> int:
+def launch(arguments: list[str], *, nodes: int, gpus: int, slurm: list[str], out: Path) -> int:
     """Starts the same command in several processes; returns the exit code.
 
     Args:
@@ -59,8 +76,7 @@ def launch(
         nodes: machines.
         gpus: processes on each.
         slurm: settings of the job, "partition=NAME" and the like; empty: this machine, without a queue.
-        out: the run folder, where it was given.
-        data: the data, which gives the run folder its name otherwise.
+        out: the run folder.
 
     Raises:
         UserError: several machines without a queue, or a setting is not understood.
@@ -75,9 +91,6 @@ def launch(
             )
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
         os.execv(sys.executable, [*command, "-m", "convnext", *rest])
-    if out is None:
-        out = Path("runs") / (data.resolve().stem if data is not None else "run")
-        rest += ["--out", str(out)]
     job = submit(Job(rest, out, Path.cwd()), settings_of(slurm), nodes=nodes, gpus=max(1, gpus))
     say(f"submitted as job {job.job_id}: {nodes} x {max(1, gpus)} processes; what they say is in {job.paths.folder}")
     say(f"watch it by: squeue -j {job.job_id}; the run grows in {out}")

@@ -25,7 +25,7 @@ from convnext.run.record import Bar, Record, clock, progress, say
 from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
-from convnext.train.distributed import Ranks, averaged, random_states
+from convnext.train.distributed import Ranks, averaged, equal_buffers, random_states
 from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
@@ -230,6 +230,7 @@ class Loop:
     def _validate(self, number: int) -> dict[str, Any]:
         """The validation half: the model and its average are both measured, the better one may become the best."""
         row: dict[str, Any] = {}
+        equal_buffers(self.state, self.ranks)
         candidates = [("val", "model"), ("ema_val", "ema")][: 1 + (self.state.ema is not None)]
         done, better = self.state.progress, None
         for prefix, source in candidates:

@@ -16,6 +16,7 @@ import torch
 
 from convnext.config import get, override
 from convnext.data.decode import read_size
+from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side
 from convnext.errors import DataError, RecipeError
@@ -173,6 +174,9 @@ def choose_batch(plan: Plan, device: torch.device, pictures: int, world: int = 1
     """Effective batch and micro-batch; one that does not fit the data or the other is repaired."""
     limit = 256 if device.type == "cuda" else 32
     fitting = min(pictures, int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), 8, limit)))
+    if pictures < world:
+        raise RecipeError(f"{world} processes cannot share {pictures} training pictures; start {pictures} at most")
+    fitting = max(world, fitting // world * world)  # each process takes as many
     batch = int(plan.choose("train.batch", fitting, f"{pictures // fitting} steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
@@ -223,13 +227,13 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
     plan.choose("model.layer_scale", own, why)
 
 
-def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.device) -> None:
-    """Loader processes and the memory for decoded pictures."""
-    cores = usable_cores()
+def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.device, here: int = 1) -> None:
+    """Loader processes of each of the `here` processes on this machine, and the memory for decoded pictures of all."""
+    cores = max(1, usable_cores() // here)
     workers = min(8, cores - 1) if device.type == "cuda" else min(4, max(1, cores // 2))
-    plan.choose("data.workers", workers, f"{cores} cores")
+    plan.choose("data.workers", workers, f"{cores} cores" + (" for each process" if here > 1 else ""))
     side = train_short_side(int(plan.recipe.data.size), plan.recipe.augment.crop_min)
-    need = pictures * min(mean_pixels, 1.4 * side * side) * plan.recipe.model.in_chans / 1e9
+    need = here * pictures * min(mean_pixels, 1.4 * side * side) * plan.recipe.model.in_chans / 1e9
     budget = available_memory() * 0.3 / 1e9
     why = "decoded pictures stay in memory"
     if 1.2 * need > budget:
@@ -255,7 +259,7 @@ def choose_epochs(plan: Plan, seconds_per_epoch: Callable[[], float], pretrained
 def picture_sizes(dataset: Dataset, limit: int = 200) -> tuple[int, float]:
     """Median short side, pixels, and mean number of pixels of an even sample of the training pictures."""
     samples = dataset.splits["train"]
-    chosen = samples[:: max(1, len(samples) // limit)][:limit]
+    chosen = [samples[i] for i in glimpse(samples, limit)]
     sizes = [size for size in (read_size(sample.path) for sample in chosen) if size is not None]
     if not sizes:
         raise DataError(f"none of {len(chosen)} training pictures can be opened any more; is the disk still there?")

@@ -120,7 +120,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
     part_of(int(plan.recipe.train.batch), ranks)
     if isinstance(dataset, ShardedDataset):
         plan.choose("data.cache_gb", 0.0, "pictures in shards are read as they are needed")
-    planning.choose_loading(plan, pictures, mean_pixels, device)
+    planning.choose_loading(plan, pictures, mean_pixels, device, ranks.here)
     per_epoch = pictures // int(plan.recipe.train.batch)
 
     def measure() -> float:
@@ -128,7 +128,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
 
     epochs = planning.choose_epochs(plan, measure, found is not None, device)
     planning.choose_optimisation(plan, found is not None, epochs, per_epoch)
-    examine(plan, pictures, device, ranks.world)
+    examine(plan, pictures, device, ranks.world, ranks.here)
     return plan
 
 
@@ -139,18 +139,28 @@ def prepare(dataset: Dataset, plan: Plan, ranks: Ranks | None = None) -> tuple[P
     return plan, build_model(plan.recipe, dataset), make_parts(plan.recipe, dataset)
 
 
-def fill_caches(parts: Parts, recipe: Recipe) -> None:
-    """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets."""
-    budget, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
-    if budget <= 0 and on_disk <= 0:
+def fill_caches(parts: Parts, recipe: Recipe, ranks: Ranks) -> None:
+    """Decodes pictures into memory, the validation pictures first, and onto the disk, within the recipe's budgets.
+
+    The processes of a machine have an equal share of the memory each, and the disk together: the first of them writes
+    there, while the others wait.
+    """
+    memory, on_disk = (int(float(gigabytes) * 1e9) for gigabytes in (recipe.data.cache_gb, recipe.data.disk_cache_gb))
+    if isinstance(parts.train_set.samples, ShardSamples) or (memory <= 0 and on_disk <= 0):
         return
-    if isinstance(parts.train_set.samples, ShardSamples):
-        return
-    workers, pictures = usable_cores(), len(parts.train_set)
+    if on_disk > 0 and ranks.local > 0:
+        ranks.wait()
+    _fill(parts, recipe.data.root, memory // ranks.here, on_disk, max(1, usable_cores() // ranks.here))
+    if on_disk > 0 and ranks.local == 0:
+        ranks.wait()
+
+
+def _fill(parts: Parts, root: str, budget: int, on_disk: int, workers: int) -> None:
+    pictures = len(parts.train_set)
     view = parts.preprocessing.in_chans * parts.preprocessing.size**2
     if len(parts.val_set) * view <= budget // 4:
         parts.val_set.fill_cache(budget // 4, workers)
-    disk = DiskBudget(recipe.data.root, on_disk, say) if on_disk > 0 else None
+    disk = DiskBudget(root, on_disk, say) if on_disk > 0 else None
     with progress("decoding", pictures) as bar:
         parts.train_set.fill_cache(budget, workers, bar.update, disk)
     if disk is not None and parts.train_set.cache is not None:

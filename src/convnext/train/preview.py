@@ -16,23 +16,26 @@ POINTS = 6
 """How many moments of the schedule are shown."""
 
 
-def describe_plan(dataset: Dataset, recipe: Recipe) -> str:
+def describe_plan(dataset: Dataset, recipe: Recipe, world: int = 1) -> str:
     """Steps, schedule, memory and time of a complete recipe, from three timed steps on this machine."""
     device = find_device(str(recipe.train.device))
     steps = count_steps(recipe, len(dataset.splits["train"]))
-    found = try_steps(dataset, recipe, device, at_most=3)
+    found = try_steps(dataset, recipe, device, world, at_most=3)
     train = recipe.train
     batch, micro = int(train.batch), int(train.micro_batch)
+    each = batch // world
+    shared, words = (f"{world} x ", "processes x ") if world > 1 else ("", "")
     over = len(dataset.splits["train"]) - steps.per_epoch * batch
     lines = [
         f"steps: {steps.total:,} = {train.epochs} epochs of {steps.per_epoch:,}, {steps.warmup:,} of them warm-up",
-        f"batch: {batch} = {-(-batch // micro)} x {micro} (accumulated x at once); "
+        f"batch: {batch} = {shared}{-(-each // micro)} x {micro} ({words}accumulated x at once); "
         f"{over} pictures of an epoch are left over, others each time",
         f"precision: {train.precision} on {device}",
         "",
         *schedule(recipe, steps),
         "",
         *costs(found, recipe, steps, device),
+        *(["one process was timed: exchanging gradients, and the others on its machine, come on top"] * (world > 1)),
     ]
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from convnext.errors import RunError
-from convnext.run.state import SEALED, Progress, TrainState, read_state_file
+from convnext.run.state import SEALED, Progress, RandomState, TrainState, random_state, read_state_file
 from convnext.train.distributed import Ranks
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -43,15 +43,14 @@ def shard(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
 class ShardedState(TrainState):
     """The state of a network that is shared out. All processes call `content` and `load` together."""
 
-    def content(self, random_states: list[Tensor] | None = None) -> dict[str, Any]:
+    def content(self, random_states: list[RandomState] | None = None) -> dict[str, Any]:
         """What a state file holds: whole tensors, gathered."""
         model, optimizer = get_state_dict(self.model, self.optimizer, options=WHOLE)
         return {
             "version": SEALED, "sharding": "fsdp2", "model": model, "optimizer": optimizer,
             "ema": None if self.ema is None else {"average": gathered(self.ema.average), "updates": self.ema.updates},
             "scaler": None, "progress": asdict(self.progress),
-            "rng": torch.get_rng_state() if random_states is None else random_states[0],
-            "rngs": [] if random_states is None else random_states, "cuda_rng": [],
+            "random": [random_state()] if random_states is None else random_states,
         }  # fmt: skip
 
     def load(self, path: Path, rank: int = 0) -> None:

@@ -25,9 +25,9 @@ from convnext.run.environment import describe_environment, find_device
 from convnext.run.folder import RunFolder, locked, new_run, open_run, refuse_small_disk, refuse_taken, write_text
 from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
-from convnext.run.state import EMA, Progress, TrainState, previous, read_state_file
+from convnext.run.state import EMA, Progress, TrainState, heal, previous, read_state_file
 from convnext.tasks.collect import EVAL_BATCH
-from convnext.train.distributed import Ranks, joined
+from convnext.train.distributed import Ranks, joined, planned, refuse_uneven
 from convnext.train.judging import Judge, build_twin
 from convnext.train.loop import Loop
 from convnext.train.numerics import make_scaler, refuse_impossible, set_up
@@ -45,6 +45,7 @@ from convnext.train.parts import (
 from convnext.train.plan import Plan, count_steps
 from convnext.train.prepare import (
     fill_caches,
+    fill_up,
     introduce,
     prepare,
     read_data,
@@ -96,10 +97,7 @@ def train_run(
                     introduce(dataset, plan, model)
                 write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
                 run.write_json("plan.json", plan.choices)
-                run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
-                run.write_json("data.json", describe_data(dataset))
-                write_text(run.path / "splits.csv", list_splits(dataset))
-                save_batch(run, parts.train_set, parts.preprocessing, plan.recipe, dataset)
+                _describe(run, dataset, plan.recipe, parts)
 
             def make() -> Loop:
                 loop = _loop(run, plan.recipe, dataset, model, parts, ranks)
@@ -107,6 +105,14 @@ def train_run(
                 return loop
 
             return _train(run, make)
+
+
+def _describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
+    """Writes down the machine, the data, and a batch as the network sees it."""
+    run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
+    run.write_json("data.json", describe_data(dataset))
+    write_text(run.path / "splits.csv", list_splits(dataset))
+    save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
 
 
 def _refuse_places(root: Path, recipe: Recipe, out: Path, *, overwrite: bool) -> None:
@@ -120,8 +126,11 @@ def _open_new(stack: contextlib.ExitStack, out: Path, model: nn.Module, *, overw
     stack.enter_context(new_run(out, overwrite=overwrite))
 
 
-def preview_run(root: str | Path, recipe: Recipe) -> str:
+def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int = 1) -> str:
     """What `train_run` would do, in words: choices, steps, schedule, memory and time from three timed steps.
+
+    It is found by one process; what `nodes` machines with `gpus` processes each would do is planned, and the steps that
+    are timed are those of one process's share.
 
     Raises:
         UserError: as `train_run`.
@@ -129,9 +138,10 @@ def preview_run(root: str | Path, recipe: Recipe) -> str:
     dataset = read_data(Path(root), recipe)
     refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
-    plan, model, _ = prepare(dataset, Plan(recipe))
-    introduce(dataset, plan, model)
-    return describe_plan(dataset, plan.recipe)
+    ranks = planned(gpus, nodes)
+    plan = fill_up(dataset, Plan(recipe), ranks)
+    introduce(dataset, plan, build_model(plan.recipe, dataset))
+    return describe_plan(dataset, plan.recipe, ranks.world)
 
 
 def resume_run(out: Path, root: Path | None = None) -> RunFolder:
@@ -154,15 +164,18 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
             ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
             say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
             return run
+        ranks.agree(lambda: refuse_uneven(int(recipe.train.batch), ranks))
         dataset = ranks.agree(lambda: _same_data(run, recipe))
         ranks.together(lambda: _lock(stack, run))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
         parts = make_parts(recipe, dataset)
+        if saved is None and ranks.first:
+            say(f"{out} was stopped before it saved anything: it starts again")
+            _describe(run, dataset, recipe, parts)
 
         def make() -> Loop:
             loop = _loop(run, recipe, dataset, model, parts, ranks)
             if saved is None:
-                say(f"{out} was stopped before it saved anything: it starts again")
                 return loop
             ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
             at = loop.state.progress
@@ -190,6 +203,7 @@ def _refuse_finished(run: RunFolder, epoch: int) -> None:
 
 def _lock(stack: contextlib.ExitStack, run: RunFolder) -> None:
     stack.enter_context(locked(run))
+    heal(run.state)
 
 
 def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
@@ -214,7 +228,7 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
     device = find_device(str(recipe.train.device))
     layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     network: nn.Module = model.to(device, memory_format=layout)  # type: ignore[call-overload]
-    fill_caches(parts, recipe)
+    fill_caches(parts, recipe, ranks)
     workers = int(recipe.data.workers)
     twin = build_twin(network)
     state, forward = _shared_out(network, recipe, ranks, device)
