@@ -20,6 +20,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.decode import read_pixels
 from convnext.data.doctor import diagnose
+from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import expand, open_shards
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import ShardedDataset
@@ -254,6 +255,28 @@ def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str],
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_folders_of_tars_on_a_server(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """train/ and val/ behind an index; names that an address must quote."""
+    for number, tar in enumerate(sorted(foreign.glob("*.tar"))):
+        place = foreign / ("val" if number == 0 else "train")
+        place.mkdir(exist_ok=True)
+        tar.rename(place / f"ä {number}.tar")
+    index_tars(foreign)
+    here, there = opened(foreign), opened(serve(foreign))
+    assert set(here.splits) == {"train", "val"}
+    for split in here.splits:
+        assert content(there, split) == content(here, split)
+
+
+def test_two_patterns_of_one_server_do_not_meet(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """The tars of the one are still there for it when the other has been opened."""
+    address = serve(foreign)
+    names = sorted(tar.name.removesuffix(".tar") for tar in foreign.glob("*.tar"))
+    first = opened(f"{address}/{{{','.join(names)}}}.tar", budget=1)
+    opened(f"{address}/{names[0]}.tar", budget=1)
+    assert content(first, "train") == content(opened(foreign), "train")
+
+
 def test_an_address_of_something_else_is_said(serve: Callable[[Path], str], tmp_path: Path) -> None:
     """A server that answers any request with a page of its own."""
     (tmp_path / "web").mkdir()
@@ -280,6 +303,7 @@ def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
 MAKE = """
 import sys
 from pathlib import Path
+from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards
 found = open_shards(Path(sys.argv[1]), val=0.2)
 print(found.digest)

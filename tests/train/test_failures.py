@@ -19,7 +19,7 @@ from convnext.data.transforms import eval_view
 from convnext.errors import DataError, NonFiniteLoss, RunError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.create import create_model
-from convnext.nn.weights import load_state
+from convnext.nn.weights import load_state, read_model
 from convnext.run.folder import RunFolder
 from convnext.tasks.classify import MultiLabel
 from convnext.train import train as training
@@ -303,5 +303,22 @@ def test_a_run_killed_before_it_described_its_data_is_whole_in_the_end(
     train_run(stripes, load_recipe(None, QUICK), tmp_path / "whole")
     files = [{f.name for f in (tmp_path / name).iterdir() if f.suffix != ".part"} for name in ("run", "whole")]
     assert files[0] == files[1]
-    for name in ("data.json", "splits.csv", "last.safetensors"):
+    for name in ("data.json", "splits.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    one, two = (read_model(tmp_path / name / "last.safetensors")[0] for name in ("run", "whole"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(("key", "before", "after"), [("batch", "8", "16"), ("seed", "0", "1")])
+def test_what_would_move_the_place_in_an_epoch_is_not_changed(
+    key: str, before: str, after: str, stripes: Path, tmp_path: Path
+) -> None:
+    """Another batch or seed in the recipe of a run that goes on; the state of another run in its folder."""
+    run = train_run(stripes, load_recipe(None, QUICK), tmp_path / "run")
+    text = run.recipe.read_text()
+    changed = text.replace("epochs = 1 ", "epochs = 2 ").replace(f"\n{key} = {before} ", f"\n{key} = {after} ")
+    run.recipe.write_text(changed)
+    with pytest.raises(RunError, match=rf"saved with train\.{key} = {before}, .* says {after}; change it back"):
+        resume_run(run.path)
+    run.recipe.write_text(text.replace("epochs = 1 ", "epochs = 2 "))
+    assert len(resume_run(run.path).read_log()) == 2

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from convnext.data.names import printable
 from convnext.data.shard_index import index_tars
@@ -98,12 +99,14 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def index_remote(
-    address: str, names: Sequence[str], budget: int, into: Path, val: float, progress: Callable[[int, int], None]
-) -> Path:
-    """Fetches tars that others wrote, once, to index them; what the budget allows stays. Gives the tars' folder.
+    address: str, folder: Path, names: Sequence[str], budget: int, into: Path, val: float,
+    progress: Callable[[int, int], None],
+) -> None:  # fmt: skip
+    """Fetches tars that others wrote, once, to index them; what the budget allows stays.
 
     Args:
         address: of the folder of the tars.
+        folder: of the cache, for the tars.
         names: of the tars.
         budget: bytes that the tars may take.
         into: an empty folder for the index.
@@ -113,7 +116,6 @@ def index_remote(
     Raises:
         DataError: a tar cannot be had or is damaged.
     """
-    folder = place_of(address)
     folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
 
@@ -121,7 +123,7 @@ def index_remote(
         tar = folder / name
         if not tar.exists():
             _make_room(folder, budget, 0)
-            fetch(f"{address}/{name}", tar, 0, "")
+            fetch(f"{address}/{quote(name)}", tar, 0, "")
         with tar.open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         return tar
@@ -130,19 +132,24 @@ def index_remote(
         folder, progress, tars=[folder / name for name in names], into=into, val=val, hashes=hashes,
         fetch=lambda tar: fetched(tar.name),
     )  # fmt: skip
-    return folder
 
 
-def fetch_tar(tar: Path) -> None:
+def fetch_tar(tar: Path, folder: Path) -> None:
     """Fetches a tar that is not in the cache; several processes may ask for the same one.
+
+    Args:
+        tar: in `folder`, or in a folder in it.
+        folder: has the list of tars, and where they come from.
 
     Raises:
         SourceLost: it cannot be had; the message has the address.
     """
     if tar.exists():
         return
-    source = json.loads((tar.parent / SOURCE).read_text(encoding="utf-8"))
-    size, sha256 = source["tars"][tar.name]
+    source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+    name = tar.relative_to(folder).as_posix()
+    size, sha256 = source["tars"][name]
+    tar.parent.mkdir(exist_ok=True)
     lock = tar.with_name(f".{tar.name}.lock")
     while True:
         try:
@@ -157,8 +164,8 @@ def fetch_tar(tar: Path) -> None:
             time.sleep(0.2)
     try:
         if not tar.exists():
-            _make_room(tar.parent, int(source["budget"]), int(size))
-            fetch(f"{source['address']}/{tar.name}", tar, int(size), str(sha256), lock)
+            _make_room(folder, int(source["budget"]), int(size))
+            fetch(f"{source['address']}/{quote(name)}", tar, int(size), str(sha256), lock)
     except DataError as error:
         raise SourceLost(str(error)) from None
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
 
 from convnext.data.checked import Facts, check_files
 from convnext.data.class_tars import is_tars
@@ -176,7 +177,7 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
     homes = {text.rpartition("/")[0] for text in addresses}
     if len(homes) != 1:
         raise DataError(f"{address}: tars on a server must lie in one folder; give them names that differ instead")
-    home, names = homes.pop(), [text.rpartition("/")[2] for text in addresses]
+    home, names = homes.pop(), [unquote(text.rpartition("/")[2]) for text in addresses]
     try:
         folder = open_remote(home, budget)
     except DataError as error:
@@ -185,8 +186,10 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
     else:
         known, wanted = read_sharded(Path(home), folder, judging=True), frozenset(names)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, wanted, 0.0))
-    index = _kept(("remote", address, f"{val:g}"), lambda into: index_remote(home, names, budget, into, val, progress))
-    folder = place_of(home)
+    folder = place_of(home) / hashlib.sha256(address.encode()).hexdigest()[:12]  # another pattern lists other tars
+    index = _kept(
+        ("remote", address, f"{val:g}"), lambda into: index_remote(home, folder, names, budget, into, val, progress)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     name_source(folder, home, budget, list_shards(index))
     return folder, index

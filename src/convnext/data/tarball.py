@@ -67,11 +67,12 @@ def open_member(path: Path) -> BytesIO | None:
 
 def _opened(tar: Path) -> BufferedReader:
     """A tar, fetched first where it comes from a server; another process may remove it again to make room."""
-    if (tar.parent / SOURCE).is_file():
+    folder = next((place for place in (tar.parent, tar.parent.parent) if (place / SOURCE).is_file()), None)
+    if folder is not None:
         from convnext.data.remote import fetch_tar  # which needs what is above
 
         for _ in range(5):
-            fetch_tar(tar)
+            fetch_tar(tar, folder)
             with contextlib.suppress(FileNotFoundError):
                 return tar.open("rb")
     return tar.open("rb")

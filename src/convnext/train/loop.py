@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from convnext.config import get
 from convnext.data.loader import Batch, EpochSampler, Preprocessing
 from convnext.data.mixing import Mixing
 from convnext.data.transforms import normalize
@@ -30,6 +31,8 @@ from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
+FIXED = ("model.name", "train.batch", "train.seed")
+"""Keys of the recipe that a run keeps to its end: with others the place in the epoch would mean other pictures."""
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
 """(file name, weights, epoch, "ema" or "model"): writes a model file with classes and preprocessing."""
 
@@ -125,6 +128,7 @@ class Loop:
     def _save(self) -> None:
         """The whole state, written by rank 0 with the random states of all."""
         content = self.state.content(random_states(self.ranks))
+        content["fixed"] = {key: get(self.recipe, key) for key in FIXED}
         if self.ranks.first:
             write_state_file(self.run.state, content)
         self.saved_at = time.monotonic()

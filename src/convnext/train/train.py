@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext.config import load_complete, override, to_toml
+from convnext.config import get, load_complete, override, to_toml
 from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.sources import Dataset
@@ -159,7 +159,7 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
         raise RunError(f"{out} is a run on {recipe.data.root}, not on {root}; leave DATA out to go on with it")
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), contextlib.ExitStack() as stack:
-        saved = ranks.together(lambda: _saved_progress(run))
+        saved = ranks.together(lambda: _saved_progress(run, recipe))
         if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
             ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
             say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
@@ -186,10 +186,17 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
         return _train(run, make)
 
 
-def _saved_progress(run: RunFolder) -> dict[str, Any] | None:
+def _saved_progress(run: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
     if not (run.state.exists() or previous(run.state).exists()):
         return None
-    progress: dict[str, Any] = read_state_file(run.state)["progress"]
+    content = read_state_file(run.state)
+    for key, before in content.get("fixed", {}).items():
+        if get(recipe, key) != before:
+            raise RunError(
+                f"{run.state} was saved with {key} = {before}, {run.recipe} says {get(recipe, key)}; change it back, "
+                f"or start a new run from these weights: weights={run.last}"
+            )
+    progress: dict[str, Any] = content["progress"]
     return progress
 
 
