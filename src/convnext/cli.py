@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -74,6 +73,7 @@ def train(
     from convnext.report.page import write_report
     from convnext.report.text import describe_result
     from convnext.run.environment import is_first_process
+    from convnext.run.folder import resuming
     from convnext.train.train import preview_run, resume_run, train_run
 
     if resume:
@@ -98,7 +98,7 @@ def train(
         run = begin()
     except Stopped as stopped:
         if is_first_process():
-            print(f"go on with: convnext train --resume --out {shlex.quote(str(stopped))}", file=sys.stderr)
+            print(f"go on with: {resuming(Path(str(stopped)))}", file=sys.stderr)
         raise
     if not is_first_process():
         return 0

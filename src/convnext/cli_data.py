@@ -69,10 +69,16 @@ def index(folder: Annotated[Path, typer.Argument(help="A folder of tars in webda
 @data.command()
 def check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")]) -> int:
     """Read every tar and compare it with the hash that was taken when it was written; exit code 2 when one differs."""
+    from convnext.data.names import address_of
     from convnext.data.shard_writer import verify
-    from convnext.data.shards import check_tars, list_shards
+    from convnext.data.shards import check_tars, is_sharded, list_shards
+    from convnext.errors import UserError
     from convnext.run.record import progress
 
+    if address_of(folder):
+        raise UserError("data check reads tars on disk; from a server each is compared with its hash as it is fetched")
+    if not is_sharded(folder):
+        raise UserError(f"{folder} holds no shards with their index; `convnext data shard DATA {folder}` writes some")
     check_tars(folder)
     shards = list_shards(folder)
     with progress("reading", len(shards), "tars") as bar:

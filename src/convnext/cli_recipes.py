@@ -42,13 +42,17 @@ def show(
 
 @recipes.command()
 def check(
-    names: Annotated[list[str] | None, typer.Argument(help="Files or shipped names; default: all shipped.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE]... [KEY=VALUE]...", help="Files or shipped names; default: all shipped."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Check against this data and this machine too.")] = None,
 ) -> int:
     """Check recipes: every key, the network with its groups, and with --data what `train` would choose and repair."""
     from convnext.train.recipes import check_all
 
-    found = check_all(names or [], data)
+    names = [word for word in words or [] if "=" not in word]
+    found = check_all(names, data, [word for word in words or [] if "=" in word])
     for row in found:
         print_out(f"{'ok  ' if row.good else 'BAD '} {row.name}" + "".join(f"\n       {line}" for line in row.said))
     return 0 if all(row.good for row in found) else 2

@@ -30,7 +30,11 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     keys = [_apply(raw, text) for text in overrides]
     if "train.minutes" in keys and "train.epochs" not in keys:
         _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
-    return check_recipe(raw, source=str(path) if path is not None else "")
+    source = str(path) if path is not None else ""
+    if source and keys:
+        check_recipe(_read_toml(path), source)  # type: ignore[arg-type]  # its own mistakes are told first
+        source = "with these settings"
+    return check_recipe(raw, source)
 
 
 def load_complete(path: Path) -> Recipe:

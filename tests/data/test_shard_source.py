@@ -237,6 +237,51 @@ def test_what_is_wrong_with_tars_of_others_is_said(tmp_path: Path) -> None:
     assert list((cache_dir() / "indexes").glob("*/")) == []
 
 
+def test_a_pattern_of_what_is_there(foreign: Path, tmp_path: Path) -> None:
+    """`*`, as everybody writes it; other files, and a pattern that nothing fits, are no shards."""
+    (foreign / "readme.txt").write_text("hello")
+    assert content(opened(foreign / "*.tar"), "train") == content(opened(foreign), "train")
+    assert len(opened(foreign / "*-00000[01].tar").splits["train"]) < 80
+    assert open_shards(foreign / "*.txt") is None
+    assert open_shards(foreign / "no*.tar") is None
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"0.json": b'{"labels": [{"id": 1}]}'}, r"\{'id': 1\} is no label"),
+        ({"0.json": b"[[1]]"}, r"\[1\] is no label"),
+        ({"0.json": b'{"label": 1.5}'}, "1.5 is no label"),
+        ({"0.json": b'{"label": true}'}, "True is no label"),
+        ({"0.json": b"[" * 100_000}, "is no JSON"),
+        ({"0.cls": b"9" * 5000}, "has 5,000 digits"),
+    ],
+)
+def test_what_is_no_label_is_said(files: dict[str, bytes], words: str, tmp_path: Path) -> None:
+    """With the tar, the file, and what stands there."""
+    write_tar(tmp_path / "tars" / "train-0.tar", {"0.png": png(0), **files})
+    with pytest.raises(DataError, match=words):
+        opened(tmp_path / "tars")
+
+
+def test_a_label_that_is_empty_is_passed_over(tmp_path: Path) -> None:
+    """The next name that has one counts; a picture that comes twice under one name is refused."""
+    write_tar(
+        tmp_path / "tars" / "train-0.tar", {"0.png": png(0), "0.json": b'{"label": null, "labels": ["a", "b", "a"]}'}
+    )
+    found = opened(tmp_path / "tars")
+    assert [sample.labels for sample in found.splits["train"]] == [(0, 1)]
+    twice = tmp_path / "twice" / "train-0.tar"
+    write_tar(twice, {"0.png": png(0), "0.cls": b"a"})
+    with tarfile.open(twice, "a") as archive:
+        for name, data in (("0.png", png(1)), ("0.cls", b"b")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, BytesIO(data))
+    with pytest.raises(DataError, match=r"holds 0\.png twice"):
+        opened(tmp_path / "twice")
+
+
 def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str], tmp_path: Path) -> None:
     """A pattern of addresses: fetched once, indexed, the pictures those of the folder; within a budget too."""
     pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"

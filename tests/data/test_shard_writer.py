@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import gzip
 import subprocess
 import sys
 import tarfile
@@ -14,8 +16,9 @@ import pytest
 from PIL import Image
 
 from convnext.__main__ import main
+from convnext.data.alone import alone
 from convnext.data.decode import read_pixels
-from convnext.data.shard_writer import reduced, write_shards
+from convnext.data.shard_writer import MARK, reduced, write_shards
 from convnext.data.shards import check_tars, read_sharded
 from convnext.data.sources import read_dataset
 from convnext.errors import UserError
@@ -110,13 +113,37 @@ def test_a_full_disk_is_said_and_writing_starts_again(
     assert (out / "mine.tar").read_bytes() == b"of somebody else"
 
 
+def test_every_picture_can_be_found_by_its_old_name(stripes: Path, tmp_path: Path) -> None:
+    """names.csv.gz has a row for each, with the file that it was."""
+    out = tmp_path / "shards"
+    done = write_shards(read_dataset(stripes), out, megabytes=0.03)
+    with gzip.open(out / "names.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == done.pictures
+    for row in rows:
+        with tarfile.open(out / row["tar"]) as archive:
+            held = archive.extractfile(row["name"])
+            assert held is not None
+            assert held.read() == (stripes / row["path"]).read_bytes()
+
+
+def test_two_processes_do_not_write_into_one_folder(stripes: Path, tmp_path: Path) -> None:
+    """The second would take the first for one that was killed, and remove its tars."""
+    out = tmp_path / "shards"
+    out.mkdir()
+    with alone(out / MARK), pytest.raises(UserError, match="another process is writing shards into"):
+        write_shards(read_dataset(stripes), out)
+    assert write_shards(read_dataset(stripes), out).pictures > 0
+    assert not (out / MARK).exists()
+
+
 def test_the_order_is_mixed_and_follows_from_the_seed(stripes: Path, tmp_path: Path) -> None:
     """The same tars, bit for bit, from the same seed; each has pictures of both classes."""
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         write_shards(read_dataset(stripes), tmp_path / name, megabytes=0.03, seed=seed)
     names = sorted(tar.name for tar in (tmp_path / "a").glob("*.tar"))
     assert len(names) > 5
-    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
+    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in [*names, "names.csv.gz"])
     assert (tmp_path / "a" / names[-2]).read_bytes() != (tmp_path / "c" / names[-2]).read_bytes()
     with tarfile.open(tmp_path / "a" / "train-000000.tar") as archive:
         labels = [archive.extractfile(m).read() for m in archive if m.name.endswith(".cls")]  # type: ignore[union-attr]

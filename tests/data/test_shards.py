@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from PIL import Image
 from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.decode import read_pixels
-from convnext.data.remote import address_of, open_remote, place_of
+from convnext.data.names import address_of
+from convnext.data.remote import open_remote, place_of
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_writer import write_shards
@@ -169,9 +171,68 @@ def test_what_is_wrong_with_shards_is_said(shards: Path, stripes: Path, tmp_path
     index.write_bytes(whole[:-20])
     with pytest.raises(DataError, match="belongs to other shards"):
         read_sharded(shards)
+    index.write_bytes(whole)
     (shards / "shards.json").write_text("{")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="is not what `convnext data shard` writes"):
         read_sharded(shards)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": 5}, "classes: '5' is no list"),
+        ({"classes": ["narrow", 7]}, "classes: '7' is no str"),
+        ({"counts": []}, "counts: '.*' is no dict"),
+        ({"counts": {"train": [1, 2]}}, "add up to 3, its tars hold"),
+        ({"counts": {"train": [1]}}, "counts of train must be 2 numbers"),
+        ({"counts": {"train": ["a", 2]}}, "counts of train: 'a' is no number"),
+        ({"notes": 5}, "notes: '5' is no list"),
+        ({"pictures": "40"}, "pictures: '40' is no number from 0"),
+        ({"bytes": -1}, "bytes: '-1' is no number from 0"),
+        ({"name": "../train.tar"}, "is no name of a tar in its folder"),
+        ({"name": "/train.tar"}, "is no name of a tar in its folder"),
+        ({"split": "extra"}, '"extra" is no split'),
+        ({"fingerprint": None}, "fingerprint: 'None' is no str"),
+        ({"version": 99}, "is of version 99"),
+        ({"extra": 1}, ""),
+    ],
+)
+def test_a_list_of_tars_that_somebody_edited(change: dict[str, Any], words: str, shards: Path) -> None:
+    """Is refused with what is wrong in it; a key more is no harm."""
+    file = shards / "shards.json"
+    meta = json.loads(file.read_text())
+    for key, value in change.items():
+        for table in meta["shards"] if key in meta["shards"][0] else [meta]:
+            if key == "counts" and isinstance(value, dict):
+                value = meta["counts"] | value
+            table[key] = value
+    file.write_text(json.dumps(meta))
+    if words:
+        with pytest.raises(DataError, match=words):
+            read_sharded(shards)
+    else:
+        assert read_sharded(shards).classes == ("narrow", "wide")
+
+
+def test_a_damaged_tar_never_passes_for_a_shorter_one(stripes: Path, tmp_path: Path) -> None:
+    """A bit in a header, or an end at any block: tarfile itself would take what is ahead of it for the whole."""
+    write_shards(read_dataset(stripes), tmp_path / "shards")
+    data = (tmp_path / "shards" / "val-000000.tar").read_bytes()
+    tar = tmp_path / "val-0.tar"
+    tar.write_bytes(data)
+    found = list(members(tar))
+    header = found[4].offset - 512
+    broken = bytearray(data)
+    broken[header + 150] ^= 1
+    tar.write_bytes(bytes(broken))
+    with pytest.raises(DataError, match=f"a damaged header at byte {header:,}"):
+        list(members(tar))
+    for end in (header, header + 100, found[4].offset, found[4].offset + 5, len(data) - 1024):
+        tar.write_bytes(data[:end])
+        with pytest.raises(DataError, match="not a whole tar"):
+            list(members(tar))
+    tar.write_bytes(data[:-512])
+    assert list(members(tar)) == found, "one block of zeros is an end"
 
 
 def test_a_broken_picture_in_a_tar_is_left_out(
@@ -202,7 +263,7 @@ def test_writing_that_was_killed_starts_again(stripes: Path, tmp_path: Path) -> 
     write_shards(read_dataset(stripes), out)
     check_tars(out)
     assert sorted(item.name for item in out.iterdir()) == [
-        "index.bin", "shards.json", "test-000000.tar", "train-000000.tar", "val-000000.tar",
+        "index.bin", "names.csv.gz", "shards.json", "test-000000.tar", "train-000000.tar", "val-000000.tar",
     ]  # fmt: skip
 
 

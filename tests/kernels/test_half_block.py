@@ -73,6 +73,35 @@ def test_without_gradients_it_computes_the_same(inputs: Inputs) -> None:
             assert torch.equal(fused_block(halves, *given[1:]), fused_block(halves.float(), *given[1:]))
 
 
+def test_maps_and_factors_may_be_bf16(inputs: Inputs) -> None:
+    """As behind a downsampling layer: gradients are those of the same values in fp32."""
+    given = inputs(3, 40, 14, 14, factor=True)
+    halves = [t if i not in (0, 10) or t is None else t.detach().bfloat16().requires_grad_(i == 0)
+              for i, t in enumerate(given)]  # fmt: skip
+    exact = [t if i not in (0, 10) or t is None else t.detach().float().requires_grad_(i == 0)
+             for i, t in enumerate(halves)]  # fmt: skip
+    found, wanted = answers(fused_block, halves, half=True), answers(fused_block, exact, half=True)
+    assert found[1].dtype == torch.bfloat16
+    assert all(torch.equal(a, b.to(a.dtype)) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_network_with_stochastic_depth_trains_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of blocks behind downsampling layers, as `finetune/small` has them: gradients as those of the layers."""
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 2, 1, 1), (16, 32, 40, 64), num_classes=3, drop_path=0.3).train()
+    pictures = torch.randn(8, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    found = []
+    for ours in (True, False):
+        if not ours:
+            monkeypatch.setattr("convnext.nn.convnext.fits", lambda *given: False)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(model(pictures), torch.arange(8) % 3)
+        found.append(torch.autograd.grad(loss, list(model.parameters())))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).norm() <= 0.05 * b.norm() + 1e-5
+
+
 def test_it_is_deterministic_and_keeps_nan(inputs: Inputs) -> None:
     """Twice the same bits; a loss that is not a number must be seen."""
     given = inputs(2, 96, 14, 14)

@@ -15,6 +15,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from convnext.errors import WeightsError
@@ -569,3 +570,15 @@ def test_create_model_loads_a_file_and_says_so(
     x = torch.randn(1, 3, 32, 32)
     assert torch.equal(saved(x), loaded(x))
     assert "tensors loaded from" in capsys.readouterr().err
+
+
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    """Byte for byte, whatever order the library gives to the metadata; and it reads them."""
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(3, dtype=torch.int64)}
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for file in files:
+        save_model(file, state, {"name": "x", "classes": ["ä", "b"]})
+    assert len({file.read_bytes() for file in files}) == 1
+    with safe_open(files[0], "pt") as read:
+        assert list(read.metadata()) == ["config", "format"]
+        assert all(torch.equal(read.get_tensor(key), value) for key, value in state.items())

@@ -123,3 +123,16 @@ def test_every_process_gets_its_own_random_state_back(tmp_path: Path) -> None:
     torch.manual_seed(9)
     state.load(path)
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(1)))
+
+
+def test_settings_of_the_recipe_hold_over_those_of_the_state(tmp_path: Path) -> None:
+    """Weight decay was changed before the run goes on: the state's moments come back, its old settings do not."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.05)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    TrainState(model, optimizer, None, Progress()).save(tmp_path / "last.state.pt")
+    other = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5, betas=(0.5, 0.9))
+    TrainState(model, other, None, Progress()).load(tmp_path / "last.state.pt")
+    assert (other.param_groups[0]["weight_decay"], other.param_groups[0]["betas"]) == (0.5, (0.5, 0.9))
+    assert torch.equal(other.state[model.weight]["exp_avg"], optimizer.state[model.weight]["exp_avg"])

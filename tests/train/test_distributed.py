@@ -189,7 +189,7 @@ def test_ctrl_c_stops_all_after_the_step(stripes: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert said.count("go on with: convnext train --resume") == 1
-    assert said.count("the state is being saved") == 1
+    assert said.count("once the state is saved") == 1
     assert read_state_file(tmp_path / "run" / "last.state.pt")["progress"]["step"] > 0
 
 

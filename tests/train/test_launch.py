@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +41,25 @@ def test_several_machines_need_a_queue() -> None:
     """The message names both ways."""
     with pytest.raises(UserError, match="torchrun --nnodes 2"):
         launch(["train", "data"], nodes=2, gpus=8, slurm=[], out=Path("run"))
+
+
+def test_a_mistake_in_several_processes_is_one_line(stripes: Path, tmp_path: Path) -> None:
+    """--gpus on this machine: exit code 2, no account of torch's launcher; so in the middle, by Ctrl-C: 130."""
+    command = [sys.executable, "-m", "convnext", "train", str(stripes), *SETTINGS, "--gpus", "2"]
+    command += ["--out", str(tmp_path / "run"), "train.epochs=100000"]
+    done = subprocess.run([*command, "train.batch=9"], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 3), done.stderr
+    assert done.stderr.splitlines()[-1].startswith("convnext: train.batch = 9 cannot be shared evenly by 2 processes")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        until = time.monotonic() + 120
+        while not (tmp_path / "run" / "last.state.pt").exists() and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert said.count(f"go on with: convnext train --resume --out {tmp_path / 'run'} --gpus 2\n") == 1
 
 
 def test_a_machine_without_slurm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,6 +332,10 @@ def test_the_commands_list_show_and_check(capsys: pytest.CaptureFixture[str], st
     assert len(json.loads(capsys.readouterr().out)) == 2
     assert main(["recipe", "check", "scratch/small", "--data", str(stripes)]) == 0
     assert "data.root" not in capsys.readouterr().out
+    assert main(["recipe", "check", "scratch/small", "train.epochs=3", "--data", str(stripes)]) == 0
+    assert "train.ema_decay" in capsys.readouterr().out
+    assert main(["recipe", "check", "scratch/small", "train.epochs=-3"]) == 2
+    assert "the recipe with these settings has 1 mistake" in capsys.readouterr().out
     assert main(["recipe", "check", "scratch/smal"]) == 2
     assert 'did you mean "scratch/small"' in capsys.readouterr().out
 

@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from convnext.data.listing import SPLITS
-from convnext.data.shards import INDEX, LABELS, META, RECORD, VERSION, Shard, digest_of
+from convnext.data.shard_meta import VERSION, Shard
+from convnext.data.shards import INDEX, LABELS, META, RECORD, digest_of
 
 WAITING = 1 << 14
 """Records that wait in memory."""

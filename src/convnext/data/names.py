@@ -43,3 +43,17 @@ def listed(names: Iterable[str], limit: int = 10) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 file`, `1,200 files`: a number with the right form of its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def address_of(root: Path | str) -> str:
+    """The address that a user gave as the data, or "" for a place on disk. (A path swallows a slash of it.)"""
+    text = str(root)
+    for scheme in ("http", "https"):
+        if text.startswith(f"{scheme}:/"):
+            return f"{scheme}://{text.removeprefix(f'{scheme}:').lstrip('/')}".rstrip("/").removesuffix("/shards.json")
+    return ""
+
+
+def called(root: Path) -> str:
+    """A data set's place as its user writes it."""
+    return address_of(root) or os.fspath(root)

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from convnext.data.names import printable
 from convnext.data.shard_index import index_tars
-from convnext.data.shards import INDEX, LABELS, META, Shard, digest_of
+from convnext.data.shard_meta import Shard, parse_meta
+from convnext.data.shards import INDEX, LABELS, META, digest_of
 from convnext.data.tarball import SOURCE
 from convnext.errors import DataError, SourceLost
 from convnext.places import cache_dir
@@ -25,15 +26,6 @@ from convnext.places import cache_dir
 TRIES = 4
 """Attempts at a download, with 1, 2 and 4 seconds between them."""
 BLOCK = 1 << 20
-
-
-def address_of(root: Path | str) -> str:
-    """The address that a user gave as the data, or "" for a place on disk. (A path swallows a slash of it.)"""
-    text = str(root)
-    for scheme in ("http", "https"):
-        if text.startswith(f"{scheme}:/"):
-            return f"{scheme}://{text.removeprefix(f'{scheme}:').lstrip('/')}".rstrip("/").removesuffix(f"/{META}")
-    return ""
 
 
 def place_of(address: str) -> Path:
@@ -55,29 +47,21 @@ def open_remote(address: str, budget: int) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     fetch(f"{address}/{META}", home / META, 0, "")
     content = (home / META).read_bytes()
-    try:
-        meta = json.loads(content)
-        shards, classes = [Shard(**row) for row in meta["shards"]], meta["classes"]
-        several, fingerprint = meta.get("multi_label", False), meta["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        (home / META).unlink(missing_ok=True)
-        raise DataError(
-            f"{address}/{META} is not what `convnext data shard` writes; is the address that of the shards?"
-        ) from None
+    meta = parse_meta(content, f"{address}/{META}")
     folder = home / hashlib.sha256(content).hexdigest()[:12]  # shards that were written anew have another
     folder.mkdir(exist_ok=True)
     _put(folder / META, content)
 
     def fits() -> bool:
-        return (folder / INDEX).is_file() and digest_of(classes, shards, folder) == fingerprint
+        return (folder / INDEX).is_file() and digest_of(meta.classes, meta.shards, folder) == meta.fingerprint
 
     if not fits():
-        wanted = sum(shard.pictures for shard in shards) * 20
-        for name, size in ((INDEX, wanted), *([(LABELS, 0)] if several else [])):
+        wanted = sum(shard.pictures for shard in meta.shards) * 20
+        for name, size in ((INDEX, wanted), *([(LABELS, 0)] if meta.multi_label else [])):
             fetch(f"{address}/{name}", folder / name, size, "")
         if not fits():
             raise DataError(f"{address}/{INDEX} is not what {META} was written for (another hash); upload both again")
-    name_source(folder, address, budget, shards)
+    name_source(folder, address, budget, meta.shards)
     return folder
 
 

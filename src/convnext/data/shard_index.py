@@ -10,7 +10,7 @@ from pathlib import Path
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.index_writer import IndexWriter, draw
 from convnext.data.listing import SPLIT_NAMES
-from convnext.data.names import count, listed, printable
+from convnext.data.names import called, count, listed, printable
 from convnext.data.shards import META, Records, ShardedDataset, ShardSamples, list_shards
 from convnext.data.tarball import Member, member_path, members, open_member
 from convnext.errors import DataError, UserError
@@ -18,6 +18,7 @@ from convnext.errors import DataError, UserError
 Progress = Callable[[int, int], None]
 MOST_CLASSES = 1_000_000
 """A number above it is no class, but something else that stands beside a picture."""
+_DIGITS = 12
 _KEYS = ("label", "labels", "cls", "class", "classes")
 """What the labels may be called in a .json."""
 
@@ -106,8 +107,8 @@ def index_again(
     for name in wanted or ():
         if name not in known:
             raise DataError(
-                f"{printable(dataset.folder / name)} is not in the index {META} beside it ({count(len(known), 'tar')}: "
-                f"{listed(known, 3)})"
+                f"{called(dataset.root)}/{printable(name)} is not in the index {META} beside it, which has "
+                f"{count(len(known), 'tar')}: {listed(known, 3)}"
             )
     share = (
         0.0 if any(shard.split == "val" for shard in known.values() if wanted is None or shard.name in wanted) else val
@@ -180,6 +181,8 @@ def _classes(labels: list[str]) -> tuple[list[str], dict[str, int]]:
     """The classes in order, numbers by their value, and the number of each label."""
     names = set(labels)
     if names and all(label.isdecimal() for label in names):
+        if len(longest := max(names, key=len)) > _DIGITS:
+            raise DataError(f"label {longest[:_DIGITS]}... has {len(longest):,} digits; write names instead")
         most = max(map(int, names))
         if most >= MOST_CLASSES:
             raise DataError(
@@ -217,6 +220,8 @@ def _samples(tar: Path) -> Iterator[tuple[tuple[str, ...] | None, Member]]:
                 yield labels, picture
             key, picture, labels = own, None, None
         if f".{ending.lower()}" in PICTURE_SUFFIXES:
+            if picture is not None and picture.name == member.name:
+                raise DataError(f"{printable(tar)} holds {printable(member.name)} twice, with one label for both")
             picture = member
         elif ending.lower() in ("cls", "json"):
             found = _labels(tar, member, ending.lower())
@@ -233,10 +238,17 @@ def _labels(tar: Path, member: Member, ending: str) -> tuple[str, ...] | None:
         return (text,) if text else None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{printable(tar)}: {printable(member.name)} is no JSON") from None
     if isinstance(found, dict):
-        found = next((found[name] for name in _KEYS if name in found), None)
+        found = next((found[name] for name in _KEYS if found.get(name) is not None), None)
     if found is None or isinstance(found, dict):
         return None
-    return tuple(str(label) for label in dict.fromkeys(found)) if isinstance(found, list) else (str(found),)
+    labels = found if isinstance(found, list) else [found]
+    for label in labels:
+        if not isinstance(label, str | int) or isinstance(label, bool):
+            raise DataError(
+                f"{printable(tar)}: {printable(member.name)}: {printable(str(label)[:40])} is no label; they are names "
+                "or whole numbers"
+            )
+    return tuple(dict.fromkeys(map(str, labels)))

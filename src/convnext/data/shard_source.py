@@ -6,36 +6,31 @@ stay as they are.
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
+from convnext.data.alone import alone
 from convnext.data.checked import Facts, check_files
 from convnext.data.class_tars import is_tars
-from convnext.data.names import printable
-from convnext.data.remote import address_of, index_remote, name_source, open_remote, place_of
+from convnext.data.names import address_of, printable
+from convnext.data.remote import index_remote, name_source, open_remote, place_of
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
 from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
 from convnext.data.sources import Broken, Dataset
 from convnext.errors import DataError
 from convnext.places import cache_dir
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # not on this system: two processes may then make the same index at once
-    fcntl = None
-
 REMOTE_BUDGET = 50_000_000_000
 """Bytes of tars from a server that are kept where nothing is said: all of them must pass through the disk."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
+_SIGNS = re.compile(r"[{*?\[]")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 1_000_000  # names that a pattern may stand for
 
@@ -115,6 +110,14 @@ def expand(pattern: str) -> list[str]:
     return list(dict.fromkeys(done))
 
 
+def matching(pattern: str) -> list[Path]:
+    """The tars that a pattern stands for: braces name them, `*`, `?` and `[a-c]` take those that are there."""
+    found: list[Path] = []
+    for name in expand(pattern):
+        found += [Path(name)] if not _SIGNS.search(name) else sorted(map(Path, glob.glob(name)))  # noqa: PTH207 (it may be absolute)
+    return [path for path in dict.fromkeys(found) if path.suffix == ".tar"]
+
+
 def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path] | None:
     """The folders of tars and of index; None where there are no shards."""
     if is_sharded(root):
@@ -124,8 +127,10 @@ def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path]
         if not tars or _holds_other_folders(root):
             return None
         folder = root
-    elif "{" in root.as_posix() and not root.exists():
-        tars = [Path(name) for name in expand(root.as_posix())]
+    elif _SIGNS.search(root.as_posix()) and not root.exists():
+        tars = matching(root.as_posix())
+        if not tars:
+            return None
         folder = Path(os.path.commonpath([tar.parent for tar in tars]))
     elif root.suffix == ".tar" and root.is_file():
         tars, folder = [root], root.parent
@@ -202,7 +207,7 @@ def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
     if (place / META).is_file():
         return place
     home.mkdir(parents=True, exist_ok=True)
-    with _alone(home / f"{place.name}.lock"):
+    with alone(home / f"{place.name}.lock"):
         if (place / META).is_file():
             return place
         shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
@@ -213,15 +218,6 @@ def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
             shutil.rmtree(place, ignore_errors=True)
             raise
     return place
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the system takes the lock from one that is killed."""
-    with lock.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[Dataset, dict[Path, Facts]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import json
 import os
@@ -12,18 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from convnext.data.alone import alone
 from convnext.data.decode import decode, open_regular, reason_of
 from convnext.data.index_writer import IndexWriter
 from convnext.data.listing import SPLITS
 from convnext.data.names import count, printable
-from convnext.data.shards import INDEX, LABELS, META, Shard
+from convnext.data.shard_meta import Shard
+from convnext.data.shards import INDEX, LABELS, META
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import parse
 from convnext.errors import PictureError, UserError
@@ -32,9 +36,13 @@ Progress = Callable[[int, int], None]
 BLOCK = tarfile.BLOCKSIZE
 QUALITY = 92
 """Of JPEG files that are written at a reduced size."""
+NAMES = "names.csv.gz"
+"""Says which file each picture of the tars was."""
 MARK = ".writing"
 """Is in a folder for as long as shards are being written into it: what else is there may be thrown away."""
-_OURS = re.compile(rf"(train|val|test)-\d{{6}}\.tar|\..+\.part|{re.escape(INDEX)}|{re.escape(LABELS)}")
+_OURS = re.compile(
+    rf"(train|val|test)-\d{{6}}\.tar|\..+\.part|{re.escape(INDEX)}|{re.escape(LABELS)}|{re.escape(NAMES)}"
+)
 _AHEAD = 64  # pictures that are read ahead
 
 
@@ -83,6 +91,33 @@ class _Tar:
         self.part.unlink(missing_ok=True)
 
 
+class _Names:
+    """The list of what each picture was called before, tar by tar; it grows on the disk."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path, self.part, self.root = path, path.with_name(f".{path.name}.part"), root
+        self.raw = self.part.open("wb")
+        self.packed = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0)  # equal data, equal bytes
+        self.file = TextIOWrapper(self.packed, "utf-8", "backslashreplace", "")
+        self.rows = csv.writer(self.file, lineterminator="\n")
+        self.rows.writerow(["tar", "name", "path"])
+
+    def add(self, tar: str, name: str, path: Path) -> None:
+        self.rows.writerow([tar, name, path.relative_to(self.root) if path.is_relative_to(self.root) else path])
+
+    def finish(self) -> None:
+        self._close()
+        self.part.replace(self.path)
+
+    def drop(self) -> None:
+        self._close()
+        self.part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for file in (self.file, self.packed, self.raw):
+            file.close()
+
+
 def write_shards(
     dataset: Dataset,
     out: Path,
@@ -108,9 +143,27 @@ def write_shards(
     Raises:
         UserError: the folder holds other files, or the disk is full.
     """
-    _make_room(out, dataset, side)
+    _refuse_place(out, dataset)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with alone(out / MARK, wait=False):
+            _make_room(out, dataset, side)
+            done = _write(dataset, out, int(megabytes * 1e6), seed, side, progress)
+            (out / MARK).unlink()
+    except BlockingIOError:
+        raise UserError(f"another process is writing shards into {out}; give another folder") from None
+    except OSError as error:
+        raise UserError(
+            f"{out} could not be written ({(error.strerror or str(error)).lower()}); free some space, then start again"
+        ) from None
+    return done
+
+
+def _write(
+    dataset: Dataset, out: Path, most: int, seed: int, side: int, progress: Progress | None
+) -> Written:  # fmt: skip
     total = sum(len(samples) for samples in dataset.splits.values())
-    done, index = Written(), IndexWriter(out)
+    done, index, names = Written(), IndexWriter(out), _Names(out / NAMES, dataset.root)
 
     def advance() -> None:
         if progress and (done.pictures + len(done.left_out)) % _AHEAD == 0:
@@ -122,16 +175,13 @@ def write_shards(
             order = np.random.default_rng(seed).permutation(len(samples))
             ordered = (samples[int(i)] for i in order)
             pictures = _contents(ordered, side)
-            _write_split(split, pictures, dataset, out, int(megabytes * 1e6), index, done, advance)
+            _write_split(split, pictures, dataset, out, most, index, names, done, advance)
         if not done.pictures:
             raise UserError(f"{dataset.root}: none of its pictures can be read; the first: {done.left_out[0]}")
+        names.finish()
         index.finish(dataset.classes, None, dataset.multi_label, _notes(done, side))
-        (out / MARK).unlink()
-    except OSError as error:
-        raise UserError(
-            f"{out} could not be written ({(error.strerror or str(error)).lower()}); free some space, then start again"
-        ) from None
     finally:
+        names.drop()
         index.drop()
     return done
 
@@ -143,7 +193,7 @@ def _notes(done: Written, side: int) -> list[str]:
     return notes
 
 
-def _make_room(out: Path, dataset: Dataset, side: int) -> None:
+def _refuse_place(out: Path, dataset: Dataset) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give the name of a folder")
     if (out / META).exists():
@@ -153,14 +203,12 @@ def _make_room(out: Path, dataset: Dataset, side: int) -> None:
         raise UserError(f"{out} holds other files ({inside[0].name}); give a new or an empty folder")
     if out.resolve().is_relative_to(dataset.root.resolve()):
         raise UserError(f"{out} lies inside the data {dataset.root}; give a place outside")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / MARK).touch()
-        for item in inside:  # of an attempt that was stopped
-            if _OURS.fullmatch(item.name):
-                item.unlink()
-    except OSError as error:
-        raise UserError(f"{out} cannot be made ({(error.strerror or str(error)).lower()})") from None
+
+
+def _make_room(out: Path, dataset: Dataset, side: int) -> None:
+    for item in out.iterdir():  # of an attempt that was stopped
+        if _OURS.fullmatch(item.name):
+            item.unlink()
     if side:
         return  # how small they become is not known
     need = sum(_size_of(sample.path) for samples in dataset.splits.values() for sample in samples[:1000])
@@ -225,7 +273,7 @@ def reduced(data: bytes, path: Path, side: int) -> bytes:
 
 def _write_split(
     split: str, pictures: Iterator[tuple[Sample, bytes, str]], dataset: Dataset, out: Path, most: int,
-    index: IndexWriter, done: Written, advance: Callable[[], None],
+    index: IndexWriter, names: _Names, done: Written, advance: Callable[[], None],
 ) -> None:  # fmt: skip
     """Tar after tar; a picture that cannot be read any more is left out."""
     tar: _Tar | None = None
@@ -243,8 +291,10 @@ def _write_split(
                 tar = _Tar(out / f"{split}-{number:06d}.tar")
                 done.tars += 1
             name = f"{key:08d}"
-            index.add(split, sample.labels, tar.add(name + _suffix(data, sample.path), data), len(data))
+            file = name + _suffix(data, sample.path)
+            index.add(split, sample.labels, tar.add(file, data), len(data))
             tar.add(*_labels(name, sample, dataset))
+            names.add(tar.path.name, file, sample.path)
             key, done.pictures = key + 1, done.pictures + 1
         if tar is not None:
             index.end_tar(tar.path.name, *tar.finish())

@@ -94,7 +94,10 @@ def members(tar: Path) -> Iterator[Member]:
 
 
 def _members(file: IO[bytes], start: int) -> Iterator[Member]:
-    """Of a tar that begins at `start` of a file: offsets count from the beginning of the file."""
+    """Of a tar that begins at `start` of a file: offsets count from the beginning of the file.
+
+    tarfile takes a damaged header, and the end of the file, for the end of the archive; that is a block of zeros.
+    """
     file.seek(0, 2)
     end = file.tell()
     file.seek(start)
@@ -105,6 +108,11 @@ def _members(file: IO[bytes], start: int) -> Iterator[Member]:
                 if found.offset_data + found.size > end:
                     raise tarfile.ReadError(f"it ends inside {found.name}")
                 yield Member(found.name, found.offset_data, found.size)
+        file.seek(archive.offset)
+        block = file.read(tarfile.BLOCKSIZE)
+        if block.strip(b"\0") or len(block) < tarfile.BLOCKSIZE:
+            what = "has a damaged header" if len(block) == tarfile.BLOCKSIZE else "ends without a mark"
+            raise tarfile.ReadError(f"it {what} at byte {archive.offset:,}")
 
 
 def nested(tar: Path) -> Iterator[tuple[str, Member]]:

@@ -17,6 +17,7 @@ from PIL import Image
 from convnext.config import load_complete, nearest
 from convnext.data.decode import read_picture
 from convnext.data.loader import Collate, EvalPictures, eval_loader
+from convnext.data.names import called
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
@@ -99,7 +100,7 @@ def evaluate_run(
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
         "epoch": loaded.config["epoch"], "epochs": len(log), "train_seconds": log[-1]["seconds"] if log else 0.0,
         "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
-        "data_root": str(dataset.root), "unreadable": len(predictions.failed) + len(dataset.broken),
+        "data_root": called(dataset.root), "unreadable": len(predictions.failed) + len(dataset.broken),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
     }  # fmt: skip
     return Judged(result, samples, predictions)
@@ -126,7 +127,7 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
             "name the new place as DATA"
         ) from None
     if before not in (None, fingerprint(dataset)):
-        say(f"{dataset.root} has changed since the run was trained: the numbers are for what is there now")
+        say(f"{called(dataset.root)} has changed since the run was trained: the numbers are for what is there now")
     return dataset
 
 
@@ -196,7 +197,7 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
 def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
     if split not in dataset.splits:
         there = ", ".join(dataset.splits)
-        raise DataError(f'{dataset.root} has no split "{split}"; it has {there}')
+        raise DataError(f'{called(dataset.root)} has no split "{split}"; it has {there}')
     return dataset.splits[split]
 
 

@@ -102,7 +102,7 @@ class _HalfBlock(torch.autograd.Function):
         first, second = w1 * lw, w2 if gamma is None else w2 * gamma[:, None]
         packed = kernels.pack_half(first, True, False), kernels.pack_half(second, True, False)
         gy, d_first, d_second, d_b1, total, g_db = kernels.train_half_backward(
-            grad, rows, inverse, hidden, *packed, factor
+            grad, rows, inverse, hidden, *packed, None if factor is None else factor.float()
         )
         plain = dw.flatten(1).t().contiguous()
         none = torch.zeros_like(db)

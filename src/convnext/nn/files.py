@@ -147,6 +147,7 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(safetensors.torch.save(tensors, metadata))
+        _sort_metadata(partial)
         _flush(partial)
         partial.replace(path)
         _flush(path.parent)
@@ -159,6 +160,18 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sorts the metadata in a safetensors file's header, so that equal models are equal files: the library shuffles."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _flush(path: Path) -> None:

@@ -39,12 +39,12 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0.0 or not self.training:
             return x
-        return x * self.factors(x).view(-1, *(1,) * (x.ndim - 1))
+        return x * self.factors(x).to(x.dtype).view(-1, *(1,) * (x.ndim - 1))
 
     def factors(self, x: Tensor) -> Tensor:
-        """What each sample's branch is multiplied by, drawn anew: (N,), 0 or 1 / (1 - p)."""
+        """What each sample's branch is multiplied by, drawn anew: (N,), 0 or 1 / (1 - p), in fp32 whatever `x` is."""
         keep = 1.0 - self.p
-        return torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(keep) / keep
+        return torch.empty(x.shape[0], dtype=torch.float32, device=x.device).bernoulli_(keep) / keep
 
     def extra_repr(self) -> str:
         return f"p={self.p:.3f}"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 LOCK = ".lock"
+STARTED = "CONVNEXT_STARTED"
+"""Environment variable: the options by which this process was started beside others."""
 _held: set[Path] = set()
 """Run folders that this process holds: the system's locks keep out other processes only."""
 
@@ -256,6 +259,12 @@ def open_run(path: Path) -> RunFolder:
     if not folder.recipe.exists():
         raise RunError(f"{path} is no run folder: it has no recipe.toml; give the folder that `train --out` wrote")
     return folder
+
+
+def resuming(path: Path) -> str:
+    """The command that goes on with a run, as it was started."""
+    options = os.environ.get(STARTED, "")
+    return f"convnext train --resume --out {shlex.quote(str(path))}{f' {options}' if options else ''}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ class TrainState:
         content = read_state_file(path)
         try:
             self.model.load_state_dict(content["model"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            with kept_settings(self.optimizer):
+                self.optimizer.load_state_dict(content["optimizer"])
             if self.ema is not None and content["ema"] is not None:
                 self.ema.load_state_dict(content["ema"])
             if self.scaler is not None and content.get("scaler"):
@@ -137,6 +139,15 @@ class TrainState:
             torch.set_rng_state(states[rank]["cpu"])
             if "cuda" in states[rank] and torch.cuda.is_available():
                 torch.cuda.set_rng_state(states[rank]["cuda"])
+
+
+@contextlib.contextmanager
+def kept_settings(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """What the recipe says now, as of weight decay, holds also when a state is loaded that was saved with another."""
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    yield
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
 
 
 def random_state() -> RandomState:

@@ -186,7 +186,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     except BaseException as error:
         watch.stop(failed=True)
         if _is_of_the_network(error):
-            watch.end(f"another process is gone ({str(error).splitlines()[0][:100]})")
+            watch.end("another process is gone")
         if rank and isinstance(error, UserError):  # a mistake that this process alone has met
             print(f"convnext: process {rank} of {world}: {error}", file=sys.stderr, flush=True)
             raise Silenced(str(error)) from None

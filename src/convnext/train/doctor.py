@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from convnext.config import as_dict, override
+from convnext.data.names import count as counted
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
@@ -52,7 +53,8 @@ def _workers(plan: Plan, here: int) -> None:
     each = max(1, cores // here)
     if int(plan.recipe.data.workers) > each:
         shared = f" for {here} processes" if here > 1 else ""
-        plan.repair("data.workers", each, f"there are {cores} cores{shared}; more of them only wait for each other")
+        there = f"there {'is' if cores == 1 else 'are'} {counted(cores, 'core')}{shared}"
+        plan.repair("data.workers", each, f"{there}; more loaders only wait for each other")
 
 
 def _average(plan: Plan, pictures: int) -> None:

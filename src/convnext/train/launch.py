@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import subprocess
 import sys
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from convnext.errors import RunError, UserError
+from convnext.run.environment import usable_cores
+from convnext.run.folder import STARTED
 from convnext.run.record import say
 
 OPTIONS = ("--gpus", "--nodes", "--slurm")
@@ -89,11 +93,36 @@ def launch(arguments: list[str], *, nodes: int, gpus: int, slurm: list[str], out
                 f"--nodes {nodes} needs a queue: add --slurm partition=NAME; or start "
                 f"`torchrun --nnodes {nodes} --nproc-per-node {max(1, gpus)} ... -m convnext train ...` on each machine"
             )
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
-        os.execv(sys.executable, [*command, "-m", "convnext", *rest])
+        return launch_here(rest, gpus)
     job = submit(Job(rest, out, Path.cwd()), settings_of(slurm), nodes=nodes, gpus=max(1, gpus))
     say(f"submitted as job {job.job_id}: {nodes} x {max(1, gpus)} processes; what they say is in {job.paths.folder}")
     say(f"watch it by: squeue -j {job.job_id}; the run grows in {out}")
+    return 0
+
+
+def launch_here(arguments: list[str], count: int) -> int:
+    """Runs the command in `count` processes on this machine, by torch's own launcher; gives the exit code.
+
+    It is what `torchrun --standalone` does, without its account of which process failed: they have said why themselves.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ[STARTED] = f"--gpus {count}"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", "convnext", *arguments)
+    except ChildFailedError as failed:
+        codes = {failure.exitcode for failure in failed.failures.values()}
+        return next((code for code in (130, 2) if code in codes), 1)
+    except SignalException as stopped:
+        return 128 + int(stopped.sigval)
     return 0
 
 

@@ -279,7 +279,7 @@ class Loop:
             if self.stop_asked:
                 raise KeyboardInterrupt
             self.stop_asked, self.asked_at = True, time.monotonic()
-            say("stopping after this step; the state is being saved")
+            say("stopping after this step, once the state is saved")
 
         try:
             old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -15,6 +15,7 @@ from torch import nn
 
 from convnext.data.augment import TrainTransform
 from convnext.data.loader import Collate, EpochSampler, EvalPictures, Preprocessing, TrainPictures
+from convnext.data.names import called
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset
@@ -66,8 +67,8 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     weights = class_weights(dataset.counts("train"), recipe.train.class_balance)
     if "val" not in dataset.splits:
         raise DataError(
-            f"{dataset.root}: no pictures are left for validation; every class needs 3 different pictures or more, "
-            "or give a val split of your own"
+            f"{called(dataset.root)}: no pictures are left for validation; every class needs 3 different pictures or "
+            "more, or give a val split of your own"
         )
     if recipe.augment.randaugment and model.in_chans == 4:
         raise RecipeError("augment.randaugment does not work on pictures with alpha (model.in_chans = 4)")
@@ -90,7 +91,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         sets = Counter(sample.labels for sample in dataset.splits["train"])
         majority = list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0])
     return {
-        "root": str(dataset.root), "layout": dataset.layout, "classes": list(dataset.classes),
+        "root": called(dataset.root), "layout": dataset.layout, "classes": list(dataset.classes),
         "multi_label": dataset.multi_label,
         "majority": majority,
         "counts": {split: dataset.counts(split) for split in dataset.splits},

@@ -16,6 +16,7 @@ import torch
 
 from convnext.config import get, override
 from convnext.data.decode import read_size
+from convnext.data.names import count as counted
 from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side
@@ -231,7 +232,7 @@ def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.
     """Loader processes of each of the `here` processes on this machine, and the memory for decoded pictures of all."""
     cores = max(1, usable_cores() // here)
     workers = min(8, cores - 1) if device.type == "cuda" else min(4, max(1, cores // 2))
-    plan.choose("data.workers", workers, f"{cores} cores" + (" for each process" if here > 1 else ""))
+    plan.choose("data.workers", workers, f"{counted(cores, 'core')}" + (" for each process" if here > 1 else ""))
     side = train_short_side(int(plan.recipe.data.size), plan.recipe.augment.crop_min)
     need = here * pictures * min(mean_pixels, 1.4 * side * side) * plan.recipe.model.in_chans / 1e9
     budget = available_memory() * 0.3 / 1e9

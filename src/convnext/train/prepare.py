@@ -8,8 +8,7 @@ from torch import nn
 
 from convnext.config import override
 from convnext.data.disk_cache import DiskBudget
-from convnext.data.names import did_you_mean
-from convnext.data.remote import address_of
+from convnext.data.names import called, did_you_mean
 from convnext.data.shard_source import open_shards
 from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset, read_dataset
@@ -36,11 +35,11 @@ def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
         if asked and not pictures:
             there = [c for c, n in zip(dataset.classes, dataset.counts("train"), strict=True) if n]
             raise DataError(
-                f'{dataset.root}: class "{name}" of data.classes has no training pictures'
+                f'{called(dataset.root)}: class "{name}" of data.classes has no training pictures'
                 f"{did_you_mean(name, there)}; take it out, or give it some"
             )
     if len(dataset.classes) < 2 and not dataset.multi_label:
-        raise DataError(f"{dataset.root}: a single class; a classifier needs two or more to tell apart")
+        raise DataError(f"{called(dataset.root)}: a single class; a classifier needs two or more to tell apart")
 
 
 def refuse_own_weights(weights: str, out: Path) -> None:
@@ -63,7 +62,7 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
     data = recipe.data
     if not quiet:
-        say(f"reading {address_of(root) or root}")
+        say(f"reading {called(root)}")
     if (sharded := open_data(root, data)) is not None:
         for note in () if quiet else sharded.notes:
             say(note)
@@ -174,7 +173,7 @@ def introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     kind = "labels, several a picture" if dataset.multi_label else "classes"
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"{dataset.root}: {len(dataset.classes)} {kind}; pictures: {sizes}")
+    say(f"{called(dataset.root)}: {len(dataset.classes)} {kind}; pictures: {sizes}")
     say(f"{plan.recipe.model.name}, {millions:.1f} M parameters; chosen for this data and machine:")
     for choice in plan.choices:
         say(f"  {choice['key'] + ' = ' + str(choice['value']):<34} {choice['why']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from convnext.config import find_recipe, load_recipe, override, shipped_names, to_toml
+from convnext.data.names import called
 from convnext.data.sources import Dataset
 from convnext.errors import UserError
 from convnext.nn.create import create_model, outline
@@ -82,13 +84,13 @@ def _schedule(recipe: Recipe, pictures: int) -> list[str]:
     return lines + [f"  step {step + 1:>10,}: {rate_at(recipe, steps, step):.4g}" for step in marks]
 
 
-def check_all(names: list[str], data: Path | None) -> list[Checked]:
-    """Every named recipe, or every shipped one; with data also against it and this machine."""
+def check_all(names: list[str], data: Path | None, settings: Sequence[str] = ()) -> list[Checked]:
+    """Every named recipe, or every shipped one, with `key=value` settings; also against data and this machine."""
     dataset: Dataset | None = None
     found = []
     for name in names or shipped_names():
         try:
-            recipe = load_recipe(find_recipe(name))
+            recipe = load_recipe(find_recipe(name), settings)
             if data is not None and dataset is None:
                 dataset = read_data(data, recipe, quiet=True)
             found.append(Checked(name, True, tuple(_check(recipe, dataset))))
@@ -103,7 +105,7 @@ def _check(recipe: Recipe, dataset: Dataset | None) -> list[str]:
     total, millions = sum(group["parameters"] for group in groups), 1e6
     said = [f"{recipe.model.name}, {total / millions:.1f} M parameters, {len(groups)} groups"]
     if dataset is not None:
-        recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
+        recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
         plan = fill_up(dataset, Plan(override(recipe, {"weights": "none"})), Ranks())
         said += [f"{choice['key']} = {choice['value']}: {choice['why']}" for choice in plan.choices]
     return said

@@ -23,7 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from convnext.errors import RunError
-from convnext.run.state import SEALED, Progress, RandomState, TrainState, random_state, read_state_file
+from convnext.run.state import SEALED, Progress, RandomState, TrainState, kept_settings, random_state, read_state_file
 from convnext.train.distributed import Ranks
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -63,10 +63,11 @@ class ShardedState(TrainState):
         if content.get("sharding") != "fsdp2":
             raise RunError(f'{path} was written with train.sharding = "ddp"; go on with that')
         try:
-            set_state_dict(
-                self.model, self.optimizer, model_state_dict=content["model"],
-                optim_state_dict=content["optimizer"], options=StateDictOptions(full_state_dict=True),
-            )  # fmt: skip
+            with kept_settings(self.optimizer):
+                set_state_dict(
+                    self.model, self.optimizer, model_state_dict=content["model"],
+                    optim_state_dict=content["optimizer"], options=StateDictOptions(full_state_dict=True),
+                )  # fmt: skip
             if self.ema is not None and content["ema"] is not None:
                 self.ema.updates = int(content["ema"]["updates"])
                 for name, value in content["ema"]["average"].items():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convnext.config import get, load_complete, override, to_toml
 from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
+from convnext.data.names import called
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
 from convnext.errors import DataError, MemoryFull, RunError, SourceLost, Stopped
@@ -22,7 +23,16 @@ from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
 from convnext.run.environment import describe_environment, find_device
-from convnext.run.folder import RunFolder, locked, new_run, open_run, refuse_small_disk, refuse_taken, write_text
+from convnext.run.folder import (
+    RunFolder,
+    locked,
+    new_run,
+    open_run,
+    refuse_small_disk,
+    refuse_taken,
+    resuming,
+    write_text,
+)
 from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, heal, previous, read_state_file
@@ -87,7 +97,7 @@ def train_run(
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
         dataset = known or ranks.agree(lambda: read_data(root, recipe))
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
-        recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
+        recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
         plan, model, parts = prepare(dataset, Plan(recipe), ranks)
         with contextlib.ExitStack() as stack:
             ranks.together(lambda: _open_new(stack, out, model, overwrite=overwrite))
@@ -95,7 +105,7 @@ def train_run(
             if ranks.first:
                 if known is None:
                     introduce(dataset, plan, model)
-                write_text(run.recipe, to_toml(plan.recipe, _header(run, dataset.root)))
+                write_text(run.recipe, to_toml(plan.recipe, _header(run, called(dataset.root))))
                 run.write_json("plan.json", plan.choices)
                 _describe(run, dataset, plan.recipe, parts)
 
@@ -137,7 +147,7 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     """
     dataset = read_data(Path(root), recipe)
     refuse_absent(dataset, recipe.data.classes)
-    recipe = override(recipe, {"data.root": str(dataset.root), "data.classes": dataset.classes})
+    recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
     ranks = planned(gpus, nodes)
     plan = fill_up(dataset, Plan(recipe), ranks)
     introduce(dataset, plan, build_model(plan.recipe, dataset))
@@ -157,7 +167,7 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     run = open_run(out)
     recipe = load_complete(run.recipe)
     if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
-        raise RunError(f"{out} is a run on {recipe.data.root}, not on {root}; leave DATA out to go on with it")
+        raise RunError(f"{out} is a run on {recipe.data.root}, not on {called(root)}; leave DATA out to go on with it")
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), contextlib.ExitStack() as stack:
         saved = ranks.together(lambda: _saved_progress(run, recipe))
         if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
@@ -296,7 +306,7 @@ def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
     except KeyboardInterrupt:
         raise Stopped(str(run.path)) from None
     except SourceLost as error:
-        again = f"convnext train --resume --out {shlex.quote(str(run.path))}"
+        again = resuming(run.path)
         raise SourceLost(f"{error}; training stopped, and goes on from the last saved state by: {again}") from None
     except RuntimeError as error:
         explained = _explained(error, run)
@@ -314,7 +324,7 @@ def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
 def _explained(error: Exception, run: RunFolder) -> Exception:
     """What the user can do about a failure that is the machine's; another error comes back as it is."""
     first = (str(error) or type(error).__name__).splitlines()[0]
-    go_on = f"then go on with: convnext train --resume --out {shlex.quote(str(run.path))}"
+    go_on = f"then go on with: {resuming(run.path)}"
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
         return MemoryFull(
             f"the memory is full ({first}); set train.micro_batch or model.checkpointing = true in {run.recipe}, "
@@ -328,6 +338,6 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
     return error
 
 
-def _header(run: RunFolder, root: Path) -> str:
-    again = shlex.join(["convnext", "train", str(root), str(run.recipe), "--out", f"{run.path}-again"])
+def _header(run: RunFolder, root: str) -> str:
+    again = shlex.join(["convnext", "train", root, str(run.recipe), "--out", f"{run.path}-again"])
     return f"The complete recipe of this run, as it was run.\nAgain: {again}"

@@ -1,0 +1,112 @@
+"""shards.json: what it must hold. Whatever else somebody wrote into it is refused with its place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from convnext.data.listing import SPLITS
+from convnext.data.names import printable
+from convnext.errors import DataError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar, or a part of one: name, split, number of pictures, bytes of the tar, SHA-256 ("" where nobody took it)."""
+
+    name: str
+    split: str
+    pictures: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The content of shards.json.
+
+    Attributes:
+        classes: names in order.
+        multi_label: pictures may have several labels, or none.
+        counts: of each split, the pictures of each class.
+        notes: remarks for whoever reads the data.
+        shards: in the order of the index.
+        fingerprint: hash of what is learned from.
+    """
+
+    classes: tuple[str, ...]
+    multi_label: bool
+    counts: dict[str, tuple[int, ...]]
+    notes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    fingerprint: str
+
+
+def parse_meta(content: bytes, where: object) -> Meta:
+    """The content of shards.json.
+
+    Args:
+        content: the file's bytes.
+        where: how the file is called in messages.
+
+    Raises:
+        DataError: it is not what `convnext data shard` writes; the message says where.
+    """
+    try:
+        return _parse(json.loads(content), where)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise DataError(
+            f"{printable(str(where))} is not what `convnext data shard` writes ({what}); is it the right place? Else "
+            "write the shards anew"
+        ) from None
+
+
+def _parse(raw: Any, where: object) -> Meta:
+    if not isinstance(raw, dict):
+        raise TypeError(f"it holds a {type(raw).__name__}, no table")
+    if raw["version"] != VERSION:
+        raise DataError(f"{printable(str(where))} is of version {raw['version']}, this program reads {VERSION}")
+    classes = tuple(_is(name, str, "classes") for name in _is(raw["classes"], list, "classes"))
+    shards = tuple(_shard(row) for row in _is(raw["shards"], list, "shards"))
+    several = _is(raw.get("multi_label", False), bool, "multi_label")
+    counts = {split: tuple(_number(n, f"counts of {split}") for n in _is(row, list, "counts"))
+              for split, row in _is(raw["counts"], dict, "counts").items()}  # fmt: skip
+    for split in {shard.split for shard in shards}:
+        pictures = sum(shard.pictures for shard in shards if shard.split == split)
+        if len(counts.get(split, ())) != len(classes):
+            raise ValueError(f"counts of {split} must be {len(classes)} numbers, one for each class")
+        if not several and sum(counts[split]) != pictures:
+            raise ValueError(f"counts of {split} add up to {sum(counts[split]):,}, its tars hold {pictures:,}")
+    notes = tuple(_is(text, str, "notes") for text in _is(raw.get("notes", []), list, "notes"))
+    return Meta(classes, several, counts, notes, shards, _is(raw["fingerprint"], str, "fingerprint"))
+
+
+def _shard(row: Any) -> Shard:
+    shard = Shard(**_is(row, dict, "shards"))
+    for key in ("name", "split", "sha256"):
+        _is(getattr(shard, key), str, key)
+    for key in ("pictures", "bytes"):
+        _number(getattr(shard, key), key)
+    path = PurePosixPath(shard.name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ValueError(f'"{shard.name}" is no name of a tar in its folder')
+    if shard.split not in SPLITS:
+        raise ValueError(f'"{shard.split}" is no split')
+    return shard
+
+
+def _is(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: {str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def _number(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{name}: {str(value)[:40]!r} is no number from 0")
+    return value
