@@ -26,7 +26,7 @@ def tune(
     sampler: Annotated[str, typer.Option(help="tpe, cmaes, nsga2, random or grid.")] = "tpe",
     pruner: Annotated[str, typer.Option(help="median, hyperband or none: stops hopeless trials.")] = "median",
     repeats: Annotated[int, typer.Option("--repeat", help="The best again with so many other seeds.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Of the sampler.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sampler.", min=0, max=2000)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; by default runs/NAME-OF-DATA-tune.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on only: refuse to begin a new study.")] = False,
 ) -> int:

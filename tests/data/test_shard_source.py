@@ -300,6 +300,24 @@ def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str],
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_wrong_answer_is_not_kept(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """A page where a tar should be: refused, and fetched anew when the server has been put right."""
+    tar = foreign / "stripes-train-000001.tar"
+    whole = tar.read_bytes()
+    tar.write_text("<html>please log in</html>" * 100)
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    with pytest.raises(DataError, match="not a whole tar"):
+        opened(pattern)
+    tar.write_bytes(whole)
+    assert len(opened(pattern).splits["train"]) == 80
+
+
+def test_a_long_pattern_is_still_a_pattern(foreign: Path) -> None:
+    """Longer than a file's name may be."""
+    names = ",".join(f"stripes-train-{i % 3:06d}" for i in range(30))
+    assert len(opened(foreign / f"{{{names}}}.tar").splits["train"]) == 80
+
+
 def test_folders_of_tars_on_a_server(foreign: Path, serve: Callable[[Path], str]) -> None:
     """train/ and val/ behind an index; names that an address must quote."""
     for number, tar in enumerate(sorted(foreign.glob("*.tar"))):

@@ -18,7 +18,7 @@ pytest.importorskip("optuna")
 
 from convnext.__main__ import main
 from convnext.config import load_complete, load_recipe, override
-from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
+from convnext.errors import DataError, MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.report.tune_page import write_tune_report
 from convnext.run.folder import RunFolder
@@ -137,25 +137,30 @@ def test_hopeless_trials_are_stopped_early(pruner: str, tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path: Path) -> None:
-    """A loss that is not a number, or a full memory, costs one trial; a mistake in the recipe ends the search."""
+    """A loss that is not a number, a full memory, settings that do not go together: each costs one trial.
+
+    A mistake that has nothing to do with the settings ends the search.
+    """
     calls = []
 
     def train(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], None]) -> float:
         calls.append(out)
-        if len(calls) in (2, 3):
-            raise NonFiniteLoss("the loss is nan") if len(calls) == 2 else MemoryFull("the memory is full")
+        if len(calls) in (2, 3, 4):
+            raise (NonFiniteLoss("the loss is nan"), MemoryFull("the memory is full"), RecipeError("min_lr too high"))[
+                len(calls) - 2
+            ]
         return curve(recipe, out, after_epoch)
 
     what = make(tmp_path, pruner="none")
-    rows = search(what, trials=4, minutes=None, train=train)
-    assert [row["state"] for row in rows] == ["complete", "fail", "fail", "complete"]
-    assert [row["reason"] for row in rows[1:3]] == ["the loss is nan", "the memory is full"]
+    rows = search(what, trials=5, minutes=None, train=train)
+    assert [row["state"] for row in rows] == ["complete", "fail", "fail", "fail", "complete"]
+    assert [row["reason"] for row in rows[1:4]] == ["the loss is nan", "the memory is full", "min_lr too high"]
 
     def wrong(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], None]) -> float:
-        raise RecipeError("this cannot work")
+        raise DataError("this cannot work")
 
-    with pytest.raises(RecipeError, match="this cannot work"):
-        search(what, trials=5, minutes=None, train=wrong)
+    with pytest.raises(DataError, match="this cannot work"):
+        search(what, trials=6, minutes=None, train=wrong)
     known = json.loads((what.out / "tune.json").read_text())["trials"][-1]
     assert (known["state"], known["reason"], known["counts"]) == ("fail", "this cannot work", False)
     assert "failed" in write_tune_report(what.out).read_text(encoding="utf-8")

@@ -57,3 +57,13 @@ def address_of(root: Path | str) -> str:
 def called(root: Path) -> str:
     """A data set's place as its user writes it."""
     return address_of(root) or os.fspath(root)
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is none that exists, but stands for others: `{000..146}`, `*`, `?`, `[a-c]`."""
+    if not any(sign in os.fspath(path) for sign in "{*?["):
+        return False
+    try:
+        return not path.exists()
+    except OSError:  # longer than a name may be
+        return True

@@ -112,10 +112,15 @@ def index_remote(
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         return tar
 
-    index_tars(
-        folder, progress, tars=[folder / name for name in names], into=into, val=val, hashes=hashes,
-        fetch=lambda tar: fetched(tar.name),
-    )  # fmt: skip
+    try:
+        index_tars(
+            folder, progress, tars=[folder / name for name in names], into=into, val=val, hashes=hashes,
+            fetch=lambda tar: fetched(tar.name),
+        )  # fmt: skip
+    except DataError:  # whatever came, as a page that asks for a password, is not kept
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def fetch_tar(tar: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from convnext.data.alone import alone
 from convnext.data.checked import Facts, check_files
 from convnext.data.class_tars import is_tars
-from convnext.data.names import address_of, printable
+from convnext.data.names import address_of, is_pattern, printable
 from convnext.data.remote import index_remote, name_source, open_remote, place_of
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
 from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
@@ -120,18 +120,18 @@ def matching(pattern: str) -> list[Path]:
 
 def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path] | None:
     """The folders of tars and of index; None where there are no shards."""
-    if is_sharded(root):
-        return root, root
-    if root.is_dir():
-        tars = tars_in(root)
-        if not tars or _holds_other_folders(root):
-            return None
-        folder = root
-    elif _SIGNS.search(root.as_posix()) and not root.exists():
+    if is_pattern(root):
         tars = matching(root.as_posix())
         if not tars:
             return None
         folder = Path(os.path.commonpath([tar.parent for tar in tars]))
+    elif is_sharded(root):
+        return root, root
+    elif root.is_dir():
+        tars = tars_in(root)
+        if not tars or _holds_other_folders(root):
+            return None
+        folder = root
     elif root.suffix == ".tar" and root.is_file():
         tars, folder = [root], root.parent
     else:
@@ -166,7 +166,7 @@ def _refuse_foreign(root: Path, tar: Path) -> None:
             f"{printable(root)} holds a tar for each class; write it as shards first: convnext data shard "
             f"{printable(root)} SHARDS, then convnext train SHARDS"
         )
-    if root.is_file() or "{" in root.name:
+    if is_pattern(root) or root.is_file():
         raise DataError(
             f"{printable(tar)}: its pictures have no .cls or .json with a label beside them, so these are no shards; "
             "unpack it and give the folder"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.config import as_dict, get, override
 from convnext.data.sources import Dataset
-from convnext.errors import MemoryFull, NonFiniteLoss, RunError, UserError
+from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.run.folder import LOCK
 from convnext.run.record import say
@@ -279,7 +279,7 @@ def _one(study: optuna.Study, what: Search, trial: optuna.Trial, train: Train) -
     except TrialPruned:
         study.tell(trial, state=State.PRUNED)
         say(f"trial {trial.number}: stopped early, others were better by then")
-    except (NonFiniteLoss, MemoryFull) as error:
+    except (NonFiniteLoss, MemoryFull, RecipeError) as error:  # these settings cannot work, others may
         fail(str(error).splitlines()[0], counts=True)
         say(f"trial {trial.number}: failed: {error}")
     except BaseException as error:

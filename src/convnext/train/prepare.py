@@ -8,7 +8,7 @@ from torch import nn
 
 from convnext.config import override
 from convnext.data.disk_cache import DiskBudget
-from convnext.data.names import called, did_you_mean
+from convnext.data.names import called, did_you_mean, is_pattern
 from convnext.data.shard_source import open_shards
 from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset, read_dataset
@@ -52,7 +52,7 @@ def refuse_own_weights(weights: str, out: Path) -> None:
 def refuse_nesting(root: Path, out: Path) -> None:
     """A run inside the data would become a class of it; data inside a run could be overwritten with it."""
     data, run = root.expanduser().resolve(), out.expanduser().resolve()
-    if data.is_dir() and run.is_relative_to(data):
+    if not is_pattern(data) and data.is_dir() and run.is_relative_to(data):
         raise RunError(f"--out {out} lies inside the data {root}; give a place outside, as --out ../runs/{data.name}")
     if data.is_relative_to(run) and run.exists() and any(run.iterdir()):
         raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
