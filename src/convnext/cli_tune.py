@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated
 
 import typer
@@ -54,8 +55,7 @@ def tune(
     what = with_data(Search(data, recipe, knobs, place, sampler, pruner, seed))
     try:
         rows = search(what, trials=trials, minutes=minutes)
-        if repeats:
-            repeat(open_study(what), what, repeats, trainer(what))
+        again = repeat(open_study(what), what, repeats, trainer(what)) if repeats else []
     except KeyboardInterrupt:
         command = shlex.join(["convnext", *sys.argv[1:]])
         print(f"the study in {place} is saved; go on with the same command: {command}", file=sys.stderr)
@@ -67,6 +67,9 @@ def tune(
               f"{100 * best['value']:.2f} %")  # fmt: skip
     for key, value in best["params"].items():
         print_out(f"  {key} = {value}")
+    if again:
+        spread = f" ± {100 * stdev(again):.2f}" if len(again) > 1 else ""
+        print_out(f"the same with {len(again)} other seeds: {100 * mean(again):.2f}{spread} %; expect that")
     print_out(f"recipe: {place / BEST}")
     print_out(f"report: {write_tune_report(place)}")
     return 0

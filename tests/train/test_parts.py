@@ -247,3 +247,12 @@ def test_a_batch_that_is_chosen_can_be_shared() -> None:
         assert plan.recipe.train.batch == batch
     with pytest.raises(RecipeError, match="101 processes cannot share 100 training pictures; start 100 at most"):
         planning.choose_batch(Plan(override(Recipe(), given)), torch.device("cpu"), 100, 101)
+
+
+def test_sizes_that_do_not_go_together_are_said(stripes: Path) -> None:
+    """A smaller size over a recipe that grows to a larger one: it does not begin above it, and is judged at another."""
+    plan = planned(stripes, "model.stem_patch=4", "data.size=32", "data.start_size=64", "data.eval_size=64")
+    assert plan.recipe.data.start_size == 32
+    why = {choice["key"]: choice["why"] for choice in plan.choices}
+    assert why["data.start_size"].startswith("pictures do not shrink")
+    assert why["data.eval_size"] == "judged at another size than trained, 32"

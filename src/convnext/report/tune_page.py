@@ -41,7 +41,8 @@ def write_tune_report(folder: Path) -> Path:
         repeats=repeats,
         mean=statistics.mean(repeats) if repeats else None,
         deviation=statistics.stdev(repeats) if len(repeats) > 1 else None,
-        counts={state: sum(row["state"] == state for row in rows) for state in STATES},
+        counts={state: sum(row["state"] == state and row["counts"] for row in rows) for state in STATES},
+        stopped=sum(not row["counts"] for row in rows),
     )  # fmt: skip
     target = folder / "report.html"
     write_text(target, page)

@@ -92,7 +92,7 @@ def _rate(plan: Plan) -> None:
     if train.lr_batch:
         if train.lr_batch != int(train.batch):
             scaled = f"{peak_rate(plan.recipe):.3g} at a batch of {train.batch}"
-            plan.note("train.lr", f"is for a batch of {train.lr_batch}: {scaled}")
+            plan.note("train.lr", f"for a batch of {train.lr_batch}; here it is {scaled}")
         return
     base, batch = USUAL
     usual = base * math.sqrt(int(train.batch) / batch)

@@ -137,6 +137,10 @@ def choose_model(plan: Plan, device: torch.device, side: int) -> None:
     )  # fmt: skip
     plan.choose("data.eval_size", size, "as in training")
     plan.choose("data.start_size", size, "pictures do not grow during the run")
+    if int(plan.recipe.data.start_size) > int(plan.recipe.data.size):
+        plan.repair("data.start_size", plan.recipe.data.size, "pictures do not shrink during the run")
+    if plan.recipe.data.eval_size != plan.recipe.data.size:
+        plan.note("data.eval_size", f"judged at another size than trained, {plan.recipe.data.size}")
     for key in ("data.size", "data.start_size", "data.eval_size"):
         if int(get(plan.recipe, key)) < stride:
             raise RecipeError(
