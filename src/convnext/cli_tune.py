@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from convnext.cli_parts import print_out
+from convnext.cli_parts import name_of, print_out
 
 tuning = typer.Typer()
 
@@ -39,16 +39,16 @@ def tune(
     from convnext.errors import UserError
     from convnext.report.tune_page import write_tune_report
     from convnext.study.space import find_space, load_space, without
+    from convnext.study.subject import Search
     from convnext.study.trials import best_of
-    from convnext.study.tune import Search, load_study, open_study, search, trainer, with_data
+    from convnext.study.tune import load_study, open_study, search, trainer, with_data
     from convnext.study.tune_result import BEST, repeat
 
     if trials is None and minutes is None and sampler != "grid":
         raise UserError("tune needs an end: --trials N, or --minutes M, or both")
     file, overrides = split_settings(settings or [])
     recipe = load_recipe(file, overrides)
-    name = data.resolve().name if data.is_dir() else data.resolve().stem
-    place = out or Path("runs") / f"{name}-tune"
+    place = out or Path("runs") / f"{name_of(data)}-tune"
     if resume:
         load_study(place)
     knobs = without(load_space(find_space(space), recipe), overrides)

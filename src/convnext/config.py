@@ -27,13 +27,13 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     if path is not None and not path.exists():
         path = find_recipe(str(path))
     raw = _read_toml(path) if path is not None else {}
+    source, overrides = str(path) if path is not None else "", list(overrides)
+    if source and overrides:
+        check_recipe(raw, source)  # its own mistakes are told first
+        source = "with these settings"
     keys = [_apply(raw, text) for text in overrides]
     if "train.minutes" in keys and "train.epochs" not in keys:
         _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
-    source = str(path) if path is not None else ""
-    if source and keys:
-        check_recipe(_read_toml(path), source)  # type: ignore[arg-type]  # its own mistakes are told first
-        source = "with these settings"
     return check_recipe(raw, source)
 
 

@@ -23,8 +23,9 @@ from convnext.recipe import Recipe
 from convnext.report.tune_page import write_tune_report
 from convnext.run.folder import RunFolder
 from convnext.study.space import load_space
+from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
-from convnext.study.tune import Search, open_study, search, value_of
+from convnext.study.tune import open_study, search, value_of
 from convnext.study.tune_result import repeat
 from convnext.train.train import train_run
 

@@ -30,7 +30,6 @@ from convnext.places import cache_dir
 REMOTE_BUDGET = 50_000_000_000
 """Bytes of tars from a server that are kept where nothing is said: all of them must pass through the disk."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_SIGNS = re.compile(r"[{*?\[]")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 1_000_000  # names that a pattern may stand for
 
@@ -114,7 +113,8 @@ def matching(pattern: str) -> list[Path]:
     """The tars that a pattern stands for: braces name them, `*`, `?` and `[a-c]` take those that are there."""
     found: list[Path] = []
     for name in expand(pattern):
-        found += [Path(name)] if not _SIGNS.search(name) else sorted(map(Path, glob.glob(name)))  # noqa: PTH207 (it may be absolute)
+        path = Path(name)
+        found += sorted(map(Path, glob.glob(name))) if is_pattern(path) else [path]  # noqa: PTH207 (may be absolute)
     return [path for path in dict.fromkeys(found) if path.suffix == ".tar"]
 
 

@@ -17,7 +17,7 @@ from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_model, recognise
-from convnext.run.folder import RunFolder, open_run
+from convnext.run.folder import RunFolder, open_run, resuming
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,5 @@ def weights_of(run: RunFolder, which: str = "auto") -> Path:
         raise RunError(f'weights "{which}": a run has "best" and "last"; "auto" takes what its result judged')
     path = run.best if which == "best" else run.last
     if not path.exists():
-        raise RunError(
-            f"{run.path} has no {path.name} yet: no epoch was finished. Go on with: "
-            f"convnext train --resume --out {run.path}"
-        )
+        raise RunError(f"{run.path} has no {path.name} yet: no epoch was finished. Go on with: {resuming(run.path)}")
     return path

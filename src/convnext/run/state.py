@@ -213,7 +213,7 @@ def heal(path: Path) -> None:
     """Puts the state before the last one in the place of a damaged one, which would take its place at the next save.
 
     Raises:
-        RunError: as `write_state_file`.
+        OSError: the disk does not do its part; both files are as they were.
     """
     before = previous(path)
     try:

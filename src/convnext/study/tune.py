@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.config import as_dict, get, override
-from convnext.data.sources import Dataset
+from convnext.config import get, override
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.run.folder import LOCK
 from convnext.run.record import say
 from convnext.study.samplers import grid_size, make_pruner, make_sampler, refuse_unfit
-from convnext.study.space import Knob
+from convnext.study.subject import Search
 from convnext.study.trials import (
     COUNTS,
     DATABASE,
@@ -40,7 +38,6 @@ from convnext.study.trials import (
 )
 from convnext.study.tune_result import Train, describe, keep_best, write_result
 from convnext.train.distributed import Ranks
-from convnext.train.parts import fingerprint
 from convnext.train.plan import Plan
 from convnext.train.prepare import fill_up, read_data, refuse_absent, refuse_nesting
 from convnext.train.train import train_run
@@ -48,50 +45,9 @@ from convnext.train.train import train_run
 if TYPE_CHECKING:
     import optuna
 
-WHERE = (
-    "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb", "train.device", "train.save_every",
-    "train.keep_last",
-)  # fmt: skip
-"""Keys that say where a trial runs, not what it gives: processes of one study may differ in them."""
 MEASURED = ("train.epochs", "train.precision")
 """Keys that "auto" chooses by a measurement: made once for all trials, which could not be compared otherwise."""
 _HOPELESS = 5
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched, and how.
-
-    Attributes:
-        data: image folder or table, or shards.
-        recipe: what is not varied.
-        knobs: what is.
-        out: folder of the study.
-        sampler: one of `samplers.SAMPLERS`.
-        pruner: one of `samplers.PRUNERS`.
-        seed: of the sampler; the runs have the recipe's.
-        dataset: what lies in `data`, once it was read.
-    """
-
-    data: Path
-    recipe: Recipe
-    knobs: tuple[Knob, ...]
-    out: Path
-    sampler: str = "tpe"
-    pruner: str = "median"
-    seed: int = 0
-    dataset: Dataset | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """By what a study is known: data, recipe and space."""
-        recipe = {f"{table}.{key}": value for table, inner in as_dict(self.recipe).items() if isinstance(inner, dict)
-                  for key, value in inner.items()} | {"weights": self.recipe.weights}  # fmt: skip
-        varied = {knob.key for knob in self.knobs}
-        kept = {key: value for key, value in recipe.items() if key not in varied and key not in WHERE}
-        space = {knob.key: {k: v for k, v in knob.__dict__.items() if k != "key"} for knob in self.knobs}
-        data = str(self.data.absolute()) if self.dataset is None else fingerprint(self.dataset)
-        identity: dict[str, Any] = json.loads(json.dumps({"data": data, "recipe": kept, "space": space}))
-        return identity | {"grid": self.sampler == "grid"}
 
 
 def with_data(what: Search) -> Search:

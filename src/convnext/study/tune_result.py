@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from convnext.config import load_recipe, override, to_toml
 from convnext.data.names import count
@@ -13,6 +13,7 @@ from convnext.errors import RunError
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock, say
+from convnext.study.subject import Search
 from convnext.study.trials import Row, best_of, drop_weights, folder_of, rows_of, turn
 
 if TYPE_CHECKING:
@@ -23,23 +24,6 @@ _CELLS = 20
 
 Train = Callable[[Recipe, Path, Callable[[dict[str, Any]], None]], float]
 """(recipe, run folder, after each epoch) -> the value of the last epoch."""
-
-
-class Searched(Protocol):
-    """What of a search its results tell; `tune.Search` is one."""
-
-    @property
-    def data(self) -> Path: ...
-    @property
-    def recipe(self) -> Recipe: ...
-    @property
-    def out(self) -> Path: ...
-    @property
-    def sampler(self) -> str: ...
-    @property
-    def pruner(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
 
 
 def read_result(out: Path) -> dict[str, Any]:
@@ -55,7 +39,7 @@ def read_result(out: Path) -> dict[str, Any]:
     return known
 
 
-def write_result(study: optuna.Study, what: Searched) -> None:
+def write_result(study: optuna.Study, what: Search) -> None:
     """tune.json, and best.toml once a trial has ended; for the process whose `turn` it is."""
     rows = rows_of(study)
     best = best_of(rows)
@@ -76,7 +60,7 @@ def write_result(study: optuna.Study, what: Searched) -> None:
         write_text(what.out / BEST, to_toml(best_recipe(what, best), header))
 
 
-def best_recipe(what: Searched, best: Row) -> Recipe:
+def best_recipe(what: Search, best: Row) -> Recipe:
     """The recipe of a trial as it was run, with everything chosen that was left open."""
     as_run = RunFolder(folder_of(what.out, best["number"]) / "run").recipe
     if as_run.exists():
@@ -93,7 +77,7 @@ def keep_best(study: optuna.Study, out: Path) -> None:
             drop_weights(out, row["number"])
 
 
-def repeat(study: optuna.Study, what: Searched, times: int, train: Train) -> list[float]:
+def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[float]:
     """The best recipe again with other seeds: what may be expected of it. Those that were run before are not again."""
     best = best_of(rows_of(study))
     if best is None:
