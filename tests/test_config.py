@@ -111,3 +111,25 @@ def test_shipped_recipes_are_complete_and_say_what_they_cost(path: Path) -> None
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert "convnext train" in " ".join(header.replace("#", "").split())
     assert "# Cost: " in header
+
+
+def test_true_is_no_number_and_no_word() -> None:
+    """Not even 1, which it would be in Python; where a switch belongs, it is one."""
+    with pytest.raises(RecipeError) as told:
+        load_recipe(None, ["train.epochs=true", "train.betas=[false,0.9]", "weights=none", "train.ema=false"])
+    text = str(told.value)
+    assert "2 mistakes" in text
+    assert "train.epochs = true: true and false are for switches" in text
+    assert "train.betas = [false, 0.9]" in text
+    assert load_recipe(None, ["train.ema=false"]).train.ema is False
+
+
+def test_a_setting_may_mend_a_recipe(tmp_path: Path) -> None:
+    """What replaces a mistake is enough; else the file's own mistakes are told before those of the command line."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nepochs = -3\n")
+    assert load_recipe(file, ["train.epochs=3"]).train.epochs == 3
+    with pytest.raises(RecipeError, match=r"mine\.toml has 1 mistake"):
+        load_recipe(file, ["train.batch=-1"])
+    with pytest.raises(RecipeError, match="with these settings has 1 mistake"):
+        load_recipe(file, ["train.epochs=3", "train.batch=-1"])

@@ -42,7 +42,7 @@ def tune(
     from convnext.study.subject import Search
     from convnext.study.trials import best_of
     from convnext.study.tune import load_study, open_study, search, trainer, with_data
-    from convnext.study.tune_result import BEST, repeat
+    from convnext.study.tune_result import BEST, in_doubt, read_result, repeat
 
     if trials is None and minutes is None and sampler != "grid":
         raise UserError("tune needs an end: --trials N, or --minutes M, or both")
@@ -65,6 +65,8 @@ def tune(
         raise UserError(f"no trial ended with a value; {place}/tune.json has the reasons")
     print_out(f"best of {sum(row['counts'] for row in rows)} trials: trial {best['number']}, validation "
               f"{100 * best['value']:.2f} %")  # fmt: skip
+    for line in in_doubt(best, read_result(place)):
+        print_out(f"  {line}")
     for key, value in best["params"].items():
         print_out(f"  {key} = {value}")
     if again:

@@ -5,6 +5,7 @@ All mistakes are reported in one go, each with its key, its value, the rule and 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import tomllib
@@ -27,14 +28,18 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     if path is not None and not path.exists():
         path = find_recipe(str(path))
     raw = _read_toml(path) if path is not None else {}
-    source, overrides = str(path) if path is not None else "", list(overrides)
-    if source and overrides:
-        check_recipe(raw, source)  # its own mistakes are told first
-        source = "with these settings"
+    source, overrides, own = str(path) if path is not None else "", list(overrides), copy.deepcopy(raw)
     keys = [_apply(raw, text) for text in overrides]
     if "train.minutes" in keys and "train.epochs" not in keys:
         _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
-    return check_recipe(raw, source)
+    try:
+        return check_recipe(raw, "with these settings" if source and overrides else source)
+    except RecipeError:
+        if source and overrides:
+            for key in keys:
+                _unset(own, key)
+            check_recipe(own, source)  # its own mistakes are told first, but for those that a setting replaces
+        raise
 
 
 def load_complete(path: Path) -> Recipe:
@@ -97,7 +102,7 @@ def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:
     """Turns nested dictionaries into a `Recipe`, or raises a RecipeError that lists every mistake."""
     from pydantic import TypeAdapter, ValidationError
 
-    mistakes = _unknown_keys(raw)
+    mistakes = _unknown_keys(raw) + _switches(raw)
     known = {
         k: ({n: v for n, v in t.items() if n in _keys(k)} if isinstance(t, Mapping) else t)
         for k, t in raw.items()
@@ -214,6 +219,15 @@ def _set(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[name] = value
 
 
+def _unset(raw: dict[str, Any], key: str) -> None:
+    *tables, name = key.split(".")
+    for table in tables:
+        raw = raw.get(table, {})
+        if not isinstance(raw, dict):
+            return
+    raw.pop(name, None)
+
+
 def _keys(table: str) -> list[str]:
     """Names that may stand in a table of the recipe; "" is the top level."""
     for field in dataclasses.fields(Recipe):
@@ -236,6 +250,22 @@ def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
         elif _keys(name) and isinstance(value, Mapping):
             unknown += [f"{name}.{inner}" for inner in value if inner not in _keys(name)]
     return [f"{key}: there is no such key{_nearest_key(key)}" for key in unknown]
+
+
+def _switches(raw: Mapping[str, Any]) -> list[str]:
+    """true and false where numbers or words belong, which pydantic takes for 1 and 0."""
+    found = []
+    for name, table in raw.items():
+        for inner, value in table.items() if isinstance(table, Mapping) else ():
+            key = f"{name}.{inner}"
+            values = value if isinstance(value, list | tuple) else (value,)
+            if key in all_keys() and not isinstance(_default(key), bool) and any(isinstance(v, bool) for v in values):
+                found.append(f"{key} = {_toml_value(value)}: true and false are for switches; this is none")
+    return found
+
+
+def _default(key: str) -> Any:
+    return get(Recipe(), key)
 
 
 def _nearest_key(key: str) -> str:

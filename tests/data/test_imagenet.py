@@ -103,6 +103,29 @@ def test_the_devkit_labels_val(imagenet: Path) -> None:
     assert labels_of(imagenet) == list(TRUTH)
 
 
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "\t"])
+def test_names_with_spaces_and_commas_are_found(separator: str, tmp_path: Path) -> None:
+    """The longest part of a line that is a picture's name is the name; a class may have spaces too."""
+    root, names = tmp_path / "data", ("a b.JPEG", "a b 1.JPEG", "a, c.JPEG", "²")
+    for label in ("tiger cat", "dog"):
+        picture(root / "train" / label / "x.JPEG", 9)
+    for name in names[:3]:
+        picture(root / "val" / name, 100)
+    labels = ("tiger cat", "dog", "1")
+    (root / "val.txt").write_text("".join(f"{n}{separator}{t}\n" for n, t in zip(names, labels, strict=False)))
+    found = read_dataset(root)
+    assert {s.path.name: found.classes[s.labels[0]] for s in found.splits["val"]} == {
+        "a b.JPEG": "tiger cat", "a b 1.JPEG": "dog", "a, c.JPEG": "tiger cat",
+    }  # fmt: skip
+
+
+def test_a_superscript_is_no_number(imagenet: Path) -> None:
+    """Some digits are none that a number can be made of."""
+    (imagenet / "val.txt").write_text(lines("{name}.JPEG \N{SUPERSCRIPT TWO}"))
+    with pytest.raises(DataError, match="which is not in train"):
+        read_dataset(imagenet)
+
+
 def test_a_list_that_does_not_fit_is_refused(imagenet: Path) -> None:
     """A picture without a label, a class that is not there, a line that says nothing."""
     file = imagenet / "val.txt"

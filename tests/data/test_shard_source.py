@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -340,11 +341,40 @@ def test_two_patterns_of_one_server_do_not_meet(foreign: Path, serve: Callable[[
     assert content(first, "train") == content(opened(foreign), "train")
 
 
+def test_a_server_with_a_page_for_everything_still_has_tars(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """It answers 200 and a page where there is no index: the tars of the pattern are indexed as if it had said so."""
+    (foreign / "shards.json").write_text("<!doctype html><title>not found</title>")
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    assert len(opened(pattern).splits["train"]) == 80
+
+
+@pytest.mark.parametrize("label", [b"-1", b" -12\n"])
+def test_a_label_below_zero_is_refused(label: bytes, tmp_path: Path) -> None:
+    """Often written for "no label"; it would become a class."""
+    write_tar(tmp_path / "tars" / "train-0.tar", {"0.png": png(0), "0.cls": b"0", "1.png": png(1), "1.cls": label})
+    with pytest.raises(DataError, match=r"1\.cls: label -1.*numbered from 0"):
+        opened(tmp_path / "tars")
+
+
+def test_edited_counts_of_several_labels_are_found(tmp_path: Path) -> None:
+    """They weigh rare classes, and cannot be added up as those of single labels can."""
+    files = {"0.png": png(0), "0.json": b'["a", "b"]', "1.png": png(1), "1.json": b'["a"]'}
+    write_tar(tmp_path / "tars" / "train-0.tar", files)
+    index_tars(tmp_path / "tars")
+    meta = tmp_path / "tars" / "shards.json"
+    known = json.loads(meta.read_text())
+    assert opened(tmp_path / "tars").counts("train") == [2, 1]
+    for change in ({"counts": {"train": [2, 2]}}, {"multi_label": False, "counts": {"train": [1, 1]}}):
+        meta.write_text(json.dumps(known | change))
+        with pytest.raises(DataError, match=r"is not what shards\.json was written for"):
+            opened(tmp_path / "tars")
+
+
 def test_an_address_of_something_else_is_said(serve: Callable[[Path], str], tmp_path: Path) -> None:
     """A server that answers any request with a page of its own."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "shards.json").write_text("<html>welcome</html>")
-    with pytest.raises(DataError, match="is not what `convnext data shard` writes"):
+    with pytest.raises(DataError, match="the server answers something else"):
         opened(serve(tmp_path / "web"))
 
 

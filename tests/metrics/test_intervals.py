@@ -10,7 +10,7 @@ from scipy import stats
 
 from convnext.metrics import intervals
 from convnext.metrics.classification import judge
-from convnext.metrics.intervals import CHUNK, count_rows, interval, resamples
+from convnext.metrics.intervals import CHUNK, count_rows, interval, resamples, wilson
 
 
 def _answers(right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,3 +135,12 @@ def test_wrong_numbers_are_refused(n: int, count: int, seed: int) -> None:
     """No pictures, or a negative count or seed, is an error that says the rule."""
     with pytest.raises(ValueError, match="must be at least 1"):
         list(resamples(n, count, seed))
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (7, 10), (283, 364), (364, 364)])
+def test_the_score_interval_is_scipys(right: int, n: int) -> None:
+    """Wilson's, as scipy has it; a share that is none is refused."""
+    wanted = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(right / n, n) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+    with pytest.raises(ValueError, match="must be from 0 to 1"):
+        wilson(1.5, n)

@@ -59,6 +59,37 @@ def test_a_run_that_hardly_began_is_no_obstacle(leftovers: list[str], tmp_path: 
         assert run.path == tmp_path
 
 
+def test_a_kill_while_a_run_is_replaced_leaves_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever --overwrite has removed by then, the folder is still taken for a run, and replaced by the next try."""
+    names = (
+        "recipe.toml", "plan.json", "environment.json", "data.json", "splits.csv", "log.jsonl", "last.state.pt",
+        "previous.state.pt", "best.safetensors", "result.json", "pictures/batch.jpg", "tensorboard/events.1",
+        "states/epoch-0001.state.pt",
+    )  # fmt: skip
+    unlink, left = Path.unlink, 0
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        if self.name != ".writable":
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    for moment in range(len(names)):
+        run = tmp_path / str(moment)
+        for name in names:
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_text("")
+        left = moment
+        with pytest.raises(KeyboardInterrupt), new_run(run, overwrite=True):
+            pass
+        left = 100
+        with new_run(run, overwrite=True):
+            assert {file.name for file in run.iterdir()} == {".lock"}
+
+
 def test_a_folder_of_other_things_is_not_touched(tmp_path: Path) -> None:
     """A recipe beside somebody's files is not a run; not even --overwrite writes there."""
     (tmp_path / "recipe.toml").write_text("")

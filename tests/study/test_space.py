@@ -36,6 +36,9 @@ SETTINGS = ["weights=none", "model.name=convnext_atto", "data.size=32", "model.s
         ('["train.precision"]\nchoices = ["fp8"]\n', "train.precision"),
         ('["model.drop_path"]\nlow = 0.0\nhigh = 1.5\n', "model.drop_path"),
         ("", "it varies nothing"),
+        ('["train.ema"]\nlow = 0\nhigh = 1\n', "train.ema: is on or off"),
+        ('["model.name"]\nchoices = ["convnext_atto", "convnext_atom"]\n', "convnext_atom"),
+        ('["train.epochs"]\nchoices = [true]\n', "train.epochs"),
         ("[[", "cannot be read"),
     ],
 )

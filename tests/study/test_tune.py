@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from convnext.study.space import load_space
 from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
 from convnext.study.tune import open_study, search, value_of
-from convnext.study.tune_result import repeat
+from convnext.study.tune_result import in_doubt, repeat
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -107,8 +108,16 @@ def test_a_grid_tries_every_choice_once(tmp_path: Path) -> None:
     assert [row["state"] for row in rows].count("fail") == 1
     tried = [tuple(params.values()) for params, _ in results(rows)]
     assert tried == list(itertools.product([1e-3, 2e-3], [0.1, 0.2, 0.3]))
-    with pytest.raises(UserError, match=r"train\.lr has none"):
+    with pytest.raises(UserError, match=r"train\.lr has no end of them"):
         search(make(tmp_path, sampler="grid"), trials=1, minutes=None, train=curve)
+
+
+def test_steps_make_a_grid(tmp_path: Path) -> None:
+    """Whole numbers and others, both ends among them."""
+    space = '["train.batch"]\nlow = 8\nhigh = 24\nstep = 8\n["train.lr"]\nlow = 0.1\nhigh = 0.4\nstep = 0.1\n'
+    rows = search(make(tmp_path, space, sampler="grid", pruner="none"), trials=None, minutes=None, train=curve)
+    tried = [tuple(params.values()) for params, _ in results(rows)]
+    assert tried == list(itertools.product([8, 16, 24], [0.1, 0.2, 0.3, 0.4]))
 
 
 def test_a_sampler_that_cannot_work_is_refused(tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_weights_of_the_best_trial_only_stay(tmp_path: Path) -> None:
     """A search of many trials does not fill the disk; recipes and logs of all stay."""
 
     def train(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], None]) -> float:
-        out.mkdir()
+        out.mkdir(parents=True)
         for name in ("last.safetensors", "best.safetensors", "last.state.pt", "log.jsonl"):
             (out / name).write_bytes(b"x")
         return curve(recipe, out, after_epoch)
@@ -306,6 +315,21 @@ def test_weights_of_the_best_trial_only_stay(tmp_path: Path) -> None:
     assert kept == [f"{best['number']:04d}"]
     assert len(list(what.out.glob("trials/*/run/log.jsonl"))) == 6
     assert len(list(what.out.glob("trials/*/run/last.state.pt"))) == 1
+    repeat(open_study(what), what, 1, train)
+    assert [file.name for file in what.out.glob("repeats/*/*")] == ["log.jsonl"]
+
+
+def test_what_the_best_leaves_in_doubt_is_said() -> None:
+    """Equals, and all within the interval of 70 of 100: 60.4 to 78.1 %."""
+    values = [0.7, 0.7, 0.65, 0.5]
+    trials = [{"number": number, "state": "complete", "value": value} for number, value in enumerate(values)]
+    known = {"trials": trials, "judged_on": {"pictures": 100, "always": "ant", "trivial": 0.25}}
+    assert in_doubt(trials[0], known) == [
+        '100 validation pictures: 95 % interval 60.4 to 78.1 %; always "ant" gets 25.0 %',
+        "trial 1 reached the same; the first is taken",
+        "2 other trials lie within that interval",
+    ]
+    assert in_doubt(trials[2], {"trials": trials}) == []
 
 
 def test_the_value_is_that_of_the_average_where_there_is_one() -> None:
@@ -350,6 +374,7 @@ def test_the_command_searches_on_real_runs(stripes: Path, tmp_path: Path, capsys
     assert main([*command, "--trials", "2"]) == 0
     said = capsys.readouterr()
     assert "best of 2 trials" in said.out
+    assert re.search(r"\d+ validation pictures: 95 % interval .* always \"wide\" gets \d+\.\d %", said.out)
     assert "[####################] 2 of 2 trials, the best is" in said.err
     assert said.err.count("reading ") == 1
     assert main([*command, "--trials", "3", "--resume"]) == 0

@@ -251,7 +251,7 @@ def plan_of(**settings: Any) -> Plan:
 def test_the_doctor_repairs_with_the_reason() -> None:
     """More workers than cores, an average longer than the run, BatchNorm with an average."""
     why = {choice["key"]: choice["why"] for choice in plan_of(data__workers=500).choices}
-    assert "cores" in why["data.workers"]
+    assert "core" in why["data.workers"]
     plan = plan_of(data__workers=8)
     plan.recipe = override(plan.recipe, {"data.workers": 8})
     examine(plan, 3306, torch.device("cpu"), 4, 4)
@@ -328,6 +328,9 @@ def test_the_commands_list_show_and_check(capsys: pytest.CaptureFixture[str], st
     assert f"{0.8**13:.4g}" in out
     assert "epochs = 3 " in out
     assert "2,502 an epoch" in out
+    assert "outlast" not in out
+    assert main(["recipe", "show", "imagenet1k/convnext_tiny", "train.epochs=5"]) == 0
+    assert "a warm-up of 20 epochs would outlast the run of 5: train shortens it" in capsys.readouterr().out
     assert main(["recipe", "show", "imagenet1k/convnext_tiny", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 2
     assert main(["recipe", "check", "scratch/small", "--data", str(stripes)]) == 0

@@ -24,6 +24,7 @@ from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.nn.weights import read_model
 from convnext.run.folder import locked
 from convnext.run.load import load
+from convnext.run.state import previous
 from convnext.train import loop as loops
 from convnext.train.train import resume_run, train_run
 
@@ -244,6 +245,33 @@ def test_two_processes_do_not_share_a_run_folder(stripes: Path, tmp_path: Path) 
             resume_run(run.path)
         with pytest.raises(RunError, match="another process"):
             train_run(stripes, load_recipe(None, QUICK), run.path, overwrite=True)
+
+
+def test_the_state_of_another_run_is_refused(stripes: Path, tmp_path: Path) -> None:
+    """The same data, model, batch and seed, but another rate: copied in by hand, it would go on as its own."""
+    runs = [
+        train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=2", f"train.lr={rate}"]), tmp_path / rate)
+        for rate in ("1e-3", "2e-3")
+    ]
+    for run in runs:
+        run.recipe.write_text(run.recipe.read_text().replace("\nepochs = 2 ", "\nepochs = 3 "))
+    own = runs[0].state.read_bytes()
+    runs[0].state.write_bytes(runs[1].state.read_bytes())
+    with pytest.raises(RunError, match="is the state of another run"):
+        resume_run(runs[0].path)
+    runs[0].state.write_bytes(own)
+    assert len(resume_run(runs[0].path).read_log()) == 3
+
+
+def test_a_process_that_waits_for_the_folder_has_not_read_its_state(stripes: Path, tmp_path: Path) -> None:
+    """Held by another process, a run is refused before anything is read: what was read would be old by then."""
+    run = train_run(stripes, load_recipe(None, [*QUICK, "train.epochs=1"]), tmp_path / "run")
+    run.state.write_bytes(b"half a state")
+    previous(run.state).unlink(missing_ok=True)
+    with locked(run), pytest.raises(RunError, match="another process"):
+        resume_run(run.path)
+    with pytest.raises(RunError, match="is damaged"):
+        resume_run(run.path)
 
 
 def test_too_few_pictures_for_a_validation_are_refused(tmp_path: Path, write_stripes: StripesWriter) -> None:

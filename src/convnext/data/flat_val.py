@@ -35,7 +35,7 @@ def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[
     if split == "val" and (file := _nearby(root, folder, (KAGGLE,), above=3)):
         found = _kaggle(file)
     elif file := _nearby(root, folder, _LISTS[split == "val"] + (f"{folder.name}.txt",)):
-        found = _pairs(file, names)
+        found = _pairs(file, names, {path.name for path in pictures})
     elif split == "val" and (file := _nearby(root, folder, TRUTH, above=3)):
         found = _devkit(file, _meanings(file, root, folder), pictures)
     else:
@@ -72,23 +72,32 @@ def _kaggle(file: Path) -> dict[str, str]:
     return {row[0]: row[1].split()[0] for row in rows if len(row) >= 2 and row[1].split()}
 
 
-def _pairs(file: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Lines of a file name and a class, or the class's number from 0."""
+def _pairs(file: Path, classes: Sequence[str], pictures: set[str]) -> dict[str, str]:
+    """Lines of a file name and a class, or the class's number from 0, with a comma or space between them."""
     found = {}
     for number, line in enumerate(_lines(file), 1):
-        words = line.replace(",", " ").split()
-        if len(words) < 2:
+        name, label = _pair(line, classes, pictures)
+        if not label:
             raise DataError(f'{printable(file)}, line {number}: "{line[:60]}" is not a file name and a class')
-        label = words[1]
-        if label.isdigit() and label not in classes:
+        if label.isdecimal() and label not in classes:
             if int(label) >= len(classes):
                 raise DataError(
                     f"{printable(file)}, line {number}: class {label}, but there are {len(classes)} classes, numbered "
                     "from 0"
                 )
             label = classes[int(label)]
-        found[Path(words[0]).name] = label
+        found[name] = label
     return found
+
+
+def _pair(line: str, classes: Sequence[str], pictures: set[str]) -> tuple[str, str]:
+    """File name and class of a line. Where names have spaces or commas, the longest that is a picture's is taken."""
+    for end in range(len(line) - 1, 0, -1):
+        if line[end] in ", \t" and (name := Path(line[:end].rstrip()).name) in pictures:
+            label = line[end + 1 :].strip(", \t")
+            return name, label if label in classes else re.split(r"[,\s]", label)[0]
+    words = line.replace(",", " ").split()
+    return Path(words[0]).name, words[1] if len(words) > 1 else ""
 
 
 def _meanings(truth: Path, root: Path, folder: Path) -> dict[int, str]:

@@ -80,7 +80,7 @@ class IndexWriter:
         meta = {
             "version": VERSION, "classes": list(classes), "multi_label": multi_label, "counts": counts,
             "notes": list(notes), "shards": [shard.__dict__ for shard in shards],
-            "fingerprint": digest_of(classes, shards, self.folder),
+            "fingerprint": digest_of(classes, shards, self.folder, counts if multi_label else None),
         }  # fmt: skip
         _write(self.folder / META, (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
         return self.pictures

@@ -28,6 +28,10 @@ TRIES = 4
 BLOCK = 1 << 20
 
 
+class NotThere(DataError):
+    """A server does not have what was asked for, or answers a page in its place."""
+
+
 def place_of(address: str) -> Path:
     """The folder of the cache for what comes from an address."""
     return cache_dir() / "shards" / hashlib.sha256(address.encode()).hexdigest()[:24]
@@ -41,19 +45,27 @@ def open_remote(address: str, budget: int) -> Path:
         budget: bytes that the tars may take; the one not used for longest goes first.
 
     Raises:
-        DataError: the index cannot be had.
+        NotThere: the server has no index there.
+        DataError: the index cannot be had, or is damaged.
     """
     home = place_of(address)
     home.mkdir(parents=True, exist_ok=True)
     fetch(f"{address}/{META}", home / META, 0, "")
     content = (home / META).read_bytes()
+    try:
+        json.loads(content)
+    except ValueError:
+        raise NotThere(
+            f"{address}/{META}: the server answers something else, as a page; is the address right?"
+        ) from None
     meta = parse_meta(content, f"{address}/{META}")
     folder = home / hashlib.sha256(content).hexdigest()[:12]  # shards that were written anew have another
     folder.mkdir(exist_ok=True)
     _put(folder / META, content)
 
     def fits() -> bool:
-        return (folder / INDEX).is_file() and digest_of(meta.classes, meta.shards, folder) == meta.fingerprint
+        counts = meta.counts if meta.multi_label else None
+        return (folder / INDEX).is_file() and digest_of(meta.classes, meta.shards, folder, counts) == meta.fingerprint
 
     if not fits():
         wanted = sum(shard.pictures for shard in meta.shards) * 20
@@ -188,7 +200,8 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
         alive: a file to touch meanwhile.
 
     Raises:
-        DataError: it is not there, it ends too early, it is another file, or the disk is full.
+        NotThere: the server does not have it.
+        DataError: it ends too early, it is another file, or the disk is full.
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     for attempt in range(TRIES):
@@ -198,7 +211,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
             return
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
-                raise DataError(
+                raise NotThere(
                     f"{address}: the server answers {error.code} ({error.reason}); is the address right?"
                 ) from None
             problem = f"the server answers {error.code}"

@@ -235,7 +235,7 @@ def _labels(tar: Path, member: Member, ending: str) -> tuple[str, ...] | None:
     file = open_member(member_path(tar, member.offset, member.length))
     text = "" if file is None else file.read().decode("utf-8", "replace").strip()
     if ending == "cls":
-        return (text,) if text else None
+        return _sound(tar, member, [text]) if text else None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -251,4 +251,14 @@ def _labels(tar: Path, member: Member, ending: str) -> tuple[str, ...] | None:
                 f"{printable(tar)}: {printable(member.name)}: {printable(str(label)[:40])} is no label; they are names "
                 "or whole numbers"
             )
-    return tuple(dict.fromkeys(map(str, labels)))
+    return _sound(tar, member, [str(label) for label in labels])
+
+
+def _sound(tar: Path, member: Member, labels: list[str]) -> tuple[str, ...]:
+    for label in labels:
+        if label.startswith("-") and label[1:].isdecimal():
+            raise DataError(
+                f"{printable(tar)}: {printable(member.name)}: label {printable(label[:40])}, but classes are numbered "
+                "from 0; leave the label out where there is none, or write names"
+            )
+    return tuple(dict.fromkeys(labels))

@@ -20,7 +20,7 @@ from convnext.data.alone import alone
 from convnext.data.checked import Facts, check_files
 from convnext.data.class_tars import is_tars
 from convnext.data.names import address_of, is_pattern, printable
-from convnext.data.remote import index_remote, name_source, open_remote, place_of
+from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
 from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
 from convnext.data.sources import Broken, Dataset
@@ -185,9 +185,8 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
     home, names = homes.pop(), [unquote(text.rpartition("/")[2]) for text in addresses]
     try:
         folder = open_remote(home, budget)
-    except DataError as error:
-        if "answers 4" not in str(error):
-            raise
+    except NotThere:
+        pass
     else:
         known, wanted = read_sharded(Path(home), folder, judging=True), frozenset(names)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, wanted, 0.0))

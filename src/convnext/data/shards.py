@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -250,7 +250,7 @@ def check_tars(folder: Path, index: Path | None = None) -> None:
                 f"{printable(path)} has {path.stat().st_size:,} bytes, the index says {shard.bytes:,}; copy it again"
             )
     _check_index(index / INDEX, sum(shard.pictures for shard in shards))
-    if digest_of(meta.classes, shards, index) != meta.fingerprint:
+    if digest_of(meta.classes, shards, index, meta.counts if meta.multi_label else None) != meta.fingerprint:
         raise DataError(
             f"{printable(index / INDEX)} is not what {META} was written for (another hash); copy both again, or write "
             "the shards anew"
@@ -279,9 +279,20 @@ def _check_index(path: Path, pictures: int) -> None:
         raise DataError(f"{printable(path)}: no pictures in it")
 
 
-def digest_of(classes: Sequence[str], shards: Sequence[Shard], index: Path) -> str:
-    """A hash of what is learned from: classes, splits, places and labels. `index` is the folder of the index."""
+def digest_of(
+    classes: Sequence[str], shards: Sequence[Shard], index: Path, counts: Mapping[str, Sequence[int]] | None = None
+) -> str:
+    """A hash of what is learned from: classes, splits, places and labels.
+
+    Args:
+        classes: names in order.
+        shards: in the order of the index.
+        index: the folder of the index.
+        counts: where pictures have several labels: of each split, the pictures of each class.
+    """
     found = hashlib.sha256(repr((tuple(classes), [(s.name, s.split, s.pictures, s.bytes) for s in shards])).encode())
+    if counts is not None:
+        found.update(repr(sorted((split, tuple(numbers)) for split, numbers in counts.items())).encode())
     for path in (index / INDEX, index / LABELS):
         if path.is_file():
             with path.open("rb") as file:

@@ -20,6 +20,7 @@ What it does not do:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,6 +55,19 @@ def count_rows(values: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     b = len(values)
     offsets = np.arange(b)[:, None] * size
     return np.bincount((values + offsets).ravel(), minlength=b * size).reshape(b, size)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n pictures without drawing: the score interval (Wilson, 1927).
+
+    Raises:
+        ValueError: n is below 1, or the share is none.
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share of {share} of {n} pictures; it must be from 0 to 1, of at least one picture")
+    z = 1.959963984540054
+    middle, width = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - width) / (1 + z * z / n)), min(1.0, (middle + width) / (1 + z * z / n))
 
 
 def interval(values: NDArray[np.float64], level: float = LEVEL) -> list[float]:

@@ -301,7 +301,7 @@ def _save_response(response: HTTPResponse, url: str, target: Path, sha256: str, 
     if response.headers.get_content_type() == "text/html":
         raise WeightsError(f"{url} is a web page, not a weight file; a proxy or a login page may be in between")
     length = response.headers.get("Content-Length", "")
-    size = int(length) if length.isdigit() else None
+    size = int(length) if length.isdecimal() else None
     unchecked = "" if sha256 else "; no checksum is published for it"
     say(f"downloading {url} ({_megabytes(size)}{unchecked}) to {target}")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.report.files import Json, RunFiles
+from convnext.report.text import weights_judged
 from convnext.report.words import counted, duration, number, percent, show, span
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
@@ -153,7 +154,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         ("Starting point", starting_point(run)),
         ("Picture size", f"{size} \u00d7 {size} pixels" if isinstance(size, int) else show(size) if size else ""),
         *_training_facts(run),
-        ("Weights judged", _weights_judged(run.result)),
+        ("Weights judged", weights_judged(run.result) if run.result else ""),
         ("Seed", show(run.result["seed"]) if "seed" in run.result else ""),
         ("Machine", _machine(run.environment)),
     ]
@@ -181,17 +182,6 @@ def _training_facts(run: RunFiles) -> list[tuple[str, str]]:
         ("Training time", duration(seconds) if seconds is not None else ""),
         ("Speed", pace),
     ]
-
-
-def _weights_judged(result: Json) -> str:
-    if not result:
-        return ""
-    words = {"best": "best epoch", "last": "last epoch"}.get(
-        str(result.get("weights")), show(result.get("weights", ""))
-    )
-    if "epoch" in result:
-        words += f" ({show(result['epoch'])})"
-    return words + (", averaged (EMA)" if result.get("source") == "ema" else "")
 
 
 def _machine(environment: Json) -> str:

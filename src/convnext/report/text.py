@@ -11,9 +11,21 @@ _NAMES = {
 }  # fmt: skip
 
 
+def weights_judged(result: dict[str, Any]) -> str:
+    """Which weights were judged, as "best epoch (12), averaged (EMA)"."""
+    epoch = f" ({result['epoch']})" if result.get("epoch") is not None else ""
+    averaged = ", averaged (EMA)" if result.get("source") == "ema" else ""
+    words = {"best": "best epoch", "last": "last epoch"}.get(str(result.get("weights")), str(result.get("weights", "")))
+    return f"{words}{epoch}{averaged}"
+
+
 def describe_result(result: dict[str, Any]) -> str:
     """The verdict, the classes, and beside it what always naming the same answer would get."""
-    lines = [f"{result['model']} ({result['weights']} weights) on {result['n']} {result['split']} pictures"]
+    lines = [f"{result['model']}, {weights_judged(result)}, on {result['n']} {result['split']} pictures"]
+    if result["split"] == "val" and result["weights"] == "last":
+        lines.append(
+            "  (there is no test split; the best epoch was chosen on these pictures, so the last one is judged)"
+        )
     for key, name in _NAMES.items():
         if key in result:
             low, high = result["intervals"].get(key, (None, None))

@@ -15,7 +15,7 @@ from convnext.report.plots import _figure
 from convnext.run.folder import write_text
 from convnext.study.trials import Row, best_of, importance_of
 from convnext.study.tune import load_study
-from convnext.study.tune_result import read_result
+from convnext.study.tune_result import in_doubt, read_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +32,14 @@ def write_tune_report(folder: Path) -> Path:
     """
     known = read_result(folder)
     rows: list[Row] = known["trials"]
+    best = best_of(rows)
     repeats = [100 * value for value in known.get("repeats", {"values": []})["values"]]
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("tune.html.j2").render(
         known=known, rows=sorted(rows, key=lambda row: -(row["value"] if row["value"] is not None else -1.0)),
-        best=best_of(rows), keys=keys_of(rows), history=_image(draw_history(rows)), folder=str(folder),
+        best=best, keys=keys_of(rows), history=_image(draw_history(rows)), folder=str(folder),
         importance=importance_of(load_study(folder)), slices=_image(draw_slices(rows)) if done(rows) else "",
-        repeats=repeats,
+        repeats=repeats, doubt=in_doubt(best, known) if best is not None else [],
         mean=statistics.mean(repeats) if repeats else None,
         deviation=statistics.stdev(repeats) if len(repeats) > 1 else None,
         counts={state: sum(row["state"] == state and row["counts"] for row in rows) for state in STATES},

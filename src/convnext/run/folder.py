@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,13 +28,14 @@ STARTED = "CONVNEXT_STARTED"
 _held: set[Path] = set()
 """Run folders that this process holds: the system's locks keep out other processes only."""
 
-_MARKS = ("data.json", "log.jsonl", "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors")
-_OWN = (
-    *_MARKS, "recipe.toml", "environment.json", "plan.json", "splits.csv", "predictions.csv",
-    "batch.json", "result.json", "mistakes.json", "report.html", "pictures/batch.jpg",
+_MARKS = ("log.jsonl", "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors", "data.json")
+_REST = (
+    "splits.csv", "predictions.csv", "batch.json", "result.json", "mistakes.json", "report.html", "pictures/batch.jpg",
     "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
     "states/epoch-*.state.pt", "states/.*.part",
 )  # fmt: skip
+_BEGUN = ("environment.json", "plan.json", "recipe.toml")
+"""What is written first."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class RunFolder:
     def best(self) -> Path:
         """The model of the best epoch on validation."""
         return self.path / "best.safetensors"
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from every other, "" for runs of before there was any such thing."""
+        return str((self.read_table("environment.json") or {}).get("run", ""))
 
     @property
     def pictures(self) -> Path:
@@ -149,7 +155,7 @@ def _refuse_content(path: Path, overwrite: bool) -> None:
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
     inside = {name for name in inside if name not in (LOCK, ".writable") and not name.endswith(".part")}
-    begun = inside <= {"recipe.toml", "plan.json", "environment.json"}  # stopped before its first sign of a run
+    begun = inside <= set(_BEGUN)  # stopped before its first sign of a run
     if inside and not ("recipe.toml" in inside and (begun or inside & set(_MARKS))):
         raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
     if inside and not overwrite:
@@ -238,13 +244,21 @@ def _not_writable(path: Path, error: OSError) -> str:
 
 
 def _remove_run(path: Path) -> None:
-    """Removes what a run writes and nothing else that may lie in the folder."""
-    for pattern in _OWN:
-        for file in path.glob(pattern):
-            file.unlink(missing_ok=True)
+    """Removes what a run writes and nothing else that may lie in the folder, last what it is known by.
+
+    So a process that is killed meanwhile leaves a folder that `new_run` takes for a run, and replaces.
+    """
+    _remove(path, _REST)
     for folder in ("pictures", "tensorboard", "states"):
         with contextlib.suppress(OSError):  # not there, or somebody else's files are in it
             (path / folder).rmdir()
+    _remove(path, (*_MARKS, *_BEGUN))
+
+
+def _remove(path: Path, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def open_run(path: Path) -> RunFolder:

@@ -29,9 +29,11 @@ def refuse_unfit(sampler: str, pruner: str, knobs: tuple[Knob, ...]) -> None:
                 f'--{option} "{name}" is not known; there are {", ".join(known)}{did_you_mean(name, list(known))}'
             )
     ranges = [knob for knob in knobs if not knob.choices]
-    if sampler == "grid" and ranges:
-        open_ended = ", ".join(knob.key for knob in ranges)
-        raise UserError(f"--sampler grid tries every choice, but {open_ended} has none; write choices, or use tpe")
+    if sampler == "grid" and (endless := [knob.key for knob in knobs if not knob.grid]):
+        raise UserError(
+            f"--sampler grid tries every value, but {', '.join(endless)} has no end of them; write choices or a step, "
+            "or use tpe"
+        )
     if sampler == "cmaes":
         if len(ranges) < 2:
             raise UserError(
@@ -42,16 +44,16 @@ def refuse_unfit(sampler: str, pruner: str, knobs: tuple[Knob, ...]) -> None:
 
 
 def grid_size(knobs: tuple[Knob, ...]) -> int:
-    """How many combinations the choices have."""
-    return math.prod(len(knob.choices) for knob in knobs)
+    """How many combinations the values have."""
+    return math.prod(len(knob.grid) for knob in knobs)
 
 
 def grid_point(knobs: tuple[Knob, ...], slot: int) -> dict[str, Any]:
     """The combination with number `slot`; the last key varies fastest."""
     point = {}
     for knob in reversed(knobs):
-        slot, index = divmod(slot, len(knob.choices))
-        point[knob.key] = knob.choices[index]
+        slot, index = divmod(slot, len(knob.grid))
+        point[knob.key] = knob.grid[index]
     return point
 
 

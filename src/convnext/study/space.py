@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.config import all_keys, nearest, override, shipped
-from convnext.errors import RecipeError
+from convnext.config import all_keys, get, nearest, override, shipped
+from convnext.errors import RecipeError, UserError
+from convnext.nn.create import outline
 from convnext.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,6 +47,15 @@ class Knob:
         if self.whole:
             return d.IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
         return d.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    @property
+    def grid(self) -> tuple[Any, ...]:
+        """Every value, where they can be counted: choices, or steps; else nothing."""
+        if self.choices or self.step is None:
+            return self.choices
+        number = round((self.high - self.low) / self.step) + 1
+        values = (self.low + index * self.step for index in range(number))
+        return tuple(int(value) if self.whole else round(value, 12) for value in values)
 
     def samples(self) -> tuple[Any, ...]:
         """Values that must be good for all to be: the choices, every whole number of a few, or the ends and between."""
@@ -141,10 +151,12 @@ def _knob(key: str, table: Any, recipe: Recipe) -> Knob:
 
 
 def _problem(recipe: Recipe, key: str, value: Any) -> str:
-    """Why the schema refuses a value; empty where it takes it."""
+    """Why a value is refused; empty where it is taken."""
     try:
         override(recipe, {key: value})
-    except RecipeError as error:
+        if key == "model.name" and value != "auto":
+            outline(str(value))
+    except UserError as error:
         return str(error).splitlines()[-1].removeprefix("  - ")
     return ""
 
@@ -163,6 +175,8 @@ def _choice(key: str, table: Mapping[str, Any]) -> Knob:
 def _range(key: str, table: Mapping[str, Any], recipe: Recipe) -> Knob:
     if "low" not in table or "high" not in table:
         raise RecipeError(f"{key}: give low and high, or choices")
+    if isinstance(get(Recipe(), key), bool):
+        raise RecipeError(f"{key}: is on or off; write choices = [true, false]")
     low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     numbers = [value for value in (low, high, step) if value is not None]
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):

@@ -27,8 +27,13 @@ Row = dict[str, Any]
 
 
 def folder_of(out: Path, number: int) -> Path:
-    """Where a trial's run lies: its folder `run` in here."""
+    """The folder of a trial: its lock, and its run."""
     return out / "trials" / f"{number:04d}"
+
+
+def run_of(out: Path, number: int) -> RunFolder:
+    """A trial's run."""
+    return RunFolder(folder_of(out, number) / "run")
 
 
 @contextlib.contextmanager
@@ -91,13 +96,12 @@ def fail_dead(study: optuna.Study, out: Path) -> None:
             except RunError:  # a process holds it, so it lives
                 continue
             study.tell(trial.number, state=State.FAIL)
-            drop_weights(out, trial.number)
+            drop_weights(run_of(out, trial.number))
             say(f"trial {trial.number} was killed, and does not count")
 
 
-def drop_weights(out: Path, number: int) -> None:
-    """Removes what is large in a trial's run; its recipe and its log stay."""
-    run = RunFolder(folder_of(out, number) / "run")
+def drop_weights(run: RunFolder) -> None:
+    """Removes what is large in a run; its recipe and its log stay."""
     files = [run.state, run.state.with_name("previous.state.pt"), run.last, run.best, *run.states.glob("*.state.pt")]
     for file in files:
         with contextlib.suppress(OSError):

@@ -182,9 +182,10 @@ def _refuse_other(what: Search, known: dict[str, Any]) -> None:
 
 
 def _settled(study: optuna.Study, what: Search) -> Recipe:
-    """The recipe with its measured keys fixed: by the process that makes the study, for all that join."""
+    """The recipe with its measured keys fixed, and weights looked for: once, for all processes that join."""
     varied = {knob.key for knob in what.knobs}
-    left = [key for key in MEASURED if get(what.recipe, key) == "auto" and key not in varied]
+    wanted = MEASURED if "model.name" in varied else (*MEASURED, "weights")
+    left = [key for key in wanted if get(what.recipe, key) == "auto" and key not in varied]
     if not left or what.dataset is None:
         return what.recipe
     settled = study.user_attrs.get("settled")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from convnext.config import load_recipe, override, to_toml
 from convnext.data.names import count
 from convnext.errors import RunError
+from convnext.metrics.intervals import wilson
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock, say
 from convnext.study.subject import Search
-from convnext.study.trials import Row, best_of, drop_weights, folder_of, rows_of, turn
+from convnext.study.trials import Row, best_of, drop_weights, rows_of, run_of, turn
 
 if TYPE_CHECKING:
     import optuna
@@ -45,7 +46,8 @@ def write_result(study: optuna.Study, what: Search) -> None:
     best = best_of(rows)
     known = {"data": str(what.data), "sampler": what.sampler, "pruner": what.pruner, "seed": what.seed,
              "objective": "validation after the last epoch, of the moving average where there is one",
-             "best": None if best is None else best["number"], "trials": rows}  # fmt: skip
+             "best": None if best is None else best["number"],
+             "judged_on": judged_on(what), "trials": rows}  # fmt: skip
     repeats = _repeats(what.out)
     if best is not None and repeats["trial"] == best["number"]:
         known["repeats"] = repeats
@@ -60,9 +62,37 @@ def write_result(study: optuna.Study, what: Search) -> None:
         write_text(what.out / BEST, to_toml(best_recipe(what, best), header))
 
 
+def judged_on(what: Search) -> dict[str, Any] | None:
+    """How many pictures judge a trial, and what always naming the same class would get; None where that says little."""
+    if what.dataset is None or what.dataset.multi_label:
+        return None
+    seen, learnt = what.dataset.counts("val"), what.dataset.counts("train")
+    largest = learnt.index(max(learnt))
+    return {"pictures": sum(seen), "always": what.dataset.classes[largest], "trivial": seen[largest] / sum(seen)}
+
+
+def in_doubt(best: Row, known: dict[str, Any]) -> list[str]:
+    """What the best result does not say: its interval, the trivial answer, and how many trials are as good."""
+    lines, judged = [], known.get("judged_on")
+    if judged:
+        low, high = wilson(best["value"], judged["pictures"])
+        lines.append(
+            f"{count(judged['pictures'], 'validation picture')}: 95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
+            f'always "{judged["always"]}" gets {100 * judged["trivial"]:.1f} %'
+        )
+    others = [row for row in known["trials"] if row["state"] == "complete" and row["number"] != best["number"]]
+    equal = [str(row["number"]) for row in others if row["value"] == best["value"]]
+    if equal:
+        lines.append(f"trial{'s' * (len(equal) > 1)} {', '.join(equal)} reached the same; the first is taken")
+    near = sum(row["value"] > low for row in others) if judged else 0
+    if near:
+        lines.append(f"{count(near, 'other trial')} lie{'s' * (near == 1)} within that interval")
+    return lines
+
+
 def best_recipe(what: Search, best: Row) -> Recipe:
     """The recipe of a trial as it was run, with everything chosen that was left open."""
-    as_run = RunFolder(folder_of(what.out, best["number"]) / "run").recipe
+    as_run = run_of(what.out, best["number"]).recipe
     if as_run.exists():
         return override(load_recipe(as_run), {"data.root": what.recipe.data.root})
     return override(what.recipe, best["params"])
@@ -74,7 +104,7 @@ def keep_best(study: optuna.Study, out: Path) -> None:
     best = best_of(rows)
     for row in rows:
         if row["state"] != "running" and row is not best:
-            drop_weights(out, row["number"])
+            drop_weights(run_of(out, row["number"]))
 
 
 def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[float]:
@@ -90,6 +120,7 @@ def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[
         say(f"the best recipe again, seed {seeded.train.seed} ({number} of {times})")
         place = what.out / "repeats" / f"{best['number']:04d}-{number}"
         values.append(train(seeded, place, lambda row: None))
+        drop_weights(RunFolder(place))
         with turn(what.out):
             known = read_result(what.out)
             known["repeats"] = {"trial": best["number"], "values": values}

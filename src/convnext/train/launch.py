@@ -164,9 +164,9 @@ def settings_of(words: list[str]) -> dict[str, Any]:
             raise UserError(
                 f'--slurm "{word}" is not understood; write key=value, as partition=gpu or time=2880 (minutes)'
             )
-        if key == "time" and not value.isdigit():
+        if key == "time" and not value.isdecimal():
             raise UserError(f'--slurm time="{value}": it must be a whole number of minutes, as time=2880')
-        found[key] = int(value) if value.isdigit() else value
+        found[key] = int(value) if value.isdecimal() else value
     return found
 
 

@@ -63,6 +63,7 @@ class Loop:
         self.failed: list[str] = []
         self.stop_asked, self.asked_at = False, 0.0
         self.saved_at = time.monotonic()
+        self.identity = self.run.identity if self.ranks.first else ""
 
     def run_all(self) -> None:
         """Trains from where the state stands to the end, an early stop, or a request to stop.
@@ -128,7 +129,7 @@ class Loop:
     def _save(self) -> None:
         """The whole state, written by rank 0 with the random states of all."""
         content = self.state.content(random_states(self.ranks))
-        content["fixed"] = {key: get(self.recipe, key) for key in FIXED}
+        content["fixed"], content["run"] = {key: get(self.recipe, key) for key in FIXED}, self.identity
         if self.ranks.first:
             write_state_file(self.run.state, content)
         self.saved_at = time.monotonic()

@@ -80,6 +80,10 @@ def _schedule(recipe: Recipe, pictures: int) -> list[str]:
         f"schedule over {pictures:,} pictures: {steps.total:,} steps, {steps.per_epoch:,} an epoch; warm-up of "
         f"{steps.warmup:,} steps to {peak_rate(recipe):.4g}, then a cosine to {train.min_lr:.4g}"
     ]
+    if float(train.warmup_epochs) >= int(train.epochs):
+        lines.append(
+            f"  a warm-up of {train.warmup_epochs:g} epochs would outlast the run of {train.epochs}: train shortens it"
+        )
     marks = sorted({0, max(0, steps.warmup - 1), *(round((steps.total - 1) * i / 5) for i in range(6))})
     return lines + [f"  step {step + 1:>10,}: {rate_at(recipe, steps, step):.4g}" for step in marks]
 

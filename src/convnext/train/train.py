@@ -169,6 +169,7 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
         raise RunError(f"{out} is a run on {recipe.data.root}, not on {called(root)}; leave DATA out to go on with it")
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), contextlib.ExitStack() as stack:
+        ranks.together(lambda: stack.enter_context(locked(run)))
         saved = ranks.together(lambda: _saved_progress(run, recipe))
         if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
             ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
@@ -176,7 +177,7 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
             return run
         ranks.agree(lambda: refuse_uneven(int(recipe.train.batch), ranks))
         dataset = ranks.agree(lambda: _same_data(run, recipe))
-        ranks.together(lambda: _lock(stack, run))
+        ranks.together(lambda: heal(run.state))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
         parts = make_parts(recipe, dataset)
         if saved is None and ranks.first:
@@ -200,6 +201,11 @@ def _saved_progress(run: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
     if not (run.state.exists() or previous(run.state).exists()):
         return None
     content = read_state_file(run.state)
+    if (of := content.get("run")) and run.identity and of != run.identity:
+        raise RunError(
+            f"{run.state} is the state of another run; put the one of this run back, or start a new run from its "
+            f"weights: weights=OTHER_RUN/{run.last.name}"
+        )
     for key, before in content.get("fixed", {}).items():
         if get(recipe, key) != before:
             raise RunError(
@@ -216,11 +222,6 @@ def _refuse_finished(run: RunFolder, epoch: int) -> None:
             f"{run.path} is finished ({epoch} epochs); `convnext evaluate {run.path}` judges it again, "
             f"`convnext report {run.path}` writes its report again"
         )
-
-
-def _lock(stack: contextlib.ExitStack, run: RunFolder) -> None:
-    stack.enter_context(locked(run))
-    heal(run.state)
 
 
 def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
