@@ -15,9 +15,11 @@ benches = typer.Typer()
 
 @benches.command()
 def benchmark(
+    context: typer.Context,
     models: Annotated[list[str] | None, typer.Argument(help="Models; default: convnext_tiny.")] = None,
     preset: Annotated[
-        str, typer.Option(help="readme: the README's table; size, batch: how cost grows; memory: recomputing.")
+        str,
+        typer.Option(help="readme: everybody, the README's table; size, batch: how cost grows; memory: recomputing."),
     ] = "",
     task: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "16",
@@ -26,14 +28,16 @@ def benchmark(
         str, typer.Option(help="fp32, bf16, or both with a comma; auto: what the machine is made for.")
     ] = "auto",
     code: Annotated[str, typer.Option(help="ours, timm, torchvision, transformers, with commas.")] = "ours,timm",
-    engine: Annotated[str, typer.Option(help="eager, compile, onnxruntime, openvino, with commas.")] = "eager",
+    engine: Annotated[
+        str, typer.Option(help="eager, optimized (ours), checkpointing (ours), compile, onnxruntime, openvino.")
+    ] = "eager,optimized",
     rounds: Annotated[int, typer.Option(help="Turns of each side.", min=1)] = 5,
     memory: Annotated[bool, typer.Option(help="Measure the peak memory too.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for benchmark.json, .md and .png.")] = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> int:
-    """Measure speed and memory, ours beside the peers in one run."""
+    """Measure speed and memory, ours beside the peers in one run; --preset readme has all of them."""
     from convnext.bench import growth, presets
     from convnext.bench.benchmark import run
     from convnext.bench.tables import make_folder, to_markdown, write
@@ -41,6 +45,7 @@ def benchmark(
 
     place = find_device(device)
     if preset:
+        presets.refuse_beside(preset, [name for name in presets.OPTIONS if _given(context, name)])
         cases, contestants = presets.named(preset, models or [], place)
     else:
         cases, contestants = presets.chosen(
@@ -56,3 +61,9 @@ def benchmark(
     text = growth.to_markdown(report, axis) if axis else to_markdown(report)
     print_out(json.dumps(report.to_json(), indent=1) if as_json else text)
     return 0
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

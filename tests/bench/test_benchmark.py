@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,8 +107,8 @@ def test_the_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.C
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "b" / "benchmark.json").read_text())
     assert [(row["case"]["task"], row["contestant"]["code"]) for row in found["rows"]] == [
-        (task, code) for task in ("infer", "train") for code in ("ours", "timm")
-    ]
+        *(("infer", code) for code in ("ours", "ours", "timm")), *(("train", code) for code in ("ours", "timm"))
+    ]  # fmt: skip
     for row in found["rows"]:
         assert row["spread"][0] <= row["rate"] <= row["spread"][1]
         assert row["median"] <= row["p95"]
@@ -115,6 +117,32 @@ def test_the_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.C
     assert "convnext_atto, a training step" in (tmp_path / "b" / "benchmark.md").read_text()
     with Image.open(tmp_path / "b" / "benchmark.png") as picture:
         assert picture.width > 800
+
+
+def test_what_fails_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that is too small, or a peer whose code fails: the others' figures stand, the reason beside them."""
+    words = "benchmark convnext_atto --size 32,16 --batch 1 --precision fp32 --rounds 1 --no-memory --code ours --out"
+    assert main([*words.split(), str(tmp_path / "b")]) == 0
+    found = json.loads((tmp_path / "b" / "benchmark.json").read_text())
+    assert {row["case"]["size"] for row in found["rows"]} == {32}
+    assert [row["contestant"]["engine"] for row in found["rows"]] == ["eager", "optimized"]
+    assert "16 px: the picture is 16x16 pixels" in found["skipped"][0]
+
+    def failing(contestant: Contestant, case: Case, device: torch.device) -> Callable[[], Any]:
+        if contestant == TIMM:
+            raise RuntimeError("no compiler\nmore")
+        return prepare(contestant, case, device)
+
+    monkeypatch.setattr(benchmark, "prepare", failing)
+    report = benchmark.run([QUICK], [OURS, TIMM], 1, CPU, memory=False)
+    assert [row.contestant for row in report.rows] == [OURS]
+    assert report.skipped[0].endswith("RuntimeError: no compiler")
+
+
+def test_a_preset_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would be ignored."""
+    assert main(["benchmark", "--preset", "size", "--size", "64", "--engine", "compile"]) == 2
+    assert "--preset size has its own --size, --engine" in capsys.readouterr().err
 
 
 def test_presets_and_options() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -179,12 +182,115 @@ def test_an_engine_that_answers_otherwise_is_not_used(monkeypatch: pytest.Monkey
     assert optimize(micro(), engine="layers", size=32).engine == "eager"
 
 
+NETWORKS = ["convnext_atto", "convnextv2_atto", "timm:resnet18", "roadmap:resnet50:patchify-stem"]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_the_same_manners(name: str, dtype: str) -> None:
+    """Features, pooled, named arguments, pickling and precisions around it work alike, whatever the engine."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3).eval()
+    realistic(model)
+    made = optimize(model, dtype=dtype, size=64, measure=False)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted, features, pooled = model(x), model.features(x), model.pooled(x)
+        found = made(x=x)
+        assert found.dtype == torch.float32
+        assert (found - wanted).abs().max() <= TOLERANCE[dtype] * wanted.abs().max()
+        assert [m.shape for m in made.features(x)] == [m.shape for m in features]
+        assert {m.dtype for m in made.features(x)} == {torch.bfloat16 if dtype == "bf16" else torch.float32}
+        assert (made.pooled(x) - pooled).abs().max() <= TOLERANCE[dtype] * pooled.abs().max()
+        assert torch.equal(pickle.loads(pickle.dumps(made))(x), found)
+        assert torch.equal(copy.deepcopy(made)(x), found)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(made(x), found)
+        assert torch.equal(made.train()(x), found)
+        assert not made.training
+    for wrong, words in (
+        (x.double(), "optimised for torch.float32"), (x.half(), "optimised for torch.float32"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "takes normalised floating-point"),
+        (x.clone().requires_grad_(), "gives no gradients"), (x[0], "takes \\(N, 3, H, W\\)"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            made(wrong)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("engine", EACH)
+def test_what_is_done_to_the_network_afterwards_changes_nothing(engine: str, dtype: str) -> None:
+    """New weights, hooks and buffers of the one are not those of the other, in both directions."""
+    if engine == "native" and dtype == "bf16" and not (native.matrix_units() or native.dot_products()):
+        pytest.skip("this processor has neither matrix units nor dot products for bf16")
+    model = micro()
+    made = optimize(model, engine=engine, dtype=dtype, size=32)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = made(x)
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    seen = []
+    model.register_forward_hook(lambda *_: seen.append("model"))
+    made.register_forward_hook(lambda *_: seen.append("made"))
+    made.register_buffer("extra", torch.zeros(1))
+    assert torch.equal(made(x), before)
+    assert seen == ["made"]
+    assert "extra" not in model.state_dict()
+
+
+def test_the_network_keeps_its_modes() -> None:
+    """A part that is frozen in eval mode stays so, and threads that optimise at once leave it as it was."""
+    model = micro().train()
+    model.stages[0].eval()
+    before = [module.training for module in model.modules()]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: optimize(model, size=32, measure=False), range(4)))
+    assert [module.training for module in model.modules()] == before
+    x = torch.randn(1, 3, 32, 32)
+    assert all(torch.equal(each(x), made[0](x)) for each in made)
+
+
+def test_an_optimised_network_comes_back_as_it_is() -> None:
+    """Twice is once; in another precision it cannot be."""
+    made = optimize(micro(), size=32, measure=False)
+    assert optimize(made) is made
+    with pytest.raises(UserError, match="optimised already"):
+        optimize(made, dtype="bf16")
+
+
+def test_torchs_own_words_for_precisions_are_understood() -> None:
+    """As everybody tries first."""
+    for word in (torch.bfloat16, "bfloat16", "bf16"):
+        assert optimize(micro(), dtype=word, size=32, measure=False).dtype == "bf16"
+    assert optimize(micro(), dtype=torch.float32, size=32, measure=False).dtype == "fp32"
+
+
+def test_a_network_of_one_size_is_optimised_for_it() -> None:
+    """Without being told; another one is refused with the size."""
+    model = create_model("timm:vit_tiny_patch16_224", size=96, num_classes=3)
+    assert optimize(model)(torch.randn(1, 3, 96, 96)).shape == (1, 3)
+    with pytest.raises(UserError, match="it must be 96, the network's only size"):
+        optimize(model, size=224)
+
+
 def test_what_cannot_be_is_said() -> None:
     """Unknown words, networks in other precisions, engines that cannot run them, gradients."""
     for options, words in (
-        ({"dtype": "int8"}, "int8"), ({"engine": "fast"}, "fast"),     ):  # fmt: skip
+        ({"dtype": "int8"}, "int8"), ({"dtype": torch.int8}, "torch.int8"), ({"engine": "fast"}, "fast"),
+        ({"size": 0}, "whole number from 32 on"), ({"size": -5}, "-5"), ({"size": 64.5}, "64.5"),
+        ({"size": (64, 96)}, "square"), ({"batch": 0}, "batch = 0"), ({"batch": 2.5}, "batch = 2.5"),
+    ):  # fmt: skip
         with pytest.raises(UserError, match=words):
-            optimize(micro(), size=32, **options)
+            optimize(micro(), **({"size": 32} | options))
+    with pytest.raises(UserError, match="not a Linear"):
+        optimize(torch.nn.Linear(1, 1))
+    with pytest.raises(UserError, match=r"before torch\.compile"):
+        optimize(torch.compile(micro()))
+    broken = micro()
+    broken.head.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="no numbers"):
+        optimize(broken, size=32)
     with pytest.raises(UserError, match="fp32 on the cpu"):
         optimize(micro().double(), size=32)
     with pytest.raises(UserError, match="plain ConvNeXt"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -221,6 +222,24 @@ def test_a_mistake_is_said_once_and_ends_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("convnext: ") == 1, done.stderr
     assert "exitcode  : 2" in done.stderr.replace("exitcode :", "exitcode  :")
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_with_different_pictures_are_refused(stripes: Path, tmp_path: Path) -> None:
+    """Two machines' own copies, of which one lacks a picture: their parts of a batch would not be parts of one."""
+    for rank in range(2):
+        shutil.copytree(stripes, tmp_path / str(rank) / "data")
+    next((tmp_path / "1" / "data").glob("wide/*")).unlink()
+    script = tmp_path / "each.py"
+    script.write_text(
+        "import os, sys\nfrom convnext.__main__ import main\n"
+        "os.chdir(os.environ['LOCAL_RANK'])\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["train", "data", *SETTINGS, "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("data must hold the same pictures for every process: process 1 has others") == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -102,7 +102,10 @@ def run(
         if not able:
             continue
         say(f"benchmark: {_title(case)}: {', '.join(c.name for c in able)}")
-        report.rows += _measure(case, able, rounds, device, ceilings[case.precision], report.skipped)
+        try:
+            report.rows += _measure(case, able, rounds, device, ceilings[case.precision], report.skipped)
+        except UserError as error:  # as a picture that is too small: the other cases stand
+            report.skipped.append(f"{_title(case)}: {error}")
     if not report.rows:
         raise UserError(f"nobody can take part: {'; '.join(report.skipped)}")
     if memory:
@@ -118,7 +121,7 @@ def _title(case: Case) -> str:
 def _measure(
     case: Case, contestants: Sequence[Contestant], rounds: int, device: torch.device, top: float, skipped: list[str]
 ) -> list[Row]:
-    works = {c: prepare(c, case, device) for c in contestants}
+    works = _prepared(case, contestants, device, skipped)
     for contestant, off in wrong_answers(case, works).items():
         skipped.append(f"{contestant.name}, {_title(case)}: its logits are off by {off:.1%} of the largest")
         del works[contestant]
@@ -133,6 +136,25 @@ def _measure(
     for row in rows:
         row.fastest_share = _against_peers(row.contestant, rates)
     return rows
+
+
+def _prepared(
+    case: Case, contestants: Sequence[Contestant], device: torch.device, skipped: list[str]
+) -> dict[Contestant, Callable[[], Any]]:
+    """The work of each side, which has run once; a peer whose code fails is left out with its error."""
+    works = {}
+    for contestant in contestants:
+        try:
+            work = prepare(contestant, case, device)
+            work()
+        except Exception as error:
+            if contestant.code == "ours" or isinstance(error, UserError):
+                raise
+            first = (str(error).strip() or "no message").splitlines()[0][:160]
+            skipped.append(f"{contestant.name}, {_title(case)}: {type(error).__name__}: {first}")
+        else:
+            works[contestant] = work
+    return works
 
 
 def _round(

@@ -29,6 +29,7 @@ from convnext.nn.variants import MODELS, get_spec
 
 CODES = ("ours", "timm", "torchvision", "transformers")
 ENGINES = ("eager", "optimized", "checkpointing", "compile", "onnxruntime", "openvino")
+OURS_ONLY = ("optimized", "checkpointing")
 PRECISIONS = ("fp32", "bf16")
 TASKS = ("infer", "train")
 

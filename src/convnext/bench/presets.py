@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from convnext.bench.contestants import CODES, ENGINES, PRECISIONS, TASKS, Case, Contestant
+from convnext.bench.contestants import CODES, ENGINES, OURS_ONLY, PRECISIONS, TASKS, Case, Contestant
 from convnext.errors import UserError
 from convnext.nn.create import outline
 
 PRESETS = ("readme", "size", "batch", "memory")
+OPTIONS = ("task", "batch", "size", "precision", "code", "engine")
+"""What a preset decides itself."""
 GROWS = {"size": "size", "batch": "batch", "memory": "size"}
 """What grows in a preset about growth."""
 
@@ -55,12 +57,18 @@ def chosen(
         for n in _numbers("batch", batches)
         for side in _numbers("size", sizes)
     ]
-    contestants = [
-        Contestant(code, engine)
-        for code in _words("code", codes, CODES)
-        for engine in _words("engine", engines, ENGINES)
-    ]
-    return cases, contestants
+    several = _words("code", codes, CODES), _words("engine", engines, ENGINES)
+    contestants = [Contestant(code, engine) for code in several[0] for engine in several[1]]
+    possible = [c for c in contestants if c.code == "ours" or c.engine not in OURS_ONLY]
+    return cases, possible or contestants
+
+
+def refuse_beside(preset: str, options: list[str]) -> None:
+    """Raises a UserError for options that would say something else than the preset does."""
+    if options:
+        raise UserError(
+            f"--preset {preset} has its own {', '.join(f'--{name}' for name in options)}; leave out one or the other"
+        )
 
 
 def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Case], list[Contestant]]:

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnext.errors import UserError
 from convnext.kernels.block import padded_bias
 from convnext.nn.convnext import Block, ConvNeXt, Downsample, Stem
+from convnext.nn.network import Network
 
 EPS = 1e-6
 
@@ -29,21 +29,25 @@ def can_fold(model: nn.Module) -> bool:
         type(model) is ConvNeXt
         and bool(blocks)
         and all(type(block) is Block and block.is_plain() for block in blocks)
+        and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
     )
 
 
 def fold(model: ConvNeXt, *, native: bool, dtype: torch.dtype = torch.float32) -> ConvNeXt:
-    """A copy of a network for which `can_fold` is true, in eval mode, with its layers folded.
+    """A network like one for which `can_fold` is true, in eval mode, with its layers folded.
 
     Args:
-        model: is left as it is.
+        model: is left as it is; some of its tensors are in both afterwards.
         native: use our own kernels, else stock operators.
         dtype: of the weights and maps, fp32 or bf16; pictures may be fp32 and logits are fp32 in any case.
     """
     patches, block = _kinds(native, dtype)
-    out = copy.copy(model)  # the tensors of what is replaced are not copied
-    out._modules = dict(model._modules)
+    out = ConvNeXt.__new__(ConvNeXt)  # without the weights that its own constructor would draw
+    Network.__init__(out, model.in_chans, model.num_classes, model.channels, model.strides)
+    out.depths, out.dims, out.stem_patch = model.depths, model.dims, model.stem_patch
+    out.classes, out.multi_label, out.preprocessing = model.classes, model.multi_label, model.preprocessing
+    out.output_norms = None
     with torch.no_grad():
         out.stem = _folded_stem(model.stem, patches)
         out.stages = nn.ModuleList(_folded_stage(stage, patches, block) for stage in model.stages)
@@ -170,10 +174,7 @@ class NativePatches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         run = torch.ops.convnext.patches_half if self.bf16 else torch.ops.convnext.patches
-        kinds = (torch.float32, torch.bfloat16) if self.bf16 else (torch.float32,)
-        out: Tensor = run(
-            _taken(x, kinds), self.weight, self.bias, self.outputs, self.patch, self.before, *self.after, EPS
-        )
+        out: Tensor = run(x, self.weight, self.bias, self.outputs, self.patch, self.before, *self.after, EPS)
         return out
 
 
@@ -211,7 +212,6 @@ class NativeBlock(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _taken(x, (torch.float32,))
         out: Tensor = torch.ops.convnext.block(x, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, EPS)
         return out
 
@@ -233,7 +233,6 @@ class HalfBlock(NativeBlock):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _taken(x, (torch.bfloat16,))
         out: Tensor = torch.ops.convnext.block_half(
             x, self.groups, self.kernel, self.shift, self.w1, self.b1, self.w2, self.b2, self.hidden, EPS
         )
@@ -255,16 +254,3 @@ def folded_linears(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if block.gamma is not None:
         second, last = second * block.gamma[:, None], last * block.gamma
     return first.detach(), bias.detach(), second.detach(), last.detach()
-
-
-def _taken(x: Tensor, dtypes: tuple[torch.dtype, ...]) -> Tensor:
-    """An input as the kernels read it: on the processor, channels last.
-
-    Raises:
-        UserError: it is something else, or a gradient is asked for.
-    """
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise UserError("an optimised network gives no gradients; ask the network that it was made from")
-    if x.dtype not in dtypes or x.device.type != "cpu":
-        raise UserError(f"this network was optimised for {dtypes[0]} on the cpu; the input is {x.dtype} on {x.device}")
-    return x.contiguous(memory_format=torch.channels_last)

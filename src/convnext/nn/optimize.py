@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from convnext.errors import UserError
 from convnext.kernels import native
 from convnext.nn.folded import can_fold, fold
+from convnext.nn.inference import Inference
 from convnext.nn.network import Network
 from convnext.places import cache_dir
 
@@ -23,6 +23,9 @@ ENGINES = ("native", "layers", "eager")
 """Our own kernels; stock operators on folded weights; the network as it is."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_ALSO = {
+    "float32": "fp32", "float": "fp32", "bfloat16": "bf16", "torch.float32": "fp32", "torch.bfloat16": "bf16",
+}  # fmt: skip
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
 """How far the logits may be from those of the network itself in fp32, as a share of the largest one."""
@@ -38,14 +41,14 @@ MARGIN = 0.95
 def optimize(
     model: Network,
     *,
-    dtype: str = "fp32",
+    dtype: str | torch.dtype = "fp32",
     engine: str = "auto",
     size: int | None = None,
     batch: int = 8,
     build: bool = True,
     measure: bool = True,
 ) -> Network:
-    """A network for inference that gives the same answers faster. The one that is given stays as it is.
+    """A network for inference that gives the same answers faster. The one that is given stays as it is, and may change.
 
     Norms and layer scale are folded into the linear layers, stochastic depth is removed, and of the engines that can
     run the network the quickest is taken. It is measured once on this machine for this network, size and batch, and
@@ -53,34 +56,67 @@ def optimize(
     than `TOLERANCE` is not used. What was chosen stands in the attribute `engine` of the result.
 
     Networks other than ConvNeXt (and ConvNeXt V2, whose response normalisation stands between the products) run as they
-    are. The result takes fp32 pictures and gives fp32 logits; it can be neither trained nor saved.
+    are. The result takes fp32 pictures and gives fp32 logits; it cannot be trained, and is made anew from a saved
+    network rather than saved itself. One that was optimised already comes back as it is.
 
     Args:
         model: on the processor, in fp32.
-        dtype: "fp32" or "bf16", what weights and maps are kept in.
+        dtype: "fp32" or "bf16" (torch.float32, torch.bfloat16), what weights and maps are kept in.
         engine: "auto", or one of `ENGINES`.
-        size: side of the pictures that it is made for, pixels; by default that of the network's preprocessing, or 224.
+        size: side of the pictures that it is made for, pixels; by default the network's only one, that of its
+            preprocessing, or 224. Others work too.
         batch: pictures at once that it is made for.
         build: compile our kernels if they are not in the cache (once on a machine, about a minute).
         measure: measure which engine is the quickest; else the first of `ENGINES` that can run the network is taken.
 
     Raises:
-        UserError: the dtype or engine is not known, or the named engine cannot run this network here.
+        UserError: this is no network of ours, or its answers are no numbers; the dtype, engine, size or batch cannot
+            be; or the named engine cannot run this network here.
     """
+    word = _ALSO.get(str(dtype), str(dtype))
+    _refuse_words(model, word, engine, batch)
+    if isinstance(model, Inference):
+        if model.dtype != word or engine not in ("auto", model.engine):
+            raise UserError(f"this network was optimised already ({model.engine}, {model.dtype}); give the original")
+        return model
+    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
+        raise UserError("only a network in fp32 on the cpu can be optimised; use model.float().cpu()")
+    side = _side(model, size)
+    own = copy.deepcopy(model).eval().requires_grad_(False)  # nobody can change it, nor see what is done to it
+    reasons = {name: why_not(name, own, word, build=build) for name in ENGINES}
+    if engine != "auto":
+        if reasons[engine]:
+            raise UserError(f'engine "{engine}" cannot run this network here: {reasons[engine]}')
+        return _checked(own, engine, word, side)
+    able = [name for name in ENGINES if not reasons[name]]
+    return _checked(own, _quickest(own, able, word, side, batch) if measure else able[0], word, side)
+
+
+def _refuse_words(model: Network, dtype: str, engine: str, batch: int) -> None:
+    if not isinstance(model, Network):
+        inside = " as it was before torch.compile" if hasattr(model, "_orig_mod") else ""
+        raise UserError(
+            f"optimize takes a network that create_model or load gave{inside}, not a {type(model).__name__}"
+        )
     if dtype not in DTYPES:
         raise UserError(f'dtype "{dtype}" is not known; it must be one of {", ".join(DTYPES)}')
     if engine not in ("auto", *ENGINES):
         raise UserError(f'engine "{engine}" is not known; it must be auto or one of {", ".join(ENGINES)}')
-    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in model.parameters()):
-        raise UserError("only a network in fp32 on the cpu can be optimised; use model.float().cpu()")
-    side = size or (model.preprocessing.size if model.preprocessing else 224)
-    reasons = {name: why_not(name, model, dtype, build=build) for name in ENGINES}
-    if engine != "auto":
-        if reasons[engine]:
-            raise UserError(f'engine "{engine}" cannot run this network here: {reasons[engine]}')
-        return _checked(model, engine, dtype, side)
-    able = [name for name in ENGINES if not reasons[name]]
-    return _checked(model, _quickest(model, able, dtype, side, batch) if measure else able[0], dtype, side)
+    if not isinstance(batch, int) or batch < 1:
+        raise UserError(f"batch = {batch}: it must be a whole number from 1 on")
+
+
+def _side(model: Network, size: int | None) -> int:
+    """The side of the pictures that a network is made for."""
+    only = getattr(model, "fixed_size", None)
+    side = size if size is not None else only or (model.preprocessing.size if model.preprocessing else 224)
+    least = model.strides[-1]
+    if not isinstance(side, int) or side < least or (only and side != only):
+        rule = f"it must be {only}, the network's only size" if only else f"it must be a whole number from {least} on"
+        raise UserError(
+            f"size = {side}: {rule}, for the side of square pictures; others may be shown to it all the same"
+        )
+    return side
 
 
 def for_pictures(model: Network, count: int, size: int) -> Network:
@@ -107,28 +143,19 @@ def why_not(engine: str, model: Network, dtype: str, *, build: bool = True) -> s
 
 
 def _made(model: Network, engine: str, dtype: str) -> Network:
+    net: Network
     if engine == "eager":
-        out = copy.deepcopy(model).eval().requires_grad_(False)
-        out = out.to(memory_format=torch.channels_last)
-        out = out if dtype == "fp32" else _cast(out, DTYPES[dtype])
+        net = copy.deepcopy(model).to(DTYPES[dtype], memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:
-        out = fold(model, native=engine == "native", dtype=DTYPES[dtype])  # type: ignore[arg-type]
-    out.engine = engine
-    result: Network = out
-    return result
-
-
-def _cast(model: Network, dtype: torch.dtype) -> Network:
-    """A network in another precision that takes and gives fp32."""
-    model = model.to(dtype)
-    model.register_forward_pre_hook(lambda _, given: (given[0].to(dtype),))
-    model.register_forward_hook(lambda _, __, out: out.float())
-    return model
+        net = fold(model, native=engine == "native", dtype=DTYPES[dtype])  # type: ignore[arg-type]
+    return Inference(net, engine, dtype)
 
 
 def _checked(model: Network, engine: str, dtype: str, side: int) -> Network:
     """The network by this engine, or by the next one that gives the same answers."""
     wanted = _answers(model, side)
+    if not wanted.isfinite().all():
+        raise UserError("this network's answers are no numbers (NaN or infinite); its weights are damaged")
     for name in (engine, *(e for e in ENGINES if e != engine)):
         if why_not(name, model, dtype, build=False) and name != engine:
             continue
@@ -146,18 +173,9 @@ def _pictures(model: Network, side: int, count: int) -> Tensor:
 
 
 def _answers(model: Network, side: int) -> Tensor:
-    with _evaluating(model):
+    with torch.inference_mode():
         out: Tensor = model(_pictures(model, side, 2))
         return out
-
-
-@contextlib.contextmanager
-def _evaluating(model: Network) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        yield
-    model.train(training)
 
 
 def _quickest(model: Network, able: list[str], dtype: str, side: int, batch: int) -> str:

@@ -99,6 +99,18 @@ class Ranks:
         dist.all_gather_object(found, value)
         return found
 
+    def refuse_different(self, value: str, what: str) -> None:
+        """Ends all, with one message, where the processes do not have the same.
+
+        Raises:
+            UserError: `what` differs.
+        """
+        found = self.gather(value)
+        other = [rank for rank, theirs in enumerate(found) if theirs != found[0]]
+        if other:
+            text = f"{what}: process {', '.join(map(str, other))} has others than process 0"
+            raise UserError(text) if self.first else Silenced(text)
+
     def total(self, values: list[float], device: torch.device) -> list[float]:
         """Sums over all processes, the same bits everywhere."""
         if self.world == 1:

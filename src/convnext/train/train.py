@@ -96,6 +96,10 @@ def train_run(
     with joined(recipe.train.device) as ranks, silenced(not ranks.first):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
         dataset = known or ranks.agree(lambda: read_data(root, recipe))
+        if ranks.world > 1:
+            ranks.refuse_different(
+                fingerprint(dataset), f"{called(dataset.root)} must hold the same pictures for every process"
+            )
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
         recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
         plan, model, parts = prepare(dataset, Plan(recipe), ranks)
