@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,55 @@ def test_a_list_that_does_not_fit_is_refused(imagenet: Path) -> None:
     file.write_text(lines("{name}.JPEG n99"))
     with pytest.raises(DataError, match="n99, which is not in train"):
         read_dataset(imagenet)
+    file.write_text(lines("{name}.JPEG {label}") + "ILSVRC2012_val_00000001.JPEG 1\n")
+    with pytest.raises(DataError, match=r"line 7: ILSVRC2012_val_00000001\.JPEG is of class n01443537, further up"):
+        read_dataset(imagenet)
     file.write_text("nothing\n")
     with pytest.raises(DataError, match="is not a file name and a class"):
         read_dataset(imagenet)
+
+
+def test_a_mark_of_windows_at_the_beginning_is_no_name(imagenet: Path) -> None:
+    """Notepad writes one."""
+    (imagenet / "val.txt").write_text(lines("{name}.JPEG {label}"), encoding="utf-8-sig")
+    assert labels_of(imagenet) == list(TRUTH)
+
+
+def tar_of_tars(path: Path, cut: int | None, empty: bool) -> None:
+    """Two classes of two pictures each; of the first one so many bytes, and a third class of an empty tar."""
+    with tarfile.open(path, "w") as outer:
+        for number in range(2 + empty):
+            inner = BytesIO()
+            with tarfile.open(fileobj=inner, mode="w", bufsize=512) as archive:
+                for name in ("a.png", "b.png") if number < 2 else ():
+                    info = tarfile.TarInfo(name)
+                    info.size = 512
+                    archive.addfile(info, BytesIO(bytes([number + 1]) * 512))
+            data = inner.getvalue()[: cut if number == 0 else None]
+            info = tarfile.TarInfo(f"n{number}.tar")
+            info.size = len(data)
+            outer.addfile(info, BytesIO(data))
+
+
+@pytest.mark.parametrize("cut", [512, 1024, 1536, 2048])
+def test_an_inner_tar_that_is_cut_off_does_not_go_on_in_the_next(cut: int, tmp_path: Path) -> None:
+    """Its pictures would be those of another class."""
+    tar_of_tars(tmp_path / "whole.tar", None, empty=False)
+    (tmp_path / "index").mkdir()
+    assert read_tars(tmp_path / "whole.tar", 0, tmp_path / "index").counts("train") == [2, 2]
+    tar_of_tars(tmp_path / "cut.tar", cut, empty=False)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match=r"n0\.tar: not a whole tar"):
+        read_tars(tmp_path / "cut.tar", 0, tmp_path / "other")
+
+
+def test_a_class_without_pictures_is_said(tmp_path: Path) -> None:
+    """A tar of nothing but its end."""
+    tar_of_tars(tmp_path / "whole.tar", None, empty=True)
+    (tmp_path / "index").mkdir()
+    found = read_tars(tmp_path / "whole.tar", 0, tmp_path / "index")
+    assert found.classes == ("n0", "n1")
+    assert "left out: 1 class without pictures: n2" in found.notes
 
 
 @pytest.mark.parametrize("single", [True, False])

@@ -164,9 +164,10 @@ def test_the_choice_is_measured_once_and_remembered(tmp_path: Path, monkeypatch:
     assert list(json.loads((tmp_path / "engines.json").read_text()).values()) == ["eager"]
     optimize(model, size=64)
     assert len(calls) == 2
-    (tmp_path / "engines.json").write_text("{")
-    optimize(model, size=32)
-    assert len(calls) == 3
+    for number, damaged in enumerate(("{", "[]", "null", '"x"', "[1]")):
+        (tmp_path / "engines.json").write_text(damaged)
+        optimize(model, size=32)
+        assert len(calls) == 3 + number
 
 
 def test_an_engine_that_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def to_markdown(report: Report, axis: str) -> str:
     out = [head, "|" + "---|" * (len(at) + 2)]
     for line in found:
         cells = dict(zip(line.at, line.seconds, strict=True))
-        row = " | ".join(f"{1e3 * cells[a]:.3g}" if a in cells else "" for a in at)
+        row = " | ".join(f"{_three(1e3 * cells[a])}" if a in cells else "" for a in at)
         out.append(f"| {line.name} | {row} | {line.time_exponent:.2f} |")
     if any(peak for line in found for peak in line.peaks):
         out += ["", head.replace("ms at", "peak, MB, at"), "|" + "---|" * (len(at) + 2)]
@@ -69,6 +69,11 @@ def to_markdown(report: Report, axis: str) -> str:
             row = " | ".join(f"{peaks[a] / 1e6:.0f}" if a in peaks else "" for a in at)
             out.append(f"| {line.name} | {row} | {line.memory_exponent:.2f} |")
     return "\n".join(out)
+
+
+def _three(value: float) -> str:
+    """Three significant digits, never with an exponent."""
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def draw(report: Report, axis: str) -> Figure:

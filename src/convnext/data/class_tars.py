@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.index_writer import IndexWriter, draw
-from convnext.data.names import count, printable
+from convnext.data.names import count, listed, printable
 from convnext.data.shards import ShardedDataset, read_sharded
 from convnext.data.tarball import Member, members, nested
 from convnext.errors import DataError, UserError
@@ -36,24 +36,27 @@ def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int],
     """
     tars = sorted(root.glob("*.tar")) if root.is_dir() else [root]
     names: list[str] = []
+    empty: list[str] = []
     writer = IndexWriter(into)
     try:
         for number, tar in enumerate(tars, 1):
-            for name, member in _of(tar, root.is_dir()):
-                if Path(member.name).suffix.lower() not in PICTURE_SUFFIXES:
-                    continue
-                if not names or names[-1] != name:
-                    writer.end_tar(tar.name, tar.stat().st_size)
-                    names.append(name)
-                split = "val" if draw(f"{name}/{member.name}") < val else "train"
-                writer.add(split, (name,), member.offset, member.length)
-            writer.end_tar(tar.name, tar.stat().st_size)
+            for name, found in _of(tar, root.is_dir()):
+                before = writer.pictures
+                for member in found:
+                    if Path(member.name).suffix.lower() in PICTURE_SUFFIXES:
+                        split = "val" if draw(f"{name}/{member.name}") < val else "train"
+                        writer.add(split, (name,), member.offset, member.length)
+                (names if writer.pictures > before else empty).append(name)
+                writer.end_tar(tar.name, tar.stat().st_size)
             if progress:
                 progress(number, len(tars))
         _refuse(root, names)
         classes = sorted(names)
         place = {name: number for number, name in enumerate(classes)}
-        writer.finish(classes, place, False, [f"{len(classes):,} classes from tars"])
+        notes = [f"{len(classes):,} classes from tars"]
+        if empty:
+            notes.append(f"left out: {count(len(empty), 'class', 'classes')} without pictures: {listed(empty)}")
+        writer.finish(classes, place, False, notes)
     except OSError as error:
         raise UserError(f"{into} cannot be written ({(error.strerror or str(error)).lower()})") from None
     finally:
@@ -70,8 +73,8 @@ def _refuse(root: Path, names: list[str]) -> None:
         )
 
 
-def _of(tar: Path, single: bool) -> Iterator[tuple[str, Member]]:
-    """(class, picture) of a tar that is a class, or of a tar of such tars."""
+def _of(tar: Path, single: bool) -> Iterator[tuple[str, Iterator[Member]]]:
+    """(class, its files) of a tar that is a class, or of a tar of such tars."""
     if single:
-        return ((tar.stem, member) for member in members(tar))
-    return ((Path(inner).stem, member) for inner, member in nested(tar))
+        return iter([(tar.stem, members(tar))])
+    return ((Path(inner).stem, found) for inner, found in nested(tar))

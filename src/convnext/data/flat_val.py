@@ -62,7 +62,7 @@ def _nearby(root: Path, folder: Path, names: Sequence[str], above: int = 0) -> P
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{printable(file)}: cannot be read ({error})") from None
 
@@ -74,7 +74,7 @@ def _kaggle(file: Path) -> dict[str, str]:
 
 def _pairs(file: Path, classes: Sequence[str], pictures: set[str]) -> dict[str, str]:
     """Lines of a file name and a class, or the class's number from 0, with a comma or space between them."""
-    found = {}
+    found: dict[str, str] = {}
     for number, line in enumerate(_lines(file), 1):
         name, label = _pair(line, classes, pictures)
         if not label:
@@ -86,7 +86,11 @@ def _pairs(file: Path, classes: Sequence[str], pictures: set[str]) -> dict[str, 
                     "from 0"
                 )
             label = classes[int(label)]
-        found[name] = label
+        if found.setdefault(name, label) != label:
+            raise DataError(
+                f"{printable(file)}, line {number}: {printable(name)} is of class {label}, further up it was of "
+                f"{found[name]}"
+            )
     return found
 
 

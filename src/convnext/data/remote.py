@@ -220,7 +220,7 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
                 raise DataError(
                     f"{printable(target)}: the disk is full; free some space, or let CONVNEXT_CACHE name another disk"
                 ) from None
-            problem = str(error) or type(error).__name__
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
         finally:
             part.unlink(missing_ok=True)
         if attempt + 1 < TRIES:

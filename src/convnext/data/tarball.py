@@ -86,47 +86,48 @@ def members(tar: Path) -> Iterator[Member]:
     """
     try:
         with tar.open("rb") as file:
-            yield from _members(file, 0)
+            yield from _members(file, 0, tar.stat().st_size)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{printable(tar)}: not a whole tar ({error}); copy it again") from None
     except OSError as error:
         raise DataError(f"{printable(tar)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _members(file: IO[bytes], start: int) -> Iterator[Member]:
-    """Of a tar that begins at `start` of a file: offsets count from the beginning of the file.
+def _members(file: IO[bytes], start: int, end: int) -> Iterator[Member]:
+    """Of a tar that lies in a file from `start` to `end`: offsets count from the beginning of the file.
 
-    tarfile takes a damaged header, and the end of the file, for the end of the archive; that is a block of zeros.
+    tarfile takes a damaged header, and the end of the file, for the end of the archive; that is a block of zeros. What
+    follows in the file is another tar's.
     """
-    file.seek(0, 2)
-    end = file.tell()
     file.seek(start)
     with tarfile.open(fileobj=file, mode="r:") as archive:
-        while (found := archive.next()) is not None:
+        while archive.offset < end and (found := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every one, which would fill the memory
             if found.isfile():
                 if found.offset_data + found.size > end:
                     raise tarfile.ReadError(f"it ends inside {found.name}")
                 yield Member(found.name, found.offset_data, found.size)
         file.seek(archive.offset)
-        block = file.read(tarfile.BLOCKSIZE)
+        block = file.read(min(tarfile.BLOCKSIZE, max(0, end - archive.offset)))
         if block.strip(b"\0") or len(block) < tarfile.BLOCKSIZE:
             what = "has a damaged header" if len(block) == tarfile.BLOCKSIZE else "ends without a mark"
             raise tarfile.ReadError(f"it {what} at byte {archive.offset:,}")
 
 
-def nested(tar: Path) -> Iterator[tuple[str, Member]]:
-    """(name of the inner tar, member) of a tar of tars; offsets count in the outer one.
+def nested(tar: Path) -> Iterator[tuple[str, Iterator[Member]]]:
+    """(name of the inner tar, its members) of a tar of tars; offsets count in the outer one.
 
     Raises:
         DataError: as `members`.
     """
     for inner in members(tar):
-        if not inner.name.endswith(".tar"):
-            continue
-        try:
-            with tar.open("rb") as file:
-                for member in _members(file, inner.offset):
-                    yield inner.name, member
-        except (tarfile.TarError, EOFError) as error:
-            raise DataError(f"{printable(tar)}, {inner.name}: not a whole tar ({error}); copy it again") from None
+        if inner.name.endswith(".tar"):
+            yield inner.name, _inner(tar, inner)
+
+
+def _inner(tar: Path, inner: Member) -> Iterator[Member]:
+    try:
+        with tar.open("rb") as file:
+            yield from _members(file, inner.offset, inner.offset + inner.length)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{printable(tar)}, {inner.name}: not a whole tar ({error}); copy it again") from None

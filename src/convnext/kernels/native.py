@@ -92,7 +92,11 @@ def _compiled() -> Path:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
-        _build(compiler, target)
+        try:
+            _build(compiler, target)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            print(f"they cannot be built here ({_first_line(error)}): stock operators do their work", file=sys.stderr)
+            raise
     return target
 
 

@@ -220,8 +220,8 @@ def _key(model: Network, able: list[str], dtype: str, side: int, batch: int) -> 
 def _remember(path: Path, key: str, engine: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
     part = path.with_suffix(".part")
     part.write_text(json.dumps({**known, key: engine}, indent=1), encoding="utf-8")
     part.replace(path)
