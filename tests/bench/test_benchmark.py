@@ -127,6 +127,7 @@ def test_what_fails_costs_only_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {row["case"]["size"] for row in found["rows"]} == {32}
     assert [row["contestant"]["engine"] for row in found["rows"]] == ["eager", "optimized"]
     assert "16 px: the picture is 16x16 pixels" in found["skipped"][0]
+    assert "- all sides: the picture is 16x16 pixels" in (tmp_path / "b" / "benchmark.md").read_text()
 
     def failing(contestant: Contestant, case: Case, device: torch.device) -> Callable[[], Any]:
         if contestant == TIMM:
@@ -137,6 +138,8 @@ def test_what_fails_costs_only_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     report = benchmark.run([QUICK], [OURS, TIMM], 1, CPU, memory=False)
     assert [row.contestant for row in report.rows] == [OURS]
     assert report.skipped[0].endswith("RuntimeError: no compiler")
+    with pytest.raises(UserError, match="RuntimeError: no compiler"):
+        benchmark.run([QUICK], [TIMM], 1, CPU, memory=False)
 
 
 def test_a_preset_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnext.kernels.depthwise import DepthwiseConv2d, depthwise_conv2d
+from convnext.kernels.depthwise import DepthwiseConv2d, _whole, depthwise_conv2d
+from convnext.nn.convnext import ConvNeXt
 
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 Conv = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -213,3 +214,58 @@ def test_module_has_the_names_and_shapes_of_conv2d() -> None:
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 6, 12, 10)
     assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_operator_for_torchs_compiler_is_what_it_says(layout: torch.memory_format, bias: bool) -> None:
+    """torch's own checks of an operator: schema, shapes without data, gradients, tracing with symbolic shapes."""
+    x = torch.randn(2, 8, 9, 10).to(memory_format=layout).requires_grad_()
+    weight, shift = torch.randn(8, 1, 7, 7, requires_grad=True), torch.randn(8, requires_grad=True)
+    torch.library.opcheck(_whole, (x, weight, shift if bias else None))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_compiled_network_is_one_graph_with_the_same_gradients(frozen: bool) -> None:
+    """No break at the blocks; traced alone, without torch's code generator, which takes a minute (`make test-full`)."""
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 1, 2, 1), (16, 32, 64, 128), num_classes=5)
+    model.stem.requires_grad_(not frozen)
+    x = torch.randn(2, 3, 40, 48)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    found = []
+    for network in (model, compiled):
+        model.zero_grad()
+        out = network(x)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it itself
+def test_torchs_compiler_trains_networks() -> None:
+    """With code of its own, for each size anew: where it takes sizes for any, torch 2.14 fails with timm's network too."""
+    torch.manual_seed(0)
+    model = ConvNeXt((1, 1, 1, 1), (16, 32, 64, 128), num_classes=5)
+    compiled = torch.compile(model, dynamic=False)
+    for n, side in ((2, 32), (3, 64), (4, 96)):
+        x = torch.randn(n, 3, side, side)
+        found = []
+        for network in (model, compiled):
+            model.zero_grad()
+            network(x).square().sum().backward()
+            found.append([p.grad.clone() for p in model.parameters()])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # tracing is deprecated; OpenVINO does it
+def test_a_traced_network_holds_stock_operators() -> None:
+    """As OpenVINO traces it, with gradients on."""
+    model = ConvNeXt((1, 1, 1, 1), (16, 32, 64, 128), num_classes=5, grn=True).eval()
+    x = torch.randn(1, 3, 32, 32)
+    traced = torch.jit.trace(model, x)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-5, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -35,6 +36,31 @@ def test_what_is_in_the_cache_is_not_built_again(monkeypatch: pytest.MonkeyPatch
     assert native.built()
     assert native._compiled().exists()
     assert native._target("another compiler") != native._compiled()
+
+
+@HERE
+def test_a_damaged_library_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading half a library ends the process; what was changed, or has no seal, is not loaded."""
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
+    monkeypatch.setattr(native, "_state", {})
+    target = native._target(native._compiler())
+    built = []
+
+    def build(compiler: str, library: Path) -> None:
+        built.append(compiler)
+        library.write_bytes(b"a library")
+        library.with_suffix(".sha256").write_text(hashlib.sha256(b"a library").hexdigest())
+
+    monkeypatch.setattr(native, "_build", build)
+    assert not native.built()
+    assert native._compiled() == target
+    assert native.built()
+    target.write_bytes(b"a lib")
+    assert not native.built()
+    native._compiled()
+    target.with_suffix(".sha256").unlink()
+    assert not native.built()
+    assert len(built) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,6 +240,28 @@ def test_what_is_done_to_the_network_afterwards_changes_nothing(engine: str, dty
     assert torch.equal(made(x), before)
     assert seen == ["made"]
     assert "extra" not in model.state_dict()
+
+
+@NATIVE
+def test_a_pickled_network_works_in_another_process_with_the_same_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which loads them first; with other kernels the packed weights would be read in another order."""
+    made = optimize(micro(), engine="native", size=32)
+    x = torch.ones(1, 3, 32, 32)
+    torch.save(made, tmp_path / "made.pt")
+    code = (
+        "import sys, torch; m = torch.load(sys.argv[1], weights_only=False)\n"
+        "print(m(torch.ones(1, 3, 32, 32)).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "made.pt")], capture_output=True, text=True, check=True
+    )
+    assert torch.allclose(torch.tensor(json.loads(done.stdout)), made(x), atol=1e-6)
+    packed = pickle.dumps(made)
+    monkeypatch.setattr(native, "library", lambda: "kernels-of-another-machine.so")
+    with pytest.raises(UserError, match="other kernels"):
+        pickle.loads(packed)
 
 
 def test_the_network_keeps_its_modes() -> None:

@@ -105,7 +105,7 @@ def run(
         try:
             report.rows += _measure(case, able, rounds, device, ceilings[case.precision], report.skipped)
         except UserError as error:  # as a picture that is too small: the other cases stand
-            report.skipped.append(f"{_title(case)}: {error}")
+            report.skipped.append(f"all sides, {_title(case)}: {error}")
     if not report.rows:
         raise UserError(f"nobody can take part: {'; '.join(report.skipped)}")
     if memory:
@@ -141,19 +141,25 @@ def _measure(
 def _prepared(
     case: Case, contestants: Sequence[Contestant], device: torch.device, skipped: list[str]
 ) -> dict[Contestant, Callable[[], Any]]:
-    """The work of each side, which has run once; a peer whose code fails is left out with its error."""
+    """The work of each side, which has run once; one whose code fails is left out with its error.
+
+    Raises:
+        UserError: the case cannot be measured, or all fail.
+    """
     works = {}
     for contestant in contestants:
         try:
             work = prepare(contestant, case, device)
             work()
+        except UserError:
+            raise
         except Exception as error:
-            if contestant.code == "ours" or isinstance(error, UserError):
-                raise
             first = (str(error).strip() or "no message").splitlines()[0][:160]
             skipped.append(f"{contestant.name}, {_title(case)}: {type(error).__name__}: {first}")
         else:
             works[contestant] = work
+    if not works:
+        raise UserError("all sides failed")
     return works
 
 

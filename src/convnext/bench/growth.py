@@ -57,7 +57,7 @@ def to_markdown(report: Report, axis: str) -> str:
     found = lines(report, axis)
     at = sorted({a for line in found for a in line.at})
     head = f"| ms at {'a side of' if axis == 'size' else 'a batch of'} | " + " | ".join(map(str, at)) + " | exponent |"
-    out = [head, "|" + "---|" * (len(at) + 2)]
+    out = [f"{where(report)}; {_rest(report, axis)}", "", head, "|" + "---|" * (len(at) + 2)]
     for line in found:
         cells = dict(zip(line.at, line.seconds, strict=True))
         row = " | ".join(f"{_three(1e3 * cells[a])}" if a in cells else "" for a in at)
@@ -71,6 +71,20 @@ def to_markdown(report: Report, axis: str) -> str:
     return "\n".join(out)
 
 
+def where(report: Report) -> str:
+    """The machine, its threads, torch and the date."""
+    facts = report.machine
+    place = facts["gpu"] if facts["gpu"] != "none" else f"{facts['cpu']}, {facts['threads']} threads"
+    return f"{place}, torch {facts['torch']}, {facts['date'][:10]}"
+
+
+def _rest(report: Report, axis: str) -> str:
+    """What does not grow, and from where on the exponents are fitted."""
+    case = report.rows[0].case
+    other = f"batch {case.batch}" if axis == "size" else f"{case.size} pixels"
+    return f"{case.precision}, {other}; exponents from {FROM[axis]} on"
+
+
 def _three(value: float) -> str:
     """Three significant digits, never with an exponent."""
     return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
@@ -79,7 +93,9 @@ def _three(value: float) -> str:
 def draw(report: Report, axis: str) -> Figure:
     """Time, beside it memory where that was measured, both logarithmic; a line for each network, with its exponent."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
+    formatter = FuncFormatter(lambda value, _: f"{value:g}")
     found = lines(report, axis)
     remembered = any(peak for line in found for peak in line.peaks)
     figure = Figure(figsize=(9.5 if remembered else 5.4, 3.9), dpi=160, layout="constrained", facecolor="white")
@@ -97,9 +113,13 @@ def draw(report: Report, axis: str) -> Figure:
         ticks = sorted({a for line in found for a in line.at})
         panel.set_xticks(ticks, [str(a) for a in ticks], fontsize=7, rotation=45)
         panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_formatter(formatter)
+        panel.yaxis.set_minor_formatter(formatter if label.startswith("peak") else NullFormatter())
+        panel.tick_params(axis="y", which="both", labelsize=7)
         panel.grid(visible=True, which="major", color="#e4e7eb", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(title="exponent", fontsize=7, title_fontsize=7, frameon=False)
+        panel.legend(title=f"exponent from {FROM[axis]} on", fontsize=7, title_fontsize=7, frameon=False)
+    figure.supxlabel(f"{where(report)}; {_rest(report, axis)}", fontsize=6)
     return figure
 
 

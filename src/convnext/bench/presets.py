@@ -46,6 +46,7 @@ def chosen(
     Raises:
         UserError: a value is not known.
     """
+    models = list(dict.fromkeys(models))
     for model in models:
         outline(model)
     wanted = native_precisions(device) if precisions == "auto" else _words("precision", precisions, PRECISIONS)
@@ -81,6 +82,8 @@ def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Ca
         UserError: no such preset.
     """
     precisions = native_precisions(device)
+    for model in models:
+        outline(model)
     if preset == "readme":
         first = models[0] if models else "convnext_tiny"
         cases = [Case(first, "infer", n, 224, p) for p in precisions for n in (16, 1)]
@@ -113,11 +116,11 @@ def _words(key: str, text: str, known: tuple[str, ...]) -> list[str]:
     wrong = [word for word in found if word not in known]
     if wrong or not found:
         raise UserError(f'{key} "{", ".join(wrong) or text}" is not known; it must be of {", ".join(known)}')
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _numbers(key: str, text: str) -> list[int]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isascii() and word.isdigit() and 0 < int(word) <= 8192 for word in words):
         raise UserError(f'{key} "{text}": it must be numbers from 1 to 8192, with commas between them')
-    return [int(word) for word in words]
+    return list(dict.fromkeys(int(word) for word in words))

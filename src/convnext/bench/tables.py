@@ -22,19 +22,26 @@ from convnext.run.folder import write_text
 def to_markdown(report: Report) -> str:
     """One table for each case, fastest first, with the machine above."""
     tops = ", ".join(f"{precision} {top:.0f} GFLOP/s" for precision, top in report.ceilings.items())
-    lines = [f"{_machine(report)}; a matrix product alone: {tops}"]
+    lines = [f"{growth.where(report)}; a matrix product alone: {tops}"]
     for case in dict.fromkeys(row.case for row in report.rows):
         lines += ["", f"**{title(case)}**", "", *_table([row for row in report.rows if row.case == case])]
     lines += bars(report)
     if report.skipped:
-        lines += ["", "Not measured: " + "; ".join(report.skipped)]
+        lines += ["", "Not measured:", "", *(f"- {text}" for text in _grouped(report.skipped))]
     return "\n".join(lines)
 
 
-def _machine(report: Report) -> str:
-    facts = report.machine
-    where = facts["gpu"] if facts["gpu"] != "none" else f"{facts['cpu']}, {facts['threads']} threads"
-    return f"{where}, torch {facts['torch']}, {facts['date'][:10]}"
+def _grouped(skipped: Sequence[str]) -> list[str]:
+    """Each side and reason once, with the number of its cases: texts are "side, case: reason"."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for text in skipped:
+        side, _, rest = text.partition(", ")
+        case, _, reason = rest.partition(": ")
+        found.setdefault((side, reason), []).append(case)
+    return [
+        f"{side}: {reason} ({cases[0] if len(cases) == 1 else f'{len(cases)} cases'})"
+        for (side, reason), cases in found.items()
+    ]
 
 
 def bars(report: Report) -> list[str]:
@@ -124,6 +131,6 @@ def draw(report: Report) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.1)
     figure.supxlabel(
-        f"pictures per second (ours purple, peers gray; lines: least to most) on {_machine(report)}", fontsize=7
+        f"pictures per second (ours purple, peers gray; lines: least to most) on {growth.where(report)}", fontsize=7
     )
     return figure

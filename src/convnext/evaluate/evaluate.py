@@ -101,7 +101,8 @@ def evaluate_run(
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
         "epoch": loaded.config["epoch"], "epochs": len(log), "train_seconds": log[-1]["seconds"] if log else 0.0,
         "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
-        "data_root": called(dataset.root), "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
+        "data_root": called(dataset.root),
+        "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
     }  # fmt: skip
     return Judged(result, samples, predictions)

@@ -56,6 +56,53 @@ class _DepthwiseConv2d(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
+_SCHEMA = "(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
+
+
+@torch.library.custom_op("convnext_depthwise::forward", mutates_args=(), schema=_SCHEMA)
+def _whole(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution as one operator to torch's compiler, which then neither breaks its graph nor looks inside."""
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+
+@torch.library.custom_op(
+    "convnext_depthwise::backward", mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor grad, bool input) -> (Tensor, Tensor, Tensor)",
+)  # fmt: skip
+def _whole_backward(x: Tensor, weight: Tensor, grad: Tensor, input: bool) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.autocast("cpu", enabled=False):
+        k, c = weight.shape[-1], weight.shape[0]
+        found = F.conv2d(grad, weight.flip(2, 3), padding=k // 2, groups=c) if input else grad.new_empty(0)
+        return found, _weight_gradient(x, grad, k).contiguous(), grad.sum((0, 2, 3))
+
+
+@_whole.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+
+@_whole_backward.register_fake
+def _(x: Tensor, weight: Tensor, grad: Tensor, input: bool) -> tuple[Tensor, Tensor, Tensor]:
+    k, c = weight.shape[-1], weight.shape[0]
+    found = F.conv2d(grad, weight.flip(2, 3), padding=k // 2, groups=c) if input else grad.new_empty(0)
+    return found, x.new_empty(c, 1, k, k), grad.new_empty(c)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    needed = ctx.needs_input_grad
+    found = _whole_backward(x, weight, grad, needed[0])
+    gx, gw, gb = (value if need else None for value, need in zip(found, needed, strict=True))
+    return gx, gw, gb
+
+
+_whole.register_autograd(_gradients, setup_context=_keep)
+
+
 def _weight_gradient(x: Tensor, grad: Tensor, k: int) -> Tensor:
     """Gradient of the kernel, shape (C, 1, k, k), of a depthwise convolution with padding k // 2.
 
@@ -78,7 +125,8 @@ def uses_fast_backward(x: Tensor, weight: Tensor) -> bool:
     """Whether the fast backward applies: batches on the CPU, square odd kernels, and a gradient that is asked for."""
     k_h, k_w = weight.shape[-2:]
     fits = x.ndim == 4 and k_h == k_w and k_h % 2 == 1 and weight.shape[1] == 1
-    exporting = torch.compiler.is_exporting()  # an exported graph holds stock operators only
+    # an exported or traced graph holds stock operators only
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return fits and x.device.type == "cpu" and torch.is_grad_enabled() and not exporting
 
 
@@ -96,6 +144,9 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
+    if torch.compiler.is_compiling():
+        whole: Tensor = _whole(x, weight, bias)
+        return whole
     out: Tensor = _DepthwiseConv2d.apply(x, weight, bias)
     return out
 

@@ -47,7 +47,13 @@ def built() -> bool:
     if "why" in _state:
         return not _state["why"]
     compiler = _compiler()
-    return bool(compiler) and os.environ.get("CONVNEXT_NATIVE") != "0" and _target(compiler).exists()
+    return bool(compiler) and os.environ.get("CONVNEXT_NATIVE") != "0" and _sound(_target(compiler))
+
+
+def library() -> str:
+    """The name of the kernels of this machine, which says what they are made of; "" without a compiler."""
+    compiler = _compiler()
+    return _name(compiler, _flags()) if compiler else ""
 
 
 def matrix_units() -> bool:
@@ -89,7 +95,7 @@ def _compiled() -> Path:
     if not compiler:
         raise FileNotFoundError("there is no C++ compiler (g++ or clang++)")
     target = _target(compiler)
-    if not target.exists():
+    if not _sound(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
         try:
@@ -141,7 +147,18 @@ def _build(compiler: str, target: Path) -> None:
             "-DAT_PARALLEL_OPENMP=1", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+        seal = folder / "seal"
+        seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
+        seal.replace(target.with_suffix(".sha256"))
         made.replace(target)
+
+
+def _sound(library: Path) -> bool:
+    """Whether a library is there as it was built: loading half a one would end the process."""
+    try:
+        return hashlib.sha256(library.read_bytes()).hexdigest() == library.with_suffix(".sha256").read_text("ascii")
+    except (OSError, ValueError):
+        return False
 
 
 def processor() -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from convnext.errors import UserError
+from convnext.kernels import native
 from convnext.nn.network import Network
 
 
@@ -55,6 +58,19 @@ class Inference(Network):
     def train(self, mode: bool = True) -> Inference:
         """Nothing: it stays in eval mode."""
         return super().train(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"made_by": native.library()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Weights that were packed for our kernels are of use to the same kernels alone."""
+        made_by = state.pop("made_by")
+        super().__setstate__(state)
+        if self.engine == "native" and not (native.available() and made_by == native.library()):
+            raise UserError(
+                "this network was optimised with other kernels than this machine has; load the network that it was "
+                "made from, and optimise it here"
+            )
 
     def _plainly(self) -> torch.autocast:
         """The precision is settled, whatever surrounds the call."""

@@ -182,9 +182,9 @@ def _quickest(model: Network, able: list[str], dtype: str, side: int, batch: int
     """The engine that was quickest here before, or that is now."""
     if len(able) == 1:
         return able[0]
-    file = cache_dir() / "engines.json"
     key = _key(model, able, dtype, side, batch)
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError):
+        file = cache_dir() / "engines.json"  # RuntimeError: there is no home folder
         known = json.loads(file.read_text(encoding="utf-8")).get(key)
         if known in able:
             return str(known)
@@ -192,8 +192,8 @@ def _quickest(model: Network, able: list[str], dtype: str, side: int, batch: int
     found = able[0]
     for name in able[1:]:
         found = name if times[name] < MARGIN * times[found] else found
-    with contextlib.suppress(OSError):
-        _remember(file, key, found)
+    with contextlib.suppress(OSError, RuntimeError):
+        _remember(cache_dir() / "engines.json", key, found)
     return found
 
 
