@@ -227,23 +227,50 @@ inline std::tuple<at::Tensor, at::Tensor> pack_depthwise(const at::Tensor& w, co
   return {groups, split};
 }
 
+// One position of a map, normalised; then times `gain` plus `shift`, where they are given.
+template <class T>
+inline void normalised(const T* x, Bf16* a, int64_t C, float eps, const float* gain = nullptr, const float* shift = nullptr) {
+  const int64_t wide = C / WIDE * WIDE;
+  const float pivot = load<1>(x)[0];
+  Vec<WIDE> total{}, squares{};
+  Vec<NARROW> some{}, others{};
+  for (int64_t i = 0; i < wide; i += WIDE) {
+    const Vec<WIDE> d = load<WIDE>(x + i) - pivot;
+    total += d;
+    squares += d * d;
+  }
+  for (int64_t i = wide; i < C; i += NARROW) {
+    const Vec<NARROW> d = load<NARROW>(x + i) - pivot;
+    some += d;
+    others += d * d;
+  }
+  const float off = (sum<WIDE>(total) + sum<NARROW>(some)) / C, mean = pivot + off;
+  const float variance = (sum<WIDE>(squares) + sum<NARROW>(others)) / C - off * off;
+  const float inverse = 1.0f / std::sqrt(std::max(variance, 0.0f) + eps);
+  const auto end = [&](auto y, int64_t i) {
+    constexpr int L = sizeof(y) / sizeof(float);
+    y = (y - mean) * inverse;
+    store<L>(a + i, gain ? y * load<L>(gain + i) + load<L>(shift + i) : y);
+  };
+  for (int64_t i = 0; i < wide; i += WIDE) end(load<WIDE>(x + i), i);
+  for (int64_t i = wide; i < C; i += NARROW) end(load<NARROW>(x + i), i);
+}
+
 // The pixels of the patches [from, from + rows) as rows of bf16, normalised first if asked for.
 template <class T>
 void half_patch_rows(const T* x, Bf16* a, int64_t lda, Map map, int64_t p, bool first, int64_t from, int64_t rows, float eps) {
   const int64_t C = map.C, h = map.H / p, v = map.W / p, L = p * p * C;
-  float* one = scratch(0, p * C + NARROW);
+  T* one = reinterpret_cast<T*>(scratch(0, L + NARROW));
   for (int64_t r = 0; r < rows; r++) {
     const int64_t i = (from + r) / (h * v), y = (from + r) % (h * v) / v, z = (from + r) % v;
-    if (L % 2) a[r * lda + L] = 0;
+    Bf16* to = a + r * lda;
+    if (L % 2) to[L] = 0;
     for (int64_t d = 0; d < p; d++) {
       const T* line = x + ((i * map.H + y * p + d) * map.W + z * p) * C;
-      convert(line, one, p * C);
-      for (int64_t q = 0; first && q < p; q++) {
-        float stats[2];
-        normalise(one + q * C, one + q * C, stats, 1, C, eps);
-      }
-      convert(one, a + r * lda + d * p * C, p * C);
+      for (int64_t q = 0; first && q < p; q++) normalised(line + q * C, to + (d * p + q) * C, C, eps);
+      if (!first) std::memcpy(one + d * p * C, line, p * C * sizeof(T));
     }
+    if (!first) convert(one, to, L);
   }
 }
 
@@ -261,12 +288,10 @@ void half_patches(const T* x, const Pair* w, const float* bias, const float* gai
       half_panel(rows, a, lda, L, w + q * L / 2 * NR, [&](int64_t, int v) { return load<WIDE>(bias + q * NR + v * WIDE); },
                  [&](int64_t m, int v, Vec<WIDE> sum) { store<WIDE>(sums + m * ld + q * NR + v * WIDE, sum); });
     for (int64_t r = 0; r < rows; r++) {
-      float *sum = sums + r * ld, stats[2];
-      if (gain) {
-        normalise(sum, sum, stats, 1, n, eps);
-        for (int64_t c = 0; c < n; c += NARROW) store<NARROW>(sum + c, load<NARROW>(sum + c) * load<NARROW>(gain + c) + load<NARROW>(shift + c));
-      }
-      convert(sum, out + (from + r) * n, n);
+      if (gain)
+        normalised(sums + r * ld, out + (from + r) * n, n, eps, gain, shift);
+      else
+        convert(sums + r * ld, out + (from + r) * n, n);
     }
   }, done_with_products);
 }

@@ -7,21 +7,38 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "depthwise.h"
 #include "product.h"
 
 inline int64_t split_channels(int64_t C) { return C / NR * NR; }
 
-// One row of the kernel or of a map, or zeros: the element of position x is at `at + x * step`.
-struct HalfRow {
-  const Bf16* at;
-  int64_t step;
-};
-
-inline HalfRow half_row(const Bf16* map, int64_t row, Map m, int64_t c) {
-  return row < 0 || row >= m.H ? HalfRow{nothing<Bf16>, 0} : HalfRow{map + row * m.W * m.C + c, m.C};
+// Zeros for all channels of a position, which are read beyond the edges.
+inline const Bf16* zeros(int64_t C) {
+  static thread_local std::vector<Bf16> held;
+  if (int64_t(held.size()) < C + NR) held.resize(C + NR);
+  return held.data();
 }
+
+// Where the positions lie that B outputs of a row look at: rows y - 3 to y + 4, from column x0 - 3 on. They are looked up once
+// for all channels, so that nothing asks for edges where the work is done.
+template <int B>
+struct Window {
+  const Bf16* at[8][B + K - 1];
+
+  Window(const Bf16* in, Map map, int64_t y, int64_t x0) {
+    const Bf16* none = zeros(map.C);
+    for (int64_t r = 0; r < 8; r++) {
+      const int64_t row = y - R + r;
+      const bool there = row >= 0 && row < map.H;
+      for (int64_t j = 0; j < B + K - 1; j++) {
+        const int64_t x = x0 - R + j;
+        at[r][j] = there && x >= 0 && x < map.W ? in + (row * map.W + x) * map.C : none;
+      }
+    }
+  }
+};
 
 // Two rows at one position as pairs: the even channels of a group, or the odd ones.
 template <bool odd>
@@ -32,45 +49,49 @@ __attribute__((always_inline)) inline Pairs two_rows(const Bf16* first, const Bf
   return odd ? (a >> 16) | (b & 0xffff0000u) : (a & 0xffffu) | (b << 16);
 }
 
-// As `taps` in depthwise.h, for the pair of rows `a` and `b`.
+// As `taps` in depthwise.h, for two rows of a window, `a` and `b`, and the channels from c on.
 template <int B, bool odd, bool correlate>
-__attribute__((always_inline)) inline void half_taps(HalfRow a, HalfRow b, const Pairs* w, Vec<WIDE>* acc, int64_t x0, int64_t W) {
+__attribute__((always_inline)) inline void half_taps(const Bf16* const* a, const Bf16* const* b, int64_t c, const Pairs* w, Vec<WIDE>* acc) {
 #pragma GCC unroll 20
   for (int j = 0; j < B + K - 1; j++) {
-    const int64_t x = x0 - R + j;
-    const bool inside = x >= 0 && x < W;
-    const Pairs v = two_rows<odd>(inside ? a.at + x * a.step : nothing<Bf16>, inside ? b.at + x * b.step : nothing<Bf16>);
+    const Pairs v = two_rows<odd>(a[j] + c, b[j] + c);
 #pragma GCC unroll 14
     for (int i = 0; i < B; i++)
       if (j - i >= 0 && j - i < K) acc[correlate ? j - i : i] = multiply_add(acc[correlate ? j - i : i], v, w[correlate ? i : j - i]);
   }
 }
 
-// B positions (y, x0 ..., before `end`), half of the group of channels from c on. w: its kernels, 4 pairs of rows of 7 taps.
+// `some` of B outputs of row y, half of the group of channels from c on. w: its kernels, 4 pairs of rows of 7 taps, the last
+// one with zeros.
 template <int B, bool odd>
-void half_convolve(const Bf16* in, const Pair* w, const float* bias, float* out, int64_t ldo, Map map, int64_t y, int64_t x0, int64_t end, int64_t c) {
+void half_convolve(const Window<B>& in, const Pair* w, const float* bias, float* out, int64_t ldo, int64_t H, int64_t y, int64_t some, int64_t c) {
   const int64_t at = c + (odd ? WIDE : 0);
   Vec<WIDE> acc[B];
 #pragma GCC unroll 14
   for (int i = 0; i < B; i++) acc[i] = load<WIDE>(bias + at);
   for (int64_t q = 0; q < 4; q++, w += K * NR) {
     const int64_t row = y - R + 2 * q;
-    if (row >= map.H || row < -1) continue;
+    if (row >= H || row < -1) continue;
     Pairs kernel[K];
 #pragma GCC unroll 8
     for (int i = 0; i < K; i++) kernel[i] = elements(w + i * NR + (odd ? WIDE : 0));
-    half_taps<B, odd, false>(half_row(in, row, map, c), half_row(in, q == 3 ? -1 : row + 1, map, c), kernel, acc, x0, map.W);
+    half_taps<B, odd, false>(in.at[2 * q], in.at[2 * q + 1], c, kernel, acc);
   }
-  for (int i = 0; i < B && x0 + i < end; i++) store<WIDE>(out + i * ldo + at, acc[i]);
+#pragma GCC unroll 14
+  for (int i = 0; i < B; i++)
+    if (i < some) store<WIDE>(out + i * ldo + at, acc[i]);
 }
 
 template <int B>
 void half_convolve_row(const Bf16* in, const Pair* w, const float* bias, float* out, int64_t ldo, Map map, int64_t y, int64_t x0, int64_t end) {
-  for (int64_t c = 0; c + NR <= map.C; c += NR)
-    for (int64_t x = x0; x < end; x += B) {
-      half_convolve<B, false>(in, w + c / NR * 4 * K * NR, bias, out + (x - x0) * ldo, ldo, map, y, x, end, c);
-      half_convolve<B, true>(in, w + c / NR * 4 * K * NR, bias, out + (x - x0) * ldo, ldo, map, y, x, end, c);
+  for (int64_t x = x0; x < end; x += B) {
+    const Window<B> window(in, map, y, x);
+    float* to = out + (x - x0) * ldo;
+    for (int64_t c = 0; c + NR <= map.C; c += NR) {
+      half_convolve<B, false>(window, w + c / NR * 4 * K * NR, bias, to, ldo, map.H, y, end - x, c);
+      half_convolve<B, true>(window, w + c / NR * 4 * K * NR, bias, to, ldo, map.H, y, end - x, c);
     }
+  }
 }
 
 // What the kernels look like: pairs of rows for whole groups, fp32 (49, C) for the rest; the bias of the groups split.
@@ -116,24 +137,20 @@ inline void in_order(const float* split, float* out) {
 #endif
 }
 
-// Gradients of the kernels (49, C), groups split, += those of the rows y and y + 1 of a map.
+// Gradients of the kernels (49, C), half of the group of channels from c on, split, += those of B positions of the rows y and
+// y + 1 of a map. `grad` has their gradients at rows 3 and 4, from column 3 on.
 template <int B, bool odd>
-void half_correlate(const Bf16* in, const Bf16* grad, float* sums, Map map, int64_t y, int64_t c) {
-  const HalfRow first = half_row(grad, y, map, c), second = half_row(grad, y + 1, map, c);
+void half_correlate(const Window<B>& in, const Window<B>& grad, float* sums, Map map, int64_t y, int64_t c) {
+  Pairs w[B];
+#pragma GCC unroll 14
+  for (int i = 0; i < B; i++) w[i] = two_rows<odd>(grad.at[R][R + i] + c, grad.at[R + 1][R + i] + c);
   for (int64_t k = 0; k < K; k++) {
     if (y + k - R >= map.H || y + k - R < -1) continue;
-    const HalfRow a = half_row(in, y + k - R, map, c), b = half_row(in, y + k - R + 1, map, c);
     float* to = sums + k * K * map.C + c + (odd ? WIDE : 0);
     Vec<WIDE> acc[K];
 #pragma GCC unroll 8
     for (int i = 0; i < K; i++) acc[i] = load<WIDE>(to + i * map.C);
-    for (int64_t x0 = 0; x0 < map.W; x0 += B) {
-      Pairs w[B];
-#pragma GCC unroll 14
-      for (int i = 0; i < B; i++)
-        w[i] = x0 + i < map.W ? two_rows<odd>(first.at + (x0 + i) * first.step, second.at + (x0 + i) * second.step) : Pairs{};
-      half_taps<B, odd, true>(a, b, w, acc, x0, map.W);
-    }
+    half_taps<B, odd, true>(in.at[k], in.at[k + 1], c, w, acc);
 #pragma GCC unroll 8
     for (int i = 0; i < K; i++) store<WIDE>(to + i * map.C, acc[i]);
   }
@@ -142,12 +159,14 @@ void half_correlate(const Bf16* in, const Bf16* grad, float* sums, Map map, int6
 // The same for all channels; the rest of the channels in fp32, in order.
 template <int B>
 void half_correlate_rows(const Bf16* in, const Bf16* grad, float* sums, Map map, int64_t y) {
-  int64_t c = 0;
-  for (; c + NR <= map.C; c += NR) {
-    half_correlate<B, false>(in, grad, sums, map, y, c);
-    half_correlate<B, true>(in, grad, sums, map, y, c);
+  for (int64_t x = 0; x < map.W; x += B) {
+    const Window<B> window(in, map, y, x), grads(grad, map, y, x);
+    for (int64_t c = 0; c + NR <= map.C; c += NR) {
+      half_correlate<B, false>(window, grads, sums, map, y, c);
+      half_correlate<B, true>(window, grads, sums, map, y, c);
+    }
   }
-  for (; c < map.C; c += NARROW)
+  for (int64_t c = split_channels(map.C); c < map.C; c += NARROW)
     for (int64_t row = y; row < std::min(y + 2, map.H); row++)
       for (int64_t k = std::max<int64_t>(0, R - row); k < std::min<int64_t>(K, map.H + R - row); k++)
         correlate<NARROW>(in + (row + k - R) * map.W * map.C + c, grad + row * map.W * map.C + c, sums + k * K * map.C + c, map.W, map.C);

@@ -39,7 +39,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> train_half(const Tenso
       for (int64_t p = d / NR; p < last / NR; p++)
         half_panel(rows, a, lda, C, s.w1 + p * C / 2 * NR, [&](int64_t, int v) { return load<WIDE>(s.b1 + p * NR + v * WIDE); },
                    [&](int64_t m, int v, Vec<WIDE> sum) {
-                     if (h) store<WIDE>(h + (from + m) * D + p * NR + v * WIDE, sum);
+                     if (h) store_past<WIDE>(h + (from + m) * D + p * NR + v * WIDE, sum);
                      store<WIDE>(hidden + m * ldh + p * NR - d + v * WIDE, gelu_half<WIDE>(sum));
                    });
       half_output(s, hidden, rows, d, last, sums, d > 0, last == D, [&](int64_t m, int64_t c, Vec<WIDE> sum) {
@@ -48,7 +48,7 @@ inline std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> train_half(const Tenso
         store_row(out + at, load_row(x + at, C - c) + f * sum, C - c);
       });
     }
-  });
+  }, settle);
   return {out_, xh_, a_, inverse_, hidden_};
 }
 

@@ -59,11 +59,17 @@ inline Vec<WIDE> multiply_add(Vec<WIDE> sum, Pairs a, Pairs b) {
 #endif
 }
 
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+typedef uint16_t Words __attribute__((vector_size(64)));
+constexpr Words INTERLEAVED = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#endif
+
 // Two rows of values as pairs: those of `first` in the lower half.
 inline Pairs both(Vec<WIDE> first, Vec<WIDE> second) {
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
-  const auto wide = [](Vec<WIDE> v) { return (Pairs)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); };
-  return wide(first) | (wide(second) << 16);
+  const __m512i apart = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+  return (Pairs)_mm512_permutexvar_epi16((__m512i)INTERLEAVED, apart);
 #else
   Bf16 apart[2][WIDE];
   store<WIDE>(apart[0], first);

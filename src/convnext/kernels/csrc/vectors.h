@@ -74,10 +74,28 @@ inline void store(Bf16* p, Vec<L> v) {
   std::memcpy(p, &halves, sizeof halves);
 }
 
+// As `store`, past the cache, for what is read much later; p is a multiple of its size. `settle` before others read it.
+template <int L>
+inline void store_past(Bf16* p, Vec<L> v) {
+  Bf16 halves[L];
+  store<L>(halves, v);
+  if constexpr (L == 16) {
+    __m256i some;
+    std::memcpy(&some, halves, sizeof some);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), some);
+  } else {
+    __m128i some;
+    std::memcpy(&some, halves, sizeof some);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), some);
+  }
+}
+inline void settle() { _mm_sfence(); }
+
 // n values of one kind as the other
 template <class From, class To>
 inline void convert(const From* from, To* to, int64_t n) {
   int64_t i = 0;
+  for (; i + WIDE <= n; i += WIDE) store<WIDE>(to + i, load<WIDE>(from + i));
   for (; i + NARROW <= n; i += NARROW) store<NARROW>(to + i, load<NARROW>(from + i));
   for (; i < n; i++) store<1>(to + i, load<1>(from + i));
 }
@@ -86,16 +104,18 @@ template <int L>
 inline void add_to(float* p, Vec<L> v) {
   store<L>(p, load<L>(p) + v);
 }
-// by halves, which takes fewer steps one after another than lane by lane
+// by halves, which takes fewer steps one after another than lane by lane, and by name, since what is taken apart by memcpy
+// is kept in memory
 template <int L>
 inline float sum(Vec<L> v) {
-  if constexpr (L == 1) {
-    return v[0];
-  } else {
-    Vec<L / 2> low, high;
-    std::memcpy(&low, &v, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-    return sum<L / 2>(low + high);
+  if constexpr (L == 1) return v[0];
+#if defined(__AVX512F__)
+  if constexpr (L == 16) return _mm512_reduce_add_ps((__m512)v);
+#endif
+  if constexpr (L == 8) {
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
   }
 }
 
