@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
+from convnext.data import remote
 from convnext.data.decode import read_pixels
 from convnext.data.doctor import diagnose
 from convnext.data.shard_index import index_tars
@@ -218,6 +221,18 @@ def test_the_doctor_opens_shards(foreign: Path, tmp_path: Path) -> None:
     assert found.pictures == 81
     assert "unreadable" in {finding.kind for finding in found.findings}
     assert any("1 picture without a .cls or .json" in note for note in found.notes)
+    (broken,) = (finding for finding in found.findings if finding.kind == "unreadable")
+    assert "stripes-train-000003.tar/0.png" in broken.files
+
+
+def test_the_doctor_names_the_files_that_pictures_in_shards_once_were(stripes: Path, tmp_path: Path) -> None:
+    """Who finds two equal pictures wants to know which files to mend."""
+    (stripes / "narrow" / "twin.png").write_bytes((stripes / "narrow" / "narrow-000.png").read_bytes())
+    write_shards(read_dataset(stripes), tmp_path / "shards")
+    found = diagnose(tmp_path / "shards")
+    (copies,) = (finding for finding in found.findings if finding.kind == "exact_duplicates")
+    once = sorted(re.fullmatch(r"\w+-000000\.tar/\d{8}\.png \(once (.+)\)", name)[1] for name in copies.files)
+    assert once == ["narrow/narrow-000.png", "narrow/twin.png"]
 
 
 def test_what_is_wrong_with_tars_of_others_is_said(tmp_path: Path) -> None:
@@ -311,6 +326,64 @@ def test_a_wrong_answer_is_not_kept(foreign: Path, serve: Callable[[Path], str])
         opened(pattern)
     tar.write_bytes(whole)
     assert len(opened(pattern).splits["train"]) == 80
+
+
+def test_one_tar_that_fails_costs_no_other(
+    foreign: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fetched before stays, and is not fetched again when the server has come back."""
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    fetched: list[str] = []
+    real = remote._download
+
+    def download(address: str, *rest: Any) -> None:
+        fetched.append(address.rpartition("/")[2])
+        if broken and "000002" in address:
+            raise OSError("the line is dead")
+        real(address, *rest)
+
+    monkeypatch.setattr(remote, "_download", download)
+    pattern, broken = serve(foreign) + "/stripes-train-{000000..000002}.tar", True
+    with pytest.raises(DataError, match="could not be fetched in 4 attempts"):
+        opened(pattern)
+    fetched.clear()
+    broken = False
+    assert len(opened(pattern).splits["train"]) == 80
+    assert [name for name in fetched if name.endswith(".tar")] == ["stripes-train-000002.tar"]
+
+
+def test_tars_that_were_written_anew_are_others(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """Under the same names: the server says that they changed, so they are fetched and indexed anew."""
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    first = opened(pattern)
+    before = content(first, "train")
+    tar = foreign / "stripes-train-000001.tar"
+    tar.write_bytes((foreign / "stripes-train-000000.tar").read_bytes())
+    os.utime(tar, (0, 0))
+    second = opened(pattern)
+    assert content(second, "train") == content(opened(foreign), "train") != before
+    assert second.digest != first.digest
+
+
+def test_a_budget_below_a_window_is_said(foreign: Path, serve: Callable[[Path], str]) -> None:
+    """Tars would come and go with every picture."""
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    assert any("tars will be fetched again and again" in note for note in opened(pattern, budget=1).notes)
+    assert not any("again and again" in note for note in opened(pattern).notes)
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_servers_fault(
+    foreign: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said at once, with the way out."""
+
+    def download(*rest: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(remote, "_download", download)
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: pytest.fail("it was tried again"))
+    with pytest.raises(DataError, match="it cannot be written; change the permissions; or let CONVNEXT_CACHE"):
+        opened(serve(foreign) + "/stripes-train-{000000..000002}.tar")
 
 
 def test_a_long_pattern_is_still_a_pattern(foreign: Path) -> None:

@@ -322,3 +322,22 @@ def test_what_would_move_the_place_in_an_epoch_is_not_changed(
         resume_run(run.path)
     run.recipe.write_text(text.replace("epochs = 1 ", "epochs = 2 "))
     assert len(resume_run(run.path).read_log()) == 2
+
+
+def test_memory_that_is_full_is_no_fault_of_the_program(
+    stripes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a dry run too; whatever else goes wrong is."""
+    words = ["train", str(stripes), "model.name=convnext_atto", "data.size=32", "weights=none", "train.epochs=1"]
+    told = ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 32 bytes", "something else"]
+
+    def full(*_: object) -> str:
+        raise RuntimeError(told.pop(0))
+
+    monkeypatch.setattr(training, "describe_plan", full)
+    assert main([*words, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "the memory is full" in said
+    assert "data.eval_size" in said
+    assert "Traceback" not in said
+    assert main([*words, "--dry-run"]) == 1

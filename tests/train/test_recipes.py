@@ -273,6 +273,17 @@ def test_the_doctor_warns_of_a_rate_for_another_batch() -> None:
     assert "3.13e-05 at a batch of 32" in choice["why"]
 
 
+def test_a_recipe_of_the_paper_on_few_pictures_scales_the_end_of_the_rate_too(
+    stripes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The batch of 512 becomes a small one, and the peak with it: it would lie below the rate at the end."""
+    assert main(["recipe", "check", "finetune1k/convnext_base_22k_384", "--data", str(stripes)]) == 0
+    assert "train.min_lr = " in capsys.readouterr().out
+    words = ["finetune1k/convnext_base_22k_384", "train.min_lr=1", "--data", str(stripes)]
+    assert main(["recipe", "check", *words]) == 2
+    assert "must not be above the peak" in capsys.readouterr().out
+
+
 def test_the_small_recipe_is_that_of_the_flowers() -> None:
     """So that its accuracy in docs/results.md holds under both names; the rate's batch is the batch itself."""
     small, flowers = shipped_recipe("scratch/small"), shipped_recipe("flowers")

@@ -8,7 +8,7 @@ classes, blank and tiny pictures, giveaways. Notes are good to know.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable
 from convnext.data.names import printable
-from convnext.data.shard_source import open_shards, survey_shards
+from convnext.data.shard_source import open_shards, shard_names, survey_shards
 from convnext.data.sources import OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
@@ -97,7 +97,9 @@ def diagnose(
         sharded = open_shards(Path(root), val=val, classes=classes)
         if sharded is not None:
             data, facts = survey_shards(sharded, progress)
+            called = shard_names(sharded.folder)
         else:
+            called = None
             data, facts = survey(
                 root,
                 val=val,
@@ -112,21 +114,22 @@ def diagnose(
     except DataError as error:
         finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
         return Diagnosis(Path(root), (finding,))
-    return _examine(data, facts)
+    return _examine(data, facts, called)
 
 
-def _examine(data: Dataset, facts: Mapping[Path, Facts]) -> Diagnosis:
-    """All examinations of a data set that can be used."""
+def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path], str] | None) -> Diagnosis:
+    """All examinations of a data set that can be used; `called` gives the names to show, else they are paths."""
     base = _base(data)
+    name = called or (lambda path: _name(path, base))
     pictures = [
-        Picture(_name(sample.path, base), sample.labels, split, facts[sample.path])
+        Picture(name(sample.path), sample.labels, split, facts[sample.path])
         for split, samples in data.splits.items()
         for sample in samples
     ]
     own_split = any(note.startswith(OWN_SPLIT) for note in data.notes)
     findings = [
         *copies(pictures),
-        *unreadable(data.broken, len(pictures), lambda item: _name(item.path, base)),
+        *unreadable(data.broken, len(pictures), lambda item: name(item.path)),
         *near_copies(pictures, own_split),
         *giveaways(pictures, data.classes),
         *balance(data),

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -26,6 +27,9 @@ from convnext.places import cache_dir
 TRIES = 4
 """Attempts at a download, with 1, 2 and 4 seconds between them."""
 BLOCK = 1 << 20
+_FULL, _LOCKED = "the disk is full; free some space", "it cannot be written; change the permissions"
+_OURS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _LOCKED, errno.EPERM: _LOCKED, errno.EROFS: _LOCKED}
+"""What is no fault of the server's."""
 
 
 class NotThere(DataError):
@@ -94,6 +98,23 @@ def _put(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def stamps(addresses: Sequence[str]) -> list[str]:
+    """What a server says of files without sending them: length, time of change, tag; "" where it says nothing.
+
+    Files that are written anew under the same names have others.
+    """
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(_stamp, addresses))
+
+
+def _stamp(address: str) -> str:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=30) as answer:
+            return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified", "ETag"))
+    except (OSError, http.client.HTTPException, ValueError):  # whoever fetches it says what is wrong
+        return ""
+
+
 def index_remote(
     address: str, folder: Path, names: Sequence[str], budget: int, into: Path, val: float,
     progress: Callable[[int, int], None],
@@ -114,14 +135,17 @@ def index_remote(
     """
     folder.mkdir(parents=True, exist_ok=True)
     hashes: dict[str, str] = {}
+    last: Path | None = None
 
     def fetched(name: str) -> Path:
-        tar = folder / name
+        nonlocal last
+        last, tar = None, folder / name
         if not tar.exists():
             _make_room(folder, budget, 0)
             fetch(f"{address}/{quote(name)}", tar, 0, "")
         with tar.open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        last = tar
         return tar
 
     try:
@@ -129,9 +153,9 @@ def index_remote(
             folder, progress, tars=[folder / name for name in names], into=into, val=val, hashes=hashes,
             fetch=lambda tar: fetched(tar.name),
         )  # fmt: skip
-    except DataError:  # whatever came, as a page that asks for a password, is not kept
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
+    except DataError:
+        if last is not None:  # what came, as a page that asks for a password, is not kept; those before it were read
+            last.unlink(missing_ok=True)
         raise
 
 
@@ -216,9 +240,9 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
                 ) from None
             problem = f"the server answers {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in _OURS:
                 raise DataError(
-                    f"{printable(target)}: the disk is full; free some space, or let CONVNEXT_CACHE name another disk"
+                    f"{printable(target)}: {_OURS[error.errno]}; or let CONVNEXT_CACHE name another place"
                 ) from None
             problem = (str(error).splitlines() or [type(error).__name__])[0]
         finally:

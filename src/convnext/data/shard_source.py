@@ -6,12 +6,16 @@ stay as they are.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import glob
+import gzip
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,10 +24,14 @@ from convnext.data.alone import alone
 from convnext.data.checked import Facts, check_files
 from convnext.data.class_tars import is_tars
 from convnext.data.names import address_of, is_pattern, printable
-from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of
+from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of, stamps
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
+from convnext.data.shard_meta import Shard
+from convnext.data.shard_order import WINDOW
+from convnext.data.shard_writer import NAMES
 from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
 from convnext.data.sources import Broken, Dataset
+from convnext.data.tarball import member_name
 from convnext.errors import DataError
 from convnext.places import cache_dir
 
@@ -78,7 +86,20 @@ def open_shards(
     if val and "val" not in plain.splits and "train" in plain.splits:
         before, key = index, (plain.digest, f"{val:g}")
         index = _kept(key, lambda into: index_again(plain, into, None, val, before))
-    return read_sharded(root, folder, index, classes=classes, judging=judging)
+    dataset = read_sharded(root, folder, index, classes=classes, judging=judging)
+    note = _too_small(list_shards(index), budget or REMOTE_BUDGET) if address else ""
+    return replace(dataset, notes=(note, *dataset.notes)) if note else dataset
+
+
+def _too_small(shards: Sequence[Shard], budget: int) -> str:
+    """A remark where pictures come from more tars at once than the disk may hold; "" where they do not."""
+    need = sum(sorted((shard.bytes for shard in shards if shard.split == "train"), reverse=True)[:WINDOW])
+    if need <= budget:
+        return ""
+    return (
+        f"pictures of {WINDOW} tars are mixed, {need / 1e9:.3g} GB, but {budget / 1e9:.3g} GB may lie on the disk "
+        "(data.disk_cache_gb): tars will be fetched again and again"
+    )
 
 
 def expand(pattern: str) -> list[str]:
@@ -190,10 +211,10 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
     else:
         known, wanted = read_sharded(Path(home), folder, judging=True), frozenset(names)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, wanted, 0.0))
-    folder = place_of(home) / hashlib.sha256(address.encode()).hexdigest()[:12]  # another pattern lists other tars
-    index = _kept(
-        ("remote", address, f"{val:g}"), lambda into: index_remote(home, folder, names, budget, into, val, progress)
-    )
+    facts = stamps(addresses)  # another pattern lists other tars, and tars that were written anew are others
+    folder = place_of(home) / hashlib.sha256(repr((address, facts)).encode()).hexdigest()[:12]
+    key = ("remote", address, *facts, f"{val:g}")
+    index = _kept(key, lambda into: index_remote(home, folder, names, budget, into, val, progress))
     folder.mkdir(parents=True, exist_ok=True)
     name_source(folder, home, budget, list_shards(index))
     return folder, index
@@ -217,6 +238,21 @@ def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
             shutil.rmtree(place, ignore_errors=True)
             raise
     return place
+
+
+def shard_names(folder: Path) -> Callable[[Path], str]:
+    """How pictures in shards are called: by tar and member, and by the file that each was, where `NAMES` says it."""
+    once: dict[tuple[str, str], str] = {}
+    with contextlib.suppress(OSError, EOFError, ValueError), gzip.open(folder / NAMES, "rt", encoding="utf-8") as file:
+        once = {(tar, name): path for tar, name, path in csv.reader(file)}
+
+    def called_now(path: Path) -> str:
+        tar, name = path.parent, member_name(path)
+        shown = f"{tar.relative_to(folder) if tar.is_relative_to(folder) else tar}/{name}"
+        was = once.get((tar.name, name))
+        return printable(f"{shown} (once {was})" if was else shown)
+
+    return called_now
 
 
 def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[Dataset, dict[Path, Facts]]:

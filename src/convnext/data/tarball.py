@@ -65,6 +65,21 @@ def open_member(path: Path) -> BytesIO | None:
     return BytesIO(data)
 
 
+def member_name(path: Path) -> str:
+    """What the member that a path names is called in its tar, as far as its header says (100 bytes and a folder)."""
+    place = parse(path)
+    if place is None:
+        return path.name
+    tar, offset, _ = place
+    with _opened(tar) as file:
+        file.seek(offset - tarfile.BLOCKSIZE)
+        header = file.read(tarfile.BLOCKSIZE)
+    name, folder = (
+        part.split(b"\0")[0].decode("utf-8", "backslashreplace") for part in (header[:100], header[345:500])
+    )
+    return f"{folder}/{name}" if folder and header[257:262] == b"ustar" and header[263:265] == b"00" else name
+
+
 def _opened(tar: Path) -> BufferedReader:
     """A tar, fetched first where it comes from a server; another process may remove it again to make room."""
     folder = next((place for place in (tar.parent, tar.parent.parent) if (place / SOURCE).is_file()), None)

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from convnext.data.alone import alone
 from convnext.places import cache_dir
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
@@ -97,13 +98,19 @@ def _compiled() -> Path:
     target = _target(compiler)
     if not _sound(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
-        try:
-            _build(compiler, target)
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            print(f"they cannot be built here ({_first_line(error)}): stock operators do their work", file=sys.stderr)
-            raise
+        with alone(target.with_suffix(".lock")):  # of several processes one builds them
+            if not _sound(target):
+                print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
+                _build_or_say(compiler, target)
     return target
+
+
+def _build_or_say(compiler: str, target: Path) -> None:
+    try:
+        _build(compiler, target)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        print(f"they cannot be built here ({_first_line(error)}): stock operators do their work", file=sys.stderr)
+        raise
 
 
 def _compiler() -> str:

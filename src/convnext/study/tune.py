@@ -144,6 +144,9 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
     file = out.absolute() / DATABASE
     if not make and not file.is_file():
         raise RunError(f"{out} holds no study; `convnext tune DATA --out {out}` makes one")
+    for place in (file, out):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise RunError(f"{place} cannot be written; change its permissions, or give --out another folder")
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
         if make:

@@ -206,6 +206,9 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
         f"{base:g} for {kind} at batch 64, times the root of {batch}/64",
     )  # fmt: skip
     peak = peak_rate(plan.recipe)
+    least, asked = plan.recipe.train.min_lr, plan.recipe.train
+    if least > peak and asked.lr_batch and least <= float(asked.lr):  # the batch, not the user, made the peak so low
+        plan.repair("train.min_lr", float(f"{least * batch / asked.lr_batch:.3g}"), "scaled by the batch, as the peak")
     if plan.recipe.train.min_lr > peak:
         raise RecipeError(
             f"train.min_lr = {plan.recipe.train.min_lr:g}: the rate at the end must not be above the peak, {peak:g}"

@@ -155,7 +155,12 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     ranks = planned(gpus, nodes)
     plan = fill_up(dataset, Plan(recipe), ranks)
     introduce(dataset, plan, build_model(plan.recipe, dataset))
-    return describe_plan(dataset, plan.recipe, ranks.world)
+    try:
+        return describe_plan(dataset, plan.recipe, ranks.world)
+    except RuntimeError as error:
+        if (what := _memory(error)) is None:
+            raise
+        raise MemoryFull(f"{what}; set {_LESS}") from None
 
 
 def resume_run(out: Path, root: Path | None = None) -> RunFolder:
@@ -330,17 +335,24 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
     """What the user can do about a failure that is the machine's; another error comes back as it is."""
     first = (str(error) or type(error).__name__).splitlines()[0]
     go_on = f"then go on with: {resuming(run.path)}"
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
-        return MemoryFull(
-            f"the memory is full ({first}); set train.micro_batch or model.checkpointing = true in {run.recipe}, "
-            f"{go_on}"
-        )
+    if (what := _memory(error)) is not None:
+        return MemoryFull(f"{what}; set {_LESS} in {run.recipe}, {go_on}")
     if first.startswith("DataLoader worker"):
         return RunError(
             f"a process that loads pictures was ended from outside ({first}); set data.workers = 0 in {run.recipe} or "
             f"give more shared memory (docker: --shm-size), {go_on}"
         )
     return error
+
+
+_LESS = "a smaller train.micro_batch or model.checkpointing = true, or a smaller data.eval_size for validation"
+
+
+def _memory(error: Exception) -> str | None:
+    """That the memory is full, where an error says so."""
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first
+    return f"the memory is full ({first})" if full else None
 
 
 def _header(run: RunFolder, root: str) -> str:
