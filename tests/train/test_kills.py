@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -27,13 +30,29 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "convnext", *words]
 
 
-def kill_until_done(begin: list[str], run: Path, draw: random.Random, kills: int, longest: float) -> list[str]:
+def kill_all(run: Path) -> None:
+    """Ends every process whose command line names the run, its launcher and its workers."""
+    while True:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(run).encode() in (place / "cmdline").read_bytes() and int(place.name) != os.getpid():
+                    os.kill(int(place.name), signal.SIGKILL)
+                    found += [place] if (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z" else []
+        if not found:
+            return
+        time.sleep(0.05)
+
+
+def kill_until_done(
+    begin: list[str], run: Path, draw: random.Random, kills: int, longest: float, again: tuple[str, ...] = ()
+) -> list[str]:
     """Starts a run and kills it `kills` times, each time a random while after its state is there; then lets it end.
 
-    Returns what the last process said.
+    Returns what the last process said. `again` are options that a resume takes too.
     """
     done = 0
-    start = begin
+    start, resume = begin, command("train", "--resume", "--out", str(run), *again)
     for _ in range(10 * kills):
         process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seen = (run / "last.state.pt").stat().st_mtime_ns if (run / "last.state.pt").exists() else 0
@@ -47,10 +66,11 @@ def kill_until_done(begin: list[str], run: Path, draw: random.Random, kills: int
             process.wait()
             break
         process.kill()
+        kill_all(run)
         process.wait()
         done += 1
-        start = command("train", "--resume", "--out", str(run))
-    final = subprocess.run(command("train", "--resume", "--out", str(run)), capture_output=True, text=True, check=False)
+        start = resume
+    final = subprocess.run(resume, capture_output=True, text=True, check=False)
     assert final.returncode == 0 or "is finished" in final.stderr, final.stderr
     assert done == kills, f"the run ended after {done} kills"
     return final.stderr.splitlines()
@@ -88,6 +108,19 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(stripes: Path
     kill_until_done(begin, run, random.Random(7), kills=4, longest=0.6)
     compare(whole.path, run)
     assert [row["epoch"] for row in whole.read_log()] == [1, 2, 3]
+
+
+@pytest.mark.full
+def test_two_processes_killed_at_random_moments_end_as_if_they_had_not_been(stripes: Path, tmp_path: Path) -> None:
+    """Both at once, in the middle of epochs too, with accumulation and with what each draws for itself."""
+    settings = [*SETTINGS, "train.epochs=6", "train.micro_batch=2", "train.device=cpu", "data.workers=0"]
+    for name in ("whole", "killed"):
+        begin = command("train", str(stripes), *settings, "--out", str(tmp_path / name), "--gpus", "2")
+        if name == "whole":
+            subprocess.run(begin, check=True, capture_output=True)
+        else:
+            kill_until_done(begin, tmp_path / name, random.Random(3), kills=5, longest=0.5, again=("--gpus", "2"))
+    compare(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.full
