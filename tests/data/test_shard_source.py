@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -363,6 +366,35 @@ def test_tars_that_were_written_anew_are_others(foreign: Path, serve: Callable[[
     second = opened(pattern)
     assert content(second, "train") == content(opened(foreign), "train") != before
     assert second.digest != first.digest
+
+
+@pytest.mark.parametrize(("code", "tries"), [(405, 3), (503, 12)])
+def test_a_server_that_does_not_say_is_not_asked_for_ever(
+    code: int, tries: int, foreign: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that knows no HEAD is taken as it is; one that is overloaded is asked again, since another answer would mean
+    other tars.
+    """
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    asked = []
+    real = urllib.request.urlopen
+
+    def urlopen(request: Any, **options: Any) -> Any:
+        if isinstance(request, urllib.request.Request):
+            asked.append(request.full_url)
+            raise urllib.error.HTTPError(request.full_url, code, "no", Message(), None)
+        return real(request, **options)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
+    if code == 405:
+        assert len(opened(pattern).splits["train"]) == 80
+    else:
+        with pytest.raises(
+            DataError, match="could not be asked for in 4 attempts, the last time: the server answers 503"
+        ):
+            opened(pattern)
+    assert len(asked) == tries
 
 
 def test_a_budget_below_a_window_is_said(foreign: Path, serve: Callable[[Path], str]) -> None:

@@ -99,20 +99,39 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def stamps(addresses: Sequence[str]) -> list[str]:
-    """What a server says of files without sending them: length, time of change, tag; "" where it says nothing.
+    """What a server says of files without sending them: length and time of change; "" where it says nothing.
 
-    Files that are written anew under the same names have others.
+    Files that are written anew under the same names have others. Tags are left out: they may differ between mirrors.
+
+    Raises:
+        DataError: the server cannot be asked.
     """
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(_stamp, addresses))
 
 
 def _stamp(address: str) -> str:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=30) as answer:
-            return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified", "ETag"))
-    except (OSError, http.client.HTTPException, ValueError):  # whoever fetches it says what is wrong
-        return ""
+    for attempt in range(TRIES):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
+                return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified"))
+        except urllib.error.HTTPError as error:
+            if error.code in (
+                400,
+                401,
+                403,
+                404,
+                405,
+                410,
+                501,
+            ):  # it does not say; whoever fetches it says what is wrong
+                return ""
+            problem = f"the server answers {error.code}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+        if attempt + 1 < TRIES:
+            time.sleep(2**attempt)
+    raise DataError(f"{address}: could not be asked for in {TRIES} attempts, the last time: {problem}")
 
 
 def index_remote(

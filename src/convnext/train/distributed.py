@@ -108,7 +108,8 @@ class Ranks:
         found = self.gather(value)
         other = [rank for rank, theirs in enumerate(found) if theirs != found[0]]
         if other:
-            text = f"{what}: process {', '.join(map(str, other))} has others than process 0"
+            who = f"process {other[0]} has" if len(other) == 1 else f"processes {', '.join(map(str, other))} have"
+            text = f"{what}: {who} others than process 0"
             raise UserError(text) if self.first else Silenced(text)
 
     def total(self, values: list[float], device: torch.device) -> list[float]:
