@@ -19,13 +19,15 @@ def benchmark(
     models: Annotated[list[str] | None, typer.Argument(help="Models; default: convnext_tiny.")] = None,
     preset: Annotated[
         str,
-        typer.Option(help="readme: everybody, the README's table; size, batch: how cost grows; memory: recomputing."),
+        typer.Option(
+            help="readme: everybody; paper: Table 12, Swin beside ConvNeXt; size, batch: how cost grows; memory."
+        ),
     ] = "",
     task: Annotated[str, typer.Option(help="infer, train, or both with a comma.")] = "infer",
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "16",
     size: Annotated[str, typer.Option(help="Sides of the pictures, pixels, with commas.")] = "224",
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, or both with a comma; auto: what the machine is made for.")
+        str, typer.Option(help="fp32, bf16, tf32 (NVIDIA), with commas; auto: what the machine is made for.")
     ] = "auto",
     code: Annotated[str, typer.Option(help="ours, timm, torchvision, transformers, with commas.")] = "ours,timm",
     engine: Annotated[
@@ -38,10 +40,11 @@ def benchmark(
     as_json: Json = False,
 ) -> int:
     """Measure speed and memory, ours beside the peers in one run; --preset readme has all of them."""
-    from convnext.bench import growth, presets
+    from convnext.bench import growth, presets, published
     from convnext.bench.benchmark import run
     from convnext.bench.tables import make_folder, to_markdown, write
     from convnext.run.environment import find_device
+    from convnext.run.folder import write_text
 
     place = find_device(device)
     if preset:
@@ -59,6 +62,10 @@ def benchmark(
     if out is not None:
         write(report, out, axis)
     text = growth.to_markdown(report, axis) if axis else to_markdown(report)
+    if preset == "paper":
+        text = published.to_markdown(report)
+        if out is not None:
+            write_text(out / "paper.md", text + "\n")
     print_out(json.dumps(report.to_json(), indent=1) if as_json else text)
     return 0
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from convnext.__main__ import main
-from convnext.bench import benchmark
+from convnext.bench import benchmark, published
 from convnext.bench.contestants import CODES, Case, Contestant, network, prepare, realistic, why_not
 from convnext.bench.presets import chosen, named, native_precisions
 from convnext.bench.tables import to_markdown
@@ -146,6 +146,37 @@ def test_a_preset_takes_no_other_options(capsys: pytest.CaptureFixture[str]) -> 
     """They would be ignored."""
     assert main(["benchmark", "--preset", "size", "--size", "64", "--engine", "compile"]) == 2
     assert "--preset size has its own --size, --engine" in capsys.readouterr().err
+
+
+def test_the_papers_throughput_stands_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of Table 12 is a network of ours or timm's; published ratios are those of the printed figures."""
+    cases, sides = named("paper", [], CPU)
+    assert sides == [OURS]
+    assert len(cases) == 14
+    assert [(case.model, case.size) for case in cases[:2]] == [
+        ("timm:swin_tiny_patch4_window7_224", 224), ("convnext_tiny", 224),
+    ]  # fmt: skip
+    times = {"convnext_tiny": 0.1, "timm:swin_tiny_patch4_window7_224": 0.25}
+    monkeypatch.setattr(benchmark, "prepare", lambda contestant, case, device: lambda: None)
+    monkeypatch.setattr(benchmark, "ceiling", lambda precision, device: 100.0)
+    current: list[str] = []
+    monkeypatch.setattr(benchmark, "say", lambda text: current.append(text.split()[1]))
+    monkeypatch.setattr(benchmark, "seconds", lambda work, device: times[current[-1]])
+    report = benchmark.run(cases[:2], sides, 1, CPU, memory=False)
+    text = published.to_markdown(report)
+    assert "| convnext_tiny, 224 | 40.0 | 1943.5 | 774.7 | 2.50 | 1.47 | 1.02 |" in text
+    assert "| timm:swin_tiny_patch4_window7_224, 224 | 16.0 | 1325.6 | 757.9 |  |  |  |" in text
+
+
+def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor it would be fp32 under another name."""
+    case, gpu = Case("convnext_atto", "infer", 1, 32, "tf32"), torch.device("cuda")
+    assert "NVIDIA" in why_not(OURS, case)
+    assert why_not(OURS, case, gpu) == ""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    (first, *_), _ = named("paper", ["convnext_tiny"], gpu)
+    assert (first.precision, first.batch) == ("tf32", 64)
+    assert native_precisions(gpu) == ["fp32", "tf32", "bf16"]
 
 
 def test_presets_and_options() -> None:

@@ -30,7 +30,7 @@ from convnext.nn.variants import MODELS, get_spec
 CODES = ("ours", "timm", "torchvision", "transformers")
 ENGINES = ("eager", "optimized", "checkpointing", "compile", "onnxruntime", "openvino")
 OURS_ONLY = ("optimized", "checkpointing")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 TASKS = ("infer", "train")
 
 
@@ -43,7 +43,8 @@ class Case:
         task: "infer" for a forward pass without gradients, "train" for a whole step with AdamW.
         batch: pictures at once.
         size: side of the pictures, pixels.
-        precision: "fp32"; "bf16" casts the network for inference, and is autocast in training.
+        precision: "fp32"; "tf32" the same with products of fewer bits, on NVIDIA's GPUs; "bf16" casts the network for
+            inference, and is autocast in training.
     """
 
     model: str
@@ -66,9 +67,11 @@ class Contestant:
         return f"{self.code} {self.engine}"
 
 
-def why_not(contestant: Contestant, case: Case) -> str:
-    """Why a contestant cannot take part in a case, or ""."""
+def why_not(contestant: Contestant, case: Case, device: torch.device | None = None) -> str:
+    """Why a contestant cannot take part in a case (on a device, else on the processor), or ""."""
     own = case.model in MODELS
+    if case.precision == "tf32" and (device is None or device.type != "cuda"):
+        return "tf32 is for NVIDIA's GPUs"
     if contestant.engine == "optimized" and (contestant.code != "ours" or case.task == "train"):
         return "ours only" if contestant.code != "ours" else "inference only"
     if contestant.engine == "checkpointing" and (contestant.code != "ours" or case.task == "infer"):
@@ -187,9 +190,12 @@ def prepare(contestant: Contestant, case: Case, device: torch.device) -> Callabl
     Raises:
         UserError: it cannot take part.
     """
-    reason = why_not(contestant, case)
+    reason = why_not(contestant, case, device)
     if reason:
         raise UserError(f"{contestant.name} with {case.model}: {reason}")
+    if device.type == "cuda":  # the same for all sides of a case
+        torch.set_float32_matmul_precision("highest" if case.precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = case.precision != "fp32"
     model: nn.Module = network(contestant, case)
     if contestant.engine == "optimized" and device.type == "cpu":
         model = optimize(cast("Network", model), dtype=case.precision, size=case.size, batch=case.batch)

@@ -57,7 +57,7 @@ def to_markdown(report: Report, axis: str) -> str:
     found = lines(report, axis)
     at = sorted({a for line in found for a in line.at})
     head = f"| ms at {'a side of' if axis == 'size' else 'a batch of'} | " + " | ".join(map(str, at)) + " | exponent |"
-    out = [f"{where(report)}; {_rest(report, axis)}", "", head, "|" + "---|" * (len(at) + 2)]
+    out = [f"{report.where}; {_rest(report, axis)}", "", head, "|" + "---|" * (len(at) + 2)]
     for line in found:
         cells = dict(zip(line.at, line.seconds, strict=True))
         row = " | ".join(f"{_three(1e3 * cells[a])}" if a in cells else "" for a in at)
@@ -69,13 +69,6 @@ def to_markdown(report: Report, axis: str) -> str:
             row = " | ".join(f"{peaks[a] / 1e6:.0f}" if a in peaks else "" for a in at)
             out.append(f"| {line.name} | {row} | {line.memory_exponent:.2f} |")
     return "\n".join(out)
-
-
-def where(report: Report) -> str:
-    """The machine, its threads, torch and the date."""
-    facts = report.machine
-    place = facts["gpu"] if facts["gpu"] != "none" else f"{facts['cpu']}, {facts['threads']} threads"
-    return f"{place}, torch {facts['torch']}, {facts['date'][:10]}"
 
 
 def _rest(report: Report, axis: str) -> str:
@@ -119,7 +112,7 @@ def draw(report: Report, axis: str) -> Figure:
         panel.grid(visible=True, which="major", color="#e4e7eb", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(title=f"exponent from {FROM[axis]} on", fontsize=7, title_fontsize=7, frameon=False)
-    figure.supxlabel(f"{where(report)}; {_rest(report, axis)}", fontsize=6)
+    figure.supxlabel(f"{report.where}; {_rest(report, axis)}", fontsize=6)
     return figure
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from convnext.bench.contestants import CODES, ENGINES, OURS_ONLY, PRECISIONS, TASKS, Case, Contestant
+from convnext.bench.published import table12
 from convnext.errors import UserError
 from convnext.nn.create import outline
 
-PRESETS = ("readme", "size", "batch", "memory")
+PRESETS = ("readme", "paper", "size", "batch", "memory")
 OPTIONS = ("task", "batch", "size", "precision", "code", "engine")
 """What a preset decides itself."""
 GROWS = {"size": "size", "batch": "batch", "memory": "size"}
@@ -73,10 +74,11 @@ def refuse_beside(preset: str, options: list[str]) -> None:
 
 
 def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Case], list[Contestant]]:
-    """A preset: "readme" compares with everyone; "size", "batch" and "memory" show how cost grows.
+    """A preset: "readme" compares with everyone; "paper" is Table 12; "size", "batch" and "memory" show how cost grows.
 
-    Without `models` the first has ConvNeXt-T, the growing ones ViT-S and Swin-T beside it, and "memory" a training step
-    of ConvNeXt-T with and without recomputing.
+    Without `models` the first has ConvNeXt-T, "paper" the table's networks with Swin beside ConvNeXt, in TF32 on a
+    GPU, the growing ones ViT-S and Swin-T beside it, and "memory" a training step of ConvNeXt-T with and without
+    recomputing.
 
     Raises:
         UserError: no such preset.
@@ -89,6 +91,10 @@ def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Ca
         cases = [Case(first, "infer", n, 224, p) for p in precisions for n in (16, 1)]
         return cases + [Case(first, "train", 16, 224, p) for p in precisions], list(EVERYONE)
     ours = [Contestant("ours", "eager")]
+    if preset == "paper":
+        batch, precision = (64, "tf32") if device.type == "cuda" else (4, precisions[0])
+        wanted = [(name, size) for name, size, _ in table12() if not models or name in models]
+        return [Case(name, "infer", batch, size, precision) for name, size in wanted], ours
     several = models or ["convnext_tiny", "timm:vit_small_patch16_224", "timm:swin_tiny_patch4_window7_224"]
     if preset == "size":
         return [Case(m, "infer", 1, s, precisions[0]) for m in several for s in SIZES], ours
@@ -101,9 +107,9 @@ def named(preset: str, models: list[str], device: torch.device) -> tuple[list[Ca
 
 
 def native_precisions(device: torch.device) -> list[str]:
-    """fp32, and bf16 where the processor or GPU has units for it: elsewhere it is emulated, and only slow."""
+    """fp32, and bf16 (on a GPU tf32 too) where there are units for it: elsewhere it is emulated, and only slow."""
     if device.type == "cuda":
-        return ["fp32", "bf16"] if torch.cuda.is_bf16_supported() else ["fp32"]
+        return ["fp32", "tf32", "bf16"] if torch.cuda.is_bf16_supported() else ["fp32"]
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -22,7 +22,7 @@ from convnext.run.folder import write_text
 def to_markdown(report: Report) -> str:
     """One table for each case, fastest first, with the machine above."""
     tops = ", ".join(f"{precision} {top:.0f} GFLOP/s" for precision, top in report.ceilings.items())
-    lines = [f"{growth.where(report)}; a matrix product alone: {tops}"]
+    lines = [f"{report.where}; a matrix product alone: {tops}"]
     for case in dict.fromkeys(row.case for row in report.rows):
         lines += ["", f"**{title(case)}**", "", *_table([row for row in report.rows if row.case == case])]
     lines += bars(report)
@@ -131,6 +131,6 @@ def draw(report: Report) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.1)
     figure.supxlabel(
-        f"pictures per second (ours purple, peers gray; lines: least to most) on {growth.where(report)}", fontsize=7
+        f"pictures per second (ours purple, peers gray; lines: least to most) on {report.where}", fontsize=7
     )
     return figure
