@@ -231,25 +231,10 @@ inline std::tuple<at::Tensor, at::Tensor> pack_depthwise(const at::Tensor& w, co
 template <class T>
 inline void normalised(const T* x, Bf16* a, int64_t C, float eps, const float* gain = nullptr, const float* shift = nullptr) {
   const int64_t wide = C / WIDE * WIDE;
-  const float pivot = load<1>(x)[0];
-  Vec<WIDE> total{}, squares{};
-  Vec<NARROW> some{}, others{};
-  for (int64_t i = 0; i < wide; i += WIDE) {
-    const Vec<WIDE> d = load<WIDE>(x + i) - pivot;
-    total += d;
-    squares += d * d;
-  }
-  for (int64_t i = wide; i < C; i += NARROW) {
-    const Vec<NARROW> d = load<NARROW>(x + i) - pivot;
-    some += d;
-    others += d * d;
-  }
-  const float off = (sum<WIDE>(total) + sum<NARROW>(some)) / C, mean = pivot + off;
-  const float variance = (sum<WIDE>(squares) + sum<NARROW>(others)) / C - off * off;
-  const float inverse = 1.0f / std::sqrt(std::max(variance, 0.0f) + eps);
+  const Spread s = spread(x, wide, C, eps);
   const auto end = [&](auto y, int64_t i) {
     constexpr int L = sizeof(y) / sizeof(float);
-    y = (y - mean) * inverse;
+    y = (y - s.mean) * s.inverse;
     store<L>(a + i, gain ? y * load<L>(gain + i) + load<L>(shift + i) : y);
   };
   for (int64_t i = 0; i < wide; i += WIDE) end(load<WIDE>(x + i), i);
