@@ -254,18 +254,14 @@ def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
 
 def _switches(raw: Mapping[str, Any]) -> list[str]:
     """true and false where numbers or words belong, which pydantic takes for 1 and 0."""
-    found = []
+    found, defaults = [], as_dict(Recipe())
     for name, table in raw.items():
-        for inner, value in table.items() if isinstance(table, Mapping) else ():
-            key = f"{name}.{inner}"
+        own: Any = defaults.get(name)
+        for inner, value in table.items() if isinstance(table, Mapping) and isinstance(own, dict) else ():
             values = value if isinstance(value, list | tuple) else (value,)
-            if key in all_keys() and not isinstance(_default(key), bool) and any(isinstance(v, bool) for v in values):
-                found.append(f"{key} = {_toml_value(value)}: true and false are for switches; this is none")
+            if inner in own and not isinstance(own[inner], bool) and any(isinstance(v, bool) for v in values):
+                found.append(f"{name}.{inner} = {_toml_value(value)}: true and false are for switches; this is none")
     return found
-
-
-def _default(key: str) -> Any:
-    return get(Recipe(), key)
 
 
 def _nearest_key(key: str) -> str:

@@ -142,9 +142,10 @@ def test_a_list_that_does_not_fit_is_refused(imagenet: Path) -> None:
     file.write_text(lines("{name}.JPEG {label}") + "ILSVRC2012_val_00000001.JPEG 1\n")
     with pytest.raises(DataError, match=r"line 7: ILSVRC2012_val_00000001\.JPEG is of class n01443537, further up"):
         read_dataset(imagenet)
-    file.write_text("nothing\n")
-    with pytest.raises(DataError, match="is not a file name and a class"):
-        read_dataset(imagenet)
+    for line in ("nothing", ",", " , "):
+        file.write_text(line + "\n")
+        with pytest.raises(DataError, match="is not a file name and a class"):
+            read_dataset(imagenet)
 
 
 def test_a_mark_of_windows_at_the_beginning_is_no_name(imagenet: Path) -> None:

@@ -224,7 +224,8 @@ def test_the_operator_for_torchs_compiler_is_what_it_says(layout: torch.memory_f
     """torch's own checks of an operator: schema, shapes without data, gradients, tracing with symbolic shapes."""
     x = torch.randn(2, 8, 9, 10).to(memory_format=layout).requires_grad_()
     weight, shift = torch.randn(8, 1, 7, 7, requires_grad=True), torch.randn(8, requires_grad=True)
-    torch.library.opcheck(_whole, (x, weight, shift if bias else None))
+    found = torch.library.opcheck(_whole, (x, weight, shift if bias else None))
+    assert set(found.values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("frozen", [True, False])

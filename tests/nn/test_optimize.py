@@ -148,6 +148,27 @@ def test_a_network_that_was_changed_runs_as_it_is() -> None:
     assert optimize(model, size=32).engine == "eager"
 
 
+@pytest.mark.parametrize("part", ["stem", "downsample", "norm", "bias", "stage"])
+def test_a_network_with_parts_of_somebody_elses_runs_as_it_is(part: str) -> None:
+    """As people change the stem for other pictures: nothing is folded that is not known, and no answer changes."""
+    model = micro().eval()
+    if part == "stem":
+        model.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.MaxPool2d(2))
+    elif part == "downsample":
+        model.stages[1].downsample = torch.nn.Conv2d(16, 32, 2, 2)
+    elif part == "norm":
+        model.norm = torch.nn.Identity()
+    elif part == "bias":
+        model.stages[0].blocks[0].dwconv.bias = None
+    else:
+        model.stages[0] = torch.nn.Sequential(*model.stages[0].blocks)
+    made = optimize(model, size=64)
+    assert made.engine == "eager"
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_the_choice_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The quickest wins; the second time nothing is measured; a damaged file is no error."""
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))

@@ -128,8 +128,8 @@ def _title(case: Case) -> str:
 def _measure(
     case: Case, contestants: Sequence[Contestant], rounds: int, device: torch.device, top: float, skipped: list[str]
 ) -> list[Row]:
-    works = _prepared(case, contestants, device, skipped)
-    for contestant, off in wrong_answers(case, works).items():
+    works, answers = _prepared(case, contestants, device, skipped)
+    for contestant, off in wrong_answers(case, answers).items():
         skipped.append(f"{contestant.name}, {_title(case)}: its logits are off by {off:.1%} of the largest")
         del works[contestant]
     calls = {c: _calls_for(work, device) for c, work in works.items()}
@@ -147,17 +147,17 @@ def _measure(
 
 def _prepared(
     case: Case, contestants: Sequence[Contestant], device: torch.device, skipped: list[str]
-) -> dict[Contestant, Callable[[], Any]]:
-    """The work of each side, which has run once; one whose code fails is left out with its error.
+) -> tuple[dict[Contestant, Callable[[], Any]], dict[Contestant, Any]]:
+    """The work of each side, and what its first call gave; one whose code fails is left out with its error.
 
     Raises:
         UserError: the case cannot be measured, or all fail.
     """
-    works = {}
+    works, answers = dict[Contestant, Callable[[], Any]](), dict[Contestant, Any]()
     for contestant in contestants:
         try:
             work = prepare(contestant, case, device)
-            work()
+            answers[contestant] = work()
         except UserError:
             raise
         except Exception as error:
@@ -167,7 +167,7 @@ def _prepared(
             works[contestant] = work
     if not works:
         raise UserError("all sides failed")
-    return works
+    return works, answers
 
 
 def _round(
@@ -201,17 +201,16 @@ def _against_peers(contestant: Contestant, rates: dict[Contestant, list[float]])
     return statistics.median(a / b for a, b in zip(rates[contestant], rates[fastest], strict=True))
 
 
-def wrong_answers(case: Case, works: dict[Contestant, Callable[[], Any]]) -> dict[Contestant, float]:
+def wrong_answers(case: Case, answers: dict[Contestant, Any]) -> dict[Contestant, float]:
     """Whose logits are not those of the others, and by how much: what is fast and wrong has not won.
 
-    The first one is what the others are compared with. These calls warm up as well.
+    The first one is what the others are compared with.
 
     Raises:
         AssertionError: one of ours is wrong, or as many peers are as are right: then the first may be.
     """
     reference, off = None, dict[Contestant, float]()
-    for contestant, work in works.items():
-        answer = work()
+    for contestant, answer in answers.items():
         if case.task == "train" or answer is None:
             continue
         logits = torch.as_tensor(answer).float().cpu()

@@ -6,8 +6,9 @@ import math
 
 from convnext.bench.benchmark import Report
 from convnext.nn.baseline_specs import BASELINES
-from convnext.nn.variants import MODELS
 from convnext.paper import rows, title
+
+_SIZES = {"T": "tiny", "S": "small", "B": "base", "L": "large", "XL": "xlarge"}
 
 
 def table12() -> list[tuple[str, int, float]]:
@@ -18,8 +19,7 @@ def table12() -> list[tuple[str, int, float]]:
 def _model(name: str, size: int) -> str:
     """Our name for a network of the paper."""
     if name.startswith("ConvNeXt-"):
-        letter = name.removeprefix("ConvNeXt-")
-        return f"convnext_{ {'T': 'tiny', 'S': 'small', 'B': 'base', 'L': 'large', 'XL': 'xlarge'}[letter] }"
+        return f"convnext_{_SIZES[name.removeprefix('ConvNeXt-')]}"
     return next(model for model, spec in BASELINES.items() if spec.paper == name and spec.size == size)
 
 
@@ -52,9 +52,6 @@ def to_markdown(report: Report) -> str:
 
 def _swin(key: tuple[str, int]) -> tuple[str, int] | None:
     """The Swin that the paper sets beside a ConvNeXt."""
-    letters = {"tiny": "T", "small": "S", "base": "B", "large": "L"}
-    letter = letters.get(key[0].removeprefix("convnext_")) if key[0] in MODELS else None
-    if letter is None:
-        return None
+    letter = next((letter for letter, size in _SIZES.items() if key[0] == f"convnext_{size}"), "")
     found = [model for model, spec in BASELINES.items() if (spec.paper, spec.size) == (f"Swin-{letter}", key[1])]
     return (found[0], key[1]) if found else None

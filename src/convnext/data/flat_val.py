@@ -101,7 +101,7 @@ def _pair(line: str, classes: Sequence[str], pictures: set[str]) -> tuple[str, s
             label = line[end + 1 :].strip(", \t")
             return name, label if label in classes else re.split(r"[,\s]", label)[0]
     words = line.replace(",", " ").split()
-    return Path(words[0]).name, words[1] if len(words) > 1 else ""
+    return (Path(words[0]).name, words[1]) if len(words) > 1 else (line, "")
 
 
 def _meanings(truth: Path, root: Path, folder: Path) -> dict[int, str]:

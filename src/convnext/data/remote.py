@@ -19,7 +19,7 @@ from urllib.parse import quote
 from convnext.data.names import printable
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_meta import Shard, parse_meta
-from convnext.data.shards import INDEX, LABELS, META, digest_of
+from convnext.data.shards import INDEX, LABELS, META, is_index_of
 from convnext.data.tarball import SOURCE
 from convnext.errors import DataError, SourceLost
 from convnext.places import cache_dir
@@ -30,6 +30,10 @@ BLOCK = 1 << 20
 _FULL, _LOCKED = "the disk is full; free some space", "it cannot be written; change the permissions"
 _OURS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _LOCKED, errno.EPERM: _LOCKED, errno.EROFS: _LOCKED}
 """What is no fault of the server's."""
+
+
+_SAYS_NOTHING = (400, 401, 403, 404, 405, 410, 501)
+"""Answers to a HEAD request that will be the same the next time."""
 
 
 class NotThere(DataError):
@@ -67,15 +71,11 @@ def open_remote(address: str, budget: int) -> Path:
     folder.mkdir(exist_ok=True)
     _put(folder / META, content)
 
-    def fits() -> bool:
-        counts = meta.counts if meta.multi_label else None
-        return (folder / INDEX).is_file() and digest_of(meta.classes, meta.shards, folder, counts) == meta.fingerprint
-
-    if not fits():
+    if not is_index_of(meta, folder):
         wanted = sum(shard.pictures for shard in meta.shards) * 20
         for name, size in ((INDEX, wanted), *([(LABELS, 0)] if meta.multi_label else [])):
             fetch(f"{address}/{name}", folder / name, size, "")
-        if not fits():
+        if not is_index_of(meta, folder):
             raise DataError(f"{address}/{INDEX} is not what {META} was written for (another hash); upload both again")
     name_source(folder, address, budget, meta.shards)
     return folder
@@ -116,15 +116,7 @@ def _stamp(address: str) -> str:
             with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
                 return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified"))
         except urllib.error.HTTPError as error:
-            if error.code in (
-                400,
-                401,
-                403,
-                404,
-                405,
-                410,
-                501,
-            ):  # it does not say; whoever fetches it says what is wrong
+            if error.code in _SAYS_NOTHING:  # whoever fetches it says what is wrong
                 return ""
             problem = f"the server answers {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -250,7 +250,7 @@ def check_tars(folder: Path, index: Path | None = None) -> None:
                 f"{printable(path)} has {path.stat().st_size:,} bytes, the index says {shard.bytes:,}; copy it again"
             )
     _check_index(index / INDEX, sum(shard.pictures for shard in shards))
-    if digest_of(meta.classes, shards, index, meta.counts if meta.multi_label else None) != meta.fingerprint:
+    if not is_index_of(meta, index):
         raise DataError(
             f"{printable(index / INDEX)} is not what {META} was written for (another hash); copy both again, or write "
             "the shards anew"
@@ -277,6 +277,12 @@ def _check_index(path: Path, pictures: int) -> None:
         )
     if not pictures:
         raise DataError(f"{printable(path)}: no pictures in it")
+
+
+def is_index_of(meta: Meta, index: Path) -> bool:
+    """Whether the index in a folder is the one that a list of tars was written for."""
+    counts = meta.counts if meta.multi_label else None
+    return (index / INDEX).is_file() and digest_of(meta.classes, meta.shards, index, counts) == meta.fingerprint
 
 
 def digest_of(

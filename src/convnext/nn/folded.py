@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.kernels.block import padded_bias
-from convnext.nn.convnext import Block, ConvNeXt, Downsample, Stem
+from convnext.nn.convnext import Block, ConvNeXt, Downsample, Stage, Stem
+from convnext.nn.layers import LayerNorm2d
 from convnext.nn.network import Network
 
 EPS = 1e-6
@@ -24,13 +25,30 @@ EPS = 1e-6
 
 def can_fold(model: nn.Module) -> bool:
     """Whether a network is a ConvNeXt as it was built, of the first version, in fp32."""
-    blocks = [block for stage in getattr(model, "stages", ()) for block in getattr(stage, "blocks", ())]
     return (
         type(model) is ConvNeXt
-        and bool(blocks)
-        and all(type(block) is Block and block.is_plain() for block in blocks)
+        and _is_plain(model)
         and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+    )
+
+
+def _is_plain(model: ConvNeXt) -> bool:
+    """Whether every layer that is folded is of the kind that was built, with its bias."""
+    stages = list(model.stages)
+    if not stages or not all(type(stage) is Stage for stage in stages):
+        return False
+    downs = [stage.downsample for stage in stages if type(stage.downsample) is not nn.Identity]
+    layers = [getattr(part, name) for part in (model.stem, *downs) for name in ("conv", "norm") if hasattr(part, name)]
+    blocks = [block for stage in stages for block in stage.blocks]  # type: ignore[union-attr]
+    folded = (model.stem, *stages, model.norm)
+    return (
+        type(model.stem) is Stem
+        and all(type(down) is Downsample for down in downs)
+        and all(type(layer) in (nn.Conv2d, LayerNorm2d) for layer in layers)
+        and type(model.norm) is nn.LayerNorm
+        and all(type(block) is Block and block.is_plain() for block in blocks)
+        and all(layer.bias is not None for part in folded for layer in part.modules() if hasattr(layer, "bias"))
     )
 
 

@@ -11,6 +11,8 @@ from convnext.errors import UserError
 from convnext.kernels import native
 from convnext.nn.network import Network
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 class Inference(Network):
     """A network that is ready to be asked and nothing else: fp32 pictures in, fp32 logits out.
@@ -20,13 +22,13 @@ class Inference(Network):
     Args:
         net: the network, its parameters in `dtype`; nobody else may hold it.
         engine: one of `optimize.ENGINES`.
-        dtype: "fp32" or "bf16".
+        dtype: one of `DTYPES`.
     """
 
     def __init__(self, net: Network, engine: str, dtype: str) -> None:
         super().__init__(net.in_chans, net.num_classes, net.channels, net.strides)
         self.net, self.engine, self.dtype = net, engine, dtype
-        self.kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+        self.kind = DTYPES[dtype]
         self.classes, self.multi_label, self.preprocessing = net.classes, net.multi_label, net.preprocessing
         self.requires_grad_(False).eval()
 

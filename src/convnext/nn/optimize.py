@@ -15,14 +15,13 @@ from torch import Tensor
 from convnext.errors import UserError
 from convnext.kernels import native
 from convnext.nn.folded import can_fold, fold
-from convnext.nn.inference import Inference
+from convnext.nn.inference import DTYPES, Inference
 from convnext.nn.network import Network
 from convnext.places import cache_dir
 
 ENGINES = ("native", "layers", "eager")
 """Our own kernels; stock operators on folded weights; the network as it is."""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _ALSO = {
     "float32": "fp32", "float": "fp32", "bfloat16": "bf16", "torch.float32": "fp32", "torch.bfloat16": "bf16",
 }  # fmt: skip
@@ -112,10 +111,9 @@ def _side(model: Network, size: int | None) -> int:
     side = size if size is not None else only or (model.preprocessing.size if model.preprocessing else 224)
     least = model.strides[-1]
     if not isinstance(side, int) or side < least or (only and side != only):
-        rule = f"it must be {only}, the network's only size" if only else f"it must be a whole number from {least} on"
-        raise UserError(
-            f"size = {side}: {rule}, for the side of square pictures; others may be shown to it all the same"
-        )
+        other = f"a whole number from {least} on, the side of square pictures; others may be shown to it all the same"
+        rule = f"{only}, the network's only size" if only else other
+        raise UserError(f"size = {side}: it must be {rule}")
     return side
 
 

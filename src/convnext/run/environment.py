@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import subprocess
-import uuid
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 
 
 def describe_environment(command: str) -> dict[str, Any]:
-    """A flat description of software and machine, and a name that no other run has, for environment.json."""
+    """A flat description of software and machine, for environment.json."""
     import torch
 
     facts: dict[str, Any] = {"command": command, "date": datetime.datetime.now().astimezone().isoformat("T", "seconds")}
-    facts["run"] = uuid.uuid4().hex
     for package in ("convnext", "torch", "torchvision", "timm", "numpy", "pillow"):
         facts[package] = _version(package)
     facts |= {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def train_run(
 
 
 def _describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
-    """Writes down the machine, the data, and a batch as the network sees it."""
-    run.write_json("environment.json", describe_environment(shlex.join(sys.argv)))
+    """Writes down the machine and a name that no other run has, the data, and a batch as the network sees it."""
+    run.write_json("environment.json", describe_environment(shlex.join(sys.argv)) | {"run": uuid.uuid4().hex})
     run.write_json("data.json", describe_data(dataset))
     write_text(run.path / "splits.csv", list_splits(dataset))
     save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
