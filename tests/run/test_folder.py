@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from convnext.errors import RunError
-from convnext.run import environment
 from convnext.run.folder import RunFolder, locked, new_run, refuse_taken, write_output, write_text
 
 
@@ -141,15 +140,3 @@ def test_a_place_below_a_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="could not be written"):
         write_text(tmp_path / "file" / "x.csv", "text")
     assert (tmp_path / "file").read_text() == "kept"
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_containers_memory_limit_counts(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Available is what the container may still take, not what the host has."""
-    limit, used = environment._CGROUP_MEMORY[2 - version]
-    files = {limit: "4000000000\n", used: "1500000000\n", "/proc/meminfo": "MemAvailable:   60000000 kB\n"}
-    monkeypatch.setattr(environment, "_read", lambda path: files.get(path, ""))
-    assert environment.available_memory() == 2_500_000_000
-    assert environment.total_memory() <= 4_000_000_000
-    files[limit] = "max\n"
-    assert environment.available_memory() == 60_000_000 * 1024

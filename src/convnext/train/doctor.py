@@ -16,10 +16,11 @@ from torch import nn
 
 from convnext.config import as_dict, override
 from convnext.data.names import count as counted
+from convnext.memory import available_memory
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
-from convnext.run.environment import available_memory, usable_cores
+from convnext.run.environment import usable_cores
 from convnext.train.groups import parameter_groups
 from convnext.train.plan import Plan, count_steps, estimated_bytes, peak_rate
 

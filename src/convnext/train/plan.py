@@ -21,10 +21,11 @@ from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side
 from convnext.errors import DataError, RecipeError
+from convnext.memory import available_memory
 from convnext.nn.count import count
 from convnext.nn.create import Outline, outline
 from convnext.recipe import Recipe
-from convnext.run.environment import available_memory, find_device, usable_cores
+from convnext.run.environment import find_device, usable_cores
 from convnext.train.schedule import learning_rate
 
 DEFAULT_MINUTES = 30.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from convnext.data.sources import Dataset
+from convnext.memory import available_memory
 from convnext.recipe import Recipe
-from convnext.run.environment import available_memory, find_device
+from convnext.run.environment import find_device
 from convnext.run.record import clock
 from convnext.train.plan import Steps, count_steps, rate_at
 from convnext.train.schedule import size_at
