@@ -18,6 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from convnext.data import checked
 from convnext.data.checked import check_files
+from convnext.data.names import in_order
 from convnext.data.sources import SPLITS, Dataset, read_dataset
 from convnext.data.split import draw, stable_split
 from convnext.errors import DataError
@@ -76,6 +77,19 @@ def test_class_folders_are_read_as_torchvision_reads_them(make_pictures: MakePic
     assert list(data.classes) == theirs.classes == ["10", "2", "a", "b"]
     assert ours == sorted(theirs.samples)
     assert [sum(data.counts(split)[index] for split in SPLITS) for index in range(4)] == [3, 3, 7, 4]
+
+
+def test_numbers_are_classes_in_the_order_of_their_values(make_pictures: MakePictures, tmp_path: Path) -> None:
+    """Where all names are whole numbers, in folders and in tables; leading zeros make no other value; old runs name
+    their classes, and keep them."""
+    root = make_pictures({str(number): 3 for number in range(12)})
+    assert read_dataset(root).classes == tuple(map(str, range(12)))
+    rows = [f"{number}/{index}.png,{number:02d}" for number in (11, 3, 10, 1) for index in range(3)]
+    assert read_dataset(write(root / "t.csv", "\n".join(["path,label", *rows]))).classes == ("01", "03", "10", "11")
+    old = tuple(sorted(map(str, range(12))))
+    assert read_dataset(root, classes=old).classes == old
+    assert in_order(["2", "10", "x"]) == ["10", "2", "x"]
+    assert in_order(["1", "01", "0", "00", "007", "7"]) == ["0", "00", "01", "1", "007", "7"]
 
 
 def test_flowers_have_the_counts_of_their_readme(shared_data: Path) -> None:

@@ -2,8 +2,8 @@
 
 Every file is read from beginning to end and decoded (a JPEG at 1/8 of its size where that leaves enough, which is quick
 and still finds a cut-off file). What was found is kept in `$CONVNEXT_CACHE/checked/` (default `~/.cache/convnext`), one
-small file a data set, and holds for a picture as long as its path, size and time of change stay the same. A cache that
-cannot be read or written is no error: the pictures are simply checked again.
+small file a data set, and holds for a picture as long as its path and `stamp_of` stay the same. A cache that cannot be
+read or written is no error: the pictures are simply checked again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from convnext.places import cache_dir
 Progress = Callable[[int, int], None]
 """Called now and then with (files done, files in all)."""
 
-_RULES = 2  # raise when a check finds something else in the same file
+_RULES = 3  # raise when a check finds something else in the same file
 _GRAY_TOLERANCE = 3  # largest difference between colours, of 255, in a picture that counts as gray
 _BATCH = 32  # files between two calls of a progress function
 
@@ -133,17 +133,22 @@ def _check_all(paths: list[Path], workers: int) -> Iterator[tuple[Path, Facts]]:
         pool.shutdown(cancel_futures=True)
 
 
-Stamp = tuple[int, int]
-"""A file's size in bytes and its time of change in nanoseconds."""
+Stamp = tuple[int, int, int, int]
+"""A file's size in bytes, its time of change, its inode, and the time when either was last set (ns)."""
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """By what a changed file is known; None when there is no such file."""
+    """By what a changed file is known; None when there is no such file.
+
+    Size and time of change alone would not do: unpacking an archive, `cp -p` and `rsync -a` bring other contents with
+    the old time, and pictures without compression all have one size. The inode is another where a file was put in the
+    place of the old one, and no program can set the time that the system itself keeps of a change (ctime).
+    """
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
 class _Cache:
@@ -167,11 +172,11 @@ class _Cache:
     def find(self, path: Path, stamp: Stamp | None) -> Facts | None:
         """The facts about `path`, when they were found on the same `stamp`."""
         entry = self.entries.get(os.fspath(path))
-        if stamp is None or entry is None or entry[:2] != list(stamp):
+        if stamp is None or entry is None or entry[: len(stamp)] != list(stamp):
             return None
-        if [type(value) for value in entry[2:]] != _KINDS:
+        if [type(value) for value in entry[len(stamp) :]] != _KINDS:
             return None
-        return Facts(*entry[2:])  # type: ignore[arg-type]
+        return Facts(*entry[len(stamp) :])  # type: ignore[arg-type]
 
     def write(self, found: dict[Path, tuple[Stamp | None, Facts]]) -> None:
         """Replaces the file in one go. Files that could not even be read are left out: that may pass."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.index_writer import IndexWriter, draw
-from convnext.data.names import count, listed, printable
+from convnext.data.names import count, in_order, listed, printable
 from convnext.data.shards import ShardedDataset, read_sharded
 from convnext.data.tarball import Member, members, nested
 from convnext.errors import DataError, UserError
@@ -51,7 +51,7 @@ def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int],
             if progress:
                 progress(number, len(tars))
         _refuse(root, names)
-        classes = sorted(names)
+        classes = in_order(names)
         place = {name: number for number, name in enumerate(classes)}
         notes = [f"{len(classes):,} classes from tars"]
         if empty:

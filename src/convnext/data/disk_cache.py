@@ -1,8 +1,8 @@
 """Decoded pictures in a file, for the epochs and the runs to come.
 
 `$CONVNEXT_CACHE/pictures/` (default `~/.cache/convnext`) has one file for each data set and way of decoding; see
-`picture_file`. A picture holds as long as its file's path, size and time of change stay the same. A file that is cut
-off, damaged or not ours is not used; pixels are compared with their CRC-32 when a process first reads them.
+`picture_file`. A picture holds as long as its file's path and `checked.stamp_of` stay the same. A file that is cut off,
+damaged or not ours is not used; pixels are compared with their CRC-32 when a process first reads them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import mmap
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +38,7 @@ from convnext.places import cache_dir
 
 __all__ = ["DiskBudget", "DiskCache"]
 
-_RULES = 1  # raise when the same file gives other pixels, or the format changes
+_RULES = 2  # raise when the same file gives other pixels, or the format changes
 _RELEASE = 32 << 20  # bytes that are read before their pages are given back
 
 
@@ -219,4 +218,4 @@ def _digest(path: Path) -> bytes:
     stamp = stamp_of(path)
     if stamp is None:
         return b""
-    return hashlib.blake2b(os.fsencode(path) + struct.pack("<Qq", *stamp), digest_size=16).digest()
+    return hashlib.blake2b(os.fsencode(path) + b"\0" + repr(stamp).encode(), digest_size=16).digest()

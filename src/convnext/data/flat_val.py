@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.data.listing import Entry
-from convnext.data.names import count, printable
+from convnext.data.names import count, in_order, printable
 from convnext.errors import DataError
 
 TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
@@ -30,7 +30,7 @@ def label_flat(root: Path, folder: Path, pictures: Sequence[Path], classes: set[
     Raises:
         DataError: a list is there and does not fit the pictures or the classes.
     """
-    names = sorted(classes)
+    names = in_order(classes)
     found: dict[str, str]
     if split == "val" and (file := _nearby(root, folder, (KAGGLE,), above=3)):
         found = _kaggle(file)

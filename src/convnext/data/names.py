@@ -67,3 +67,15 @@ def is_pattern(path: Path) -> bool:
         return not path.exists()
     except OSError:  # longer than a name may be
         return True
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names in the order of a model's outputs: sorted, but by value where all are whole numbers.
+
+    0, 1, 2, 10 and not 0, 1, 10, 2, so that class k of a network trained on numbered labels is the folder `k`. Numbers
+    of one value, such as 1 and 01, come in the order of their signs.
+    """
+    found = sorted(set(names))
+    if found and all(name.isascii() and name.isdecimal() for name in found):
+        found.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0")))
+    return found

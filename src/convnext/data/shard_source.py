@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from convnext.data.alone import alone
-from convnext.data.checked import Facts, check_files
+from convnext.data.checked import Facts, check_files, stamp_of
 from convnext.data.class_tars import is_tars
 from convnext.data.names import address_of, is_pattern, printable
 from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of, stamps
@@ -169,7 +169,7 @@ def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path]
         names = frozenset(tar.relative_to(folder).as_posix() for tar in tars)
         known = read_sharded(folder, judging=True)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, names, 0.0))
-    stamps = [(tar.as_posix(), status.st_size, status.st_mtime_ns) for tar in tars for status in [tar.stat()]]
+    stamps = [(tar.as_posix(), stamp_of(tar)) for tar in tars]
     made = lambda into: index_tars(folder, progress, tars=tars, into=into, val=val)  # noqa: E731
     return folder, _kept(("tars", stamps, f"{val:g}"), made)
 

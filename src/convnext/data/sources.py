@@ -19,7 +19,7 @@ from convnext.data.checked import Facts, Progress, check_files
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
-from convnext.data.names import count, did_you_mean, is_text, listed, printable
+from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
 from convnext.data.split import stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
@@ -215,7 +215,7 @@ def _nothing_readable(root: Path, broken: list[Broken]) -> str:
 
 def _classes(root: Path, listing: Listing, wanted: tuple[str, ...], judging: bool) -> tuple[str, ...]:
     """The classes in their order: those wanted, or those found."""
-    found = sorted({name for entry in listing.entries for name in entry.labels})
+    found = in_order(name for entry in listing.entries for name in entry.labels)
     if wanted:
         retrain = "" if judging else ", or set data.classes=[] to take what is there"
         for name in found:
