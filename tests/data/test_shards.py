@@ -385,7 +385,7 @@ print(len(samples), steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     """A hundred times as many pictures (and tars): a whole epoch's order and 160 pictures, in as much memory."""
-    from convnext.data.shards import RECORD
+    from convnext.data.shard_meta import RECORD
 
     buffer = BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG")

@@ -9,7 +9,8 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.index_writer import IndexWriter, draw
 from convnext.data.names import count, in_order, listed, printable
 from convnext.data.shards import ShardedDataset, read_sharded
-from convnext.data.tarball import Member, members, nested
+from convnext.data.tar_headers import Member
+from convnext.data.tarball import members, nested
 from convnext.errors import DataError, UserError
 
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from convnext.data.listing import SPLITS
-from convnext.data.shard_meta import VERSION, Shard
-from convnext.data.shards import INDEX, LABELS, META, RECORD, digest_of
+from convnext.data.shard_meta import INDEX, LABELS, META, RECORD, VERSION, Shard
+from convnext.data.shards import digest_of
 
 WAITING = 1 << 14
 """Records that wait in memory."""
@@ -72,7 +72,7 @@ class IndexWriter:
             notes: remarks that whoever reads the data shall see.
         """
         known = [
-            tuple(sorted(place[i] for i in labels)) if place is not None else labels for labels in self.sets
+            tuple(sorted({place[i] for i in labels})) if place is not None else labels for labels in self.sets
         ]  # classes of each set
         self._write_records(self._write_labels(known) if multi_label else np.array([s[0] for s in known], np.uint32))
         counts = {split: self._per_class(split, known, len(classes)) for split in SPLITS if self.shards[split]}

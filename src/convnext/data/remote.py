@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from convnext.data.names import printable
 from convnext.data.shard_index import index_tars
-from convnext.data.shard_meta import Shard, parse_meta
-from convnext.data.shards import INDEX, LABELS, META, is_index_of
+from convnext.data.shard_meta import INDEX, LABELS, META, Shard, parse_meta
+from convnext.data.shards import is_index_of
 from convnext.data.tarball import SOURCE
 from convnext.errors import DataError, SourceLost
 from convnext.places import cache_dir

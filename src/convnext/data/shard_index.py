@@ -11,14 +11,20 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.index_writer import IndexWriter, draw
 from convnext.data.listing import SPLIT_NAMES
 from convnext.data.names import called, count, listed, printable
-from convnext.data.shards import META, Records, ShardedDataset, ShardSamples, list_shards
-from convnext.data.tarball import Member, member_path, members, open_member
+from convnext.data.shard_meta import ALWAYS, META
+from convnext.data.shards import Records, ShardedDataset, ShardSamples, list_shards
+from convnext.data.tar_headers import Member
+from convnext.data.tarball import member_path, members, open_member
 from convnext.errors import DataError, UserError
 
 Progress = Callable[[int, int], None]
-MOST_CLASSES = 1_000_000
-"""A number above it is no class, but something else that stands beside a picture."""
+_CLASSES_PER_PICTURE = 10
+"""A number above so many times the pictures (and above `ALWAYS`) is no class, but something else beside a picture."""
 _DIGITS = 12
+_SIZES = {"cls": 1_000_000, "json": 16_000_000}
+"""Bytes that a file of labels may have; a .json may hold other things too."""
+_LABELS, _LETTERS = 10_000, 1000
+"""Labels that a picture may have, and letters of one."""
 _KEYS = ("label", "labels", "cls", "class", "classes")
 """What the labels may be called in a .json."""
 
@@ -60,11 +66,11 @@ def index_tars(
         raise DataError(f"{printable(folder)}: no tars in it")
     names = {tar: tar.relative_to(folder).as_posix() for tar in tars}
     share = 0.0 if any(split_of(name) != "train" for name in names.values()) else val
-    writer, nameless = IndexWriter(into), _Nameless()
+    writer, nameless, dotted = IndexWriter(into), _Nameless(), _Dotted()
     several = False
     try:
         for number, tar in enumerate(tars, 1):
-            for labels, member in _samples(tar if fetch is None else fetch(tar)):
+            for labels, member in _samples(tar if fetch is None else fetch(tar), dotted):
                 if labels is None:
                     nameless.note(tar, member)
                     continue
@@ -77,9 +83,14 @@ def index_tars(
             if progress:
                 progress(number, len(tars))
         if not writer.pictures:
-            raise DataError(nameless.refusal or f"{printable(tars[0])}: no pictures in it")
-        classes, place = _classes([str(name) for labels in writer.sets for name in labels])
-        notes = [*nameless.notes, *([f"no val split given: {share:.0%} of train were taken for it"] if share else [])]
+            raise DataError(nameless.refusal or dotted.refusal or f"{printable(tars[0])}: no pictures in it")
+        classes, place, remarks = _classes([str(name) for labels in writer.sets for name in labels], writer.pictures)
+        notes = [
+            *nameless.notes,
+            *dotted.notes,
+            *remarks,
+            *([f"no val split given: {share:.0%} of train were taken for it"] if share else []),
+        ]
         return writer.finish(classes, place, several, notes)
     except OSError as error:
         raise UserError(f"{into} cannot be written ({(error.strerror or str(error)).lower()})") from None
@@ -166,6 +177,39 @@ class _Nameless:
         ]
 
 
+class _Dotted:
+    """Pictures that belong to no key, because their names have more than one dot: how many, and the first."""
+
+    def __init__(self) -> None:
+        self.number, self.first, self.name = 0, "", ""
+
+    def note(self, tar: Path, found: Sequence[Member]) -> None:
+        if found and not self.number:
+            self.name = found[0].name.rpartition("/")[2]
+            self.first = f"{printable(tar)}: {printable(found[0].name)}"
+        self.number += len(found)
+
+    @property
+    def refusal(self) -> str:
+        return f"{self.first} {self._why}" if self.number else ""
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.number:
+            return []
+        return [f"left out: {count(self.number, 'picture')}, the first {self.first} {self._why}"]
+
+    @property
+    def _why(self) -> str:
+        key, _, ending = self.name.partition(".")
+        better = f"{key}-{ending.rpartition('.')[0].replace('.', '-')}.{ending.rpartition('.')[2]}"
+        return (
+            "has more than one dot in its name. In webdataset's layout a key ends at the first dot: this one would be "
+            f'"{printable(key)}", with ".{printable(ending)}" beside it and no picture of its own. Write the tars '
+            f"anew with names as {printable(better)}"
+        )
+
+
 def tars_in(folder: Path) -> list[Path]:
     """The tars in a folder and in the folders in it, by name."""
     return sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")])
@@ -177,20 +221,43 @@ def split_of(name: str) -> str:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
 
 
-def _classes(labels: list[str]) -> tuple[list[str], dict[str, int]]:
-    """The classes in order, numbers by their value, and the number of each label."""
+def _classes(labels: list[str], pictures: int) -> tuple[list[str], dict[str, int], list[str]]:
+    """The classes in order, numbers by their value; the number of each label; and remarks."""
     names = set(labels)
+    most_classes = max(ALWAYS, _CLASSES_PER_PICTURE * pictures)
     if names and all(label.isdecimal() for label in names):
         if len(longest := max(names, key=len)) > _DIGITS:
             raise DataError(f"label {longest[:_DIGITS]}... has {len(longest):,} digits; write names instead")
         most = max(map(int, names))
-        if most >= MOST_CLASSES:
+        if most >= most_classes:
             raise DataError(
-                f"label {most} would be the last of {most + 1:,} classes, numbered from 0; write names instead"
+                f"label {most} would be the last of {most + 1:,} classes, numbered from 0, for "
+                f"{count(pictures, 'picture')}; write names instead, or leave the label out where there is none"
             )
-        return [str(n) for n in range(most + 1)], {label: int(label) for label in names}
+        return [str(n) for n in range(most + 1)], {label: int(label) for label in names}, _remarks(names, most + 1)
+    if len(names) > most_classes:
+        raise DataError(
+            f"{len(names):,} classes for {count(pictures, 'picture')}; is what stands beside the pictures their class?"
+        )
     classes = sorted(names)
-    return classes, {name: number for number, name in enumerate(classes)}
+    return classes, {name: number for number, name in enumerate(classes)}, []
+
+
+def _remarks(numbers: set[str], classes: int) -> list[str]:
+    """What may surprise in labels that are numbers: leading zeros, and classes that nothing has."""
+    notes = []
+    if led := sorted(label for label in numbers if len(label) > 1 and label.startswith("0")):
+        twin = next((label for label in led if str(int(label)) in numbers), "")
+        same = f'; "{twin}" and "{int(twin)}" are the same class' if twin else ""
+        notes.append(f'labels are read as numbers: "{led[0]}" is class {int(led[0])}{same}')
+    empty = classes - len(set(map(int, numbers)))
+    if 2 * empty > classes or (empty and led):
+        first = next(n for n in range(classes) if n not in set(map(int, numbers)))
+        notes.append(
+            f"labels are numbers up to {classes - 1}, so there are {classes:,} classes, but "
+            f"{count(empty, 'of them has', 'of them have')} no picture, the first {first}"
+        )
+    return notes
 
 
 def is_webdataset(tar: Path) -> bool:
@@ -207,18 +274,21 @@ def is_webdataset(tar: Path) -> bool:
     return False
 
 
-def _samples(tar: Path) -> Iterator[tuple[tuple[str, ...] | None, Member]]:
+def _samples(tar: Path, dotted: _Dotted) -> Iterator[tuple[tuple[str, ...] | None, Member]]:
     """(labels, picture) of each key; the files of a key follow one another. None where there is no label."""
     key: str | None = None
     picture: Member | None = None
     labels: tuple[str, ...] | None = None
+    others: list[Member] = []
     for member in members(tar):
         head, _, name = member.name.rpartition("/")
         stem, _, ending = name.partition(".")
         if (own := f"{head}/{stem}") != key:
             if picture is not None:
                 yield labels, picture
-            key, picture, labels = own, None, None
+            else:
+                dotted.note(tar, others)
+            key, picture, labels, others = own, None, None, []
         if f".{ending.lower()}" in PICTURE_SUFFIXES:
             if picture is not None and picture.name == member.name:
                 raise DataError(f"{printable(tar)} holds {printable(member.name)} twice, with one label for both")
@@ -226,32 +296,48 @@ def _samples(tar: Path) -> Iterator[tuple[tuple[str, ...] | None, Member]]:
         elif ending.lower() in ("cls", "json"):
             found = _labels(tar, member, ending.lower())
             labels = labels if found is None else found
+        elif Path(name).suffix.lower() in PICTURE_SUFFIXES:
+            others.append(member)
     if picture is not None:
         yield labels, picture
+    else:
+        dotted.note(tar, others)
 
 
 def _labels(tar: Path, member: Member, ending: str) -> tuple[str, ...] | None:
     """What a .cls says, or the labels in a .json; None where it says nothing."""
+    where = f"{printable(tar)}: {printable(member.name)}"
+    if member.length > _SIZES[ending]:
+        raise DataError(f"{where} has {member.length:,} bytes; labels may take {_SIZES[ending]:,}")
     file = open_member(member_path(tar, member.offset, member.length))
-    text = "" if file is None else file.read().decode("utf-8", "replace").strip()
+    try:
+        text = "" if file is None else file.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is no text in UTF-8; write it anew so") from None
     if ending == "cls":
         return _sound(tar, member, [text]) if text else None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise DataError(f"{printable(tar)}: {printable(member.name)} is no JSON") from None
+        raise DataError(f"{where} is no JSON") from None
     if isinstance(found, dict):
         found = next((found[name] for name in _KEYS if found.get(name) is not None), None)
     if found is None or isinstance(found, dict):
         return None
     labels = found if isinstance(found, list) else [found]
+    if len(labels) > _LABELS:
+        raise DataError(f"{where} has {len(labels):,} labels; a picture may have {_LABELS:,}")
     for label in labels:
         if not isinstance(label, str | int) or isinstance(label, bool):
-            raise DataError(
-                f"{printable(tar)}: {printable(member.name)}: {printable(str(label)[:40])} is no label; they are names "
-                "or whole numbers"
-            )
-    return _sound(tar, member, [str(label) for label in labels])
+            raise DataError(f"{where}: {printable(_short(label))} is no label; they are names or whole numbers")
+    return _sound(tar, member, [_short(label) if isinstance(label, int) else label for label in labels])
+
+
+def _short(value: object) -> str:
+    """A value as text; a whole number without end is cut, since Python writes out 4,300 digits at most."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return ("-" if value < 0 else "") + "9" * 40
+    return str(value)[:40] if not isinstance(value, int) else str(value)
 
 
 def _sound(tar: Path, member: Member, labels: list[str]) -> tuple[str, ...]:
@@ -260,5 +346,10 @@ def _sound(tar: Path, member: Member, labels: list[str]) -> tuple[str, ...]:
             raise DataError(
                 f"{printable(tar)}: {printable(member.name)}: label {printable(label[:40])}, but classes are numbered "
                 "from 0; leave the label out where there is none, or write names"
+            )
+        if (len(label) > _LETTERS and not label.isdecimal()) or any(sign < " " or sign == "\x7f" for sign in label):
+            raise DataError(
+                f'{printable(tar)}: {printable(member.name)}: "{printable(label[:40])}" is no label; it is a name of '
+                f"one line, of {_LETTERS:,} letters at most"
             )
     return tuple(dict.fromkeys(labels))

@@ -26,10 +26,10 @@ from convnext.data.class_tars import is_tars
 from convnext.data.names import address_of, is_pattern, printable
 from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of, stamps
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
-from convnext.data.shard_meta import Shard
+from convnext.data.shard_meta import META, Shard
 from convnext.data.shard_order import WINDOW
 from convnext.data.shard_writer import NAMES
-from convnext.data.shards import META, ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
+from convnext.data.shards import ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
 from convnext.data.sources import Broken, Dataset
 from convnext.data.tarball import member_name
 from convnext.errors import DataError

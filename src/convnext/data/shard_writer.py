@@ -26,8 +26,7 @@ from convnext.data.decode import decode, open_regular, reason_of
 from convnext.data.index_writer import IndexWriter
 from convnext.data.listing import SPLITS
 from convnext.data.names import count, printable
-from convnext.data.shard_meta import Shard
-from convnext.data.shards import INDEX, LABELS, META
+from convnext.data.shard_meta import INDEX, LABELS, META, Shard
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import parse
 from convnext.errors import PictureError, UserError

@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 
 from convnext.data.listing import SPLITS
 from convnext.data.names import did_you_mean, listed, printable
-from convnext.data.shard_meta import Meta, Shard, parse_meta
+from convnext.data.shard_check import check_records
+from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, RECORD, Meta, Shard, parse_meta
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import member_path
 from convnext.errors import DataError, SourceLost
 
-RECORD = np.dtype([("shard", "<u4"), ("label", "<u4"), ("offset", "<u8"), ("length", "<u4")])
-"""Where a picture lies, and its class (or where its classes stand in labels.bin): 20 bytes."""
-META, INDEX, LABELS = "shards.json", "index.bin", "labels.bin"
 _ONE = struct.Struct("<IIQI")  # a record
 _WORD = 4  # bytes of a number in labels.bin
 
@@ -173,6 +171,7 @@ def read_sharded(
     meta = _read_meta(index / META)
     own, shards = meta.classes, meta.shards
     _check_index(index / INDEX, sum(shard.pictures for shard in shards))
+    check_records(meta, index)
     order = _order(root, own, classes)
     sets = LabelSets(index / LABELS) if meta.multi_label else None
     splits: dict[str, Any] = {}
@@ -259,9 +258,12 @@ def check_tars(folder: Path, index: Path | None = None) -> None:
 
 def _read_meta(path: Path) -> Meta:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if len(content) > MOST_BYTES:
+        raise DataError(f"{printable(path)} has more than {MOST_BYTES:,} bytes, so it is no list of shards")
     return parse_meta(content, path)
 
 

@@ -7,29 +7,19 @@ their path reads these too, by one look at the right place of the tar, without u
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO
 
 from convnext.data.names import printable
+from convnext.data.tar_headers import BLOCK, Member, TarDamage, plain_files
 from convnext.errors import DataError, SourceLost
 
 SOURCE = ".source.json"
 """Beside tars that are fetched when they are wanted: where from."""
 _MEMBER = re.compile(r"@(\d+)\+(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a tar: its name there, and where its bytes begin and how many they are."""
-
-    name: str
-    offset: int
-    length: int
 
 
 def member_path(tar: Path, offset: int, length: int) -> Path:
@@ -72,8 +62,8 @@ def member_name(path: Path) -> str:
         return path.name
     tar, offset, _ = place
     with _opened(tar) as file:
-        file.seek(offset - tarfile.BLOCKSIZE)
-        header = file.read(tarfile.BLOCKSIZE)
+        file.seek(max(0, offset - BLOCK))
+        header = file.read(BLOCK)
     name, folder = (
         part.split(b"\0")[0].decode("utf-8", "backslashreplace") for part in (header[:100], header[345:500])
     )
@@ -97,36 +87,15 @@ def members(tar: Path) -> Iterator[Member]:
     """The plain files in a tar, in order.
 
     Raises:
-        DataError: it is no tar, or it is cut off.
+        DataError: it is no tar, or it is damaged or cut off.
     """
     try:
         with tar.open("rb") as file:
-            yield from _members(file, 0, tar.stat().st_size)
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{printable(tar)}: not a whole tar ({error}); copy it again") from None
+            yield from plain_files(file, 0, os.fstat(file.fileno()).st_size)
+    except TarDamage as error:
+        raise DataError(f"{printable(tar)}: not a whole tar ({printable(str(error))}); copy it again") from None
     except OSError as error:
         raise DataError(f"{printable(tar)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-
-
-def _members(file: IO[bytes], start: int, end: int) -> Iterator[Member]:
-    """Of a tar that lies in a file from `start` to `end`: offsets count from the beginning of the file.
-
-    tarfile takes a damaged header, and the end of the file, for the end of the archive; that is a block of zeros. What
-    follows in the file is another tar's.
-    """
-    file.seek(start)
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        while archive.offset < end and (found := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every one, which would fill the memory
-            if found.isfile():
-                if found.offset_data + found.size > end:
-                    raise tarfile.ReadError(f"it ends inside {found.name}")
-                yield Member(found.name, found.offset_data, found.size)
-        file.seek(archive.offset)
-        block = file.read(min(tarfile.BLOCKSIZE, max(0, end - archive.offset)))
-        if block.strip(b"\0") or len(block) < tarfile.BLOCKSIZE:
-            what = "has a damaged header" if len(block) == tarfile.BLOCKSIZE else "ends without a mark"
-            raise tarfile.ReadError(f"it {what} at byte {archive.offset:,}")
 
 
 def nested(tar: Path) -> Iterator[tuple[str, Iterator[Member]]]:
@@ -143,6 +112,9 @@ def nested(tar: Path) -> Iterator[tuple[str, Iterator[Member]]]:
 def _inner(tar: Path, inner: Member) -> Iterator[Member]:
     try:
         with tar.open("rb") as file:
-            yield from _members(file, inner.offset, inner.offset + inner.length)
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{printable(tar)}, {inner.name}: not a whole tar ({error}); copy it again") from None
+            yield from plain_files(file, inner.offset, inner.offset + inner.length)
+    except TarDamage as error:
+        where = f"{printable(tar)}, {printable(inner.name)}"
+        raise DataError(f"{where}: not a whole tar ({printable(str(error))}); copy it again") from None
+    except OSError as error:
+        raise DataError(f"{printable(tar)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
