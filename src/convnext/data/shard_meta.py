@@ -143,6 +143,11 @@ def _is(value: Any, kind: type, name: str) -> Any:
 
 def _number(value: Any, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST:
-        shown = repr(value)[:40] if not isinstance(value, int) or abs(value) < _MOST else f"{value:.1e}"[:40]
-        raise TypeError(f"{name}: {shown} is no number from 0")
+        shown = f"{value:.1e}" if isinstance(value, int) and 10**40 > abs(value) >= _MOST else _short(value)
+        raise TypeError(f"{name}: {shown[:40]!r} is no number from 0")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value as text: Python writes out no number of more than 4,300 digits."""
+    return "a number without end" if isinstance(value, int) and abs(value) >= 10**40 else str(value)
