@@ -108,8 +108,18 @@ class TrainRecipe:
     )
     min_lr: NonNegative = knob(0.0, "learning rate at the end of the cosine")
     warmup_epochs: NonNegative | Auto = knob("auto", "epochs of linear warm-up, counted in steps")
-    weight_decay: NonNegative = knob(0.05, "AdamW's weight decay; never on vectors and biases")
-    betas: tuple[Probability, Probability] = knob((0.9, 0.999), "AdamW's momentum terms")
+    freeze: Annotated[int, Ge(0), Le(1000)] | Literal["backbone"] = knob(
+        0, "what keeps its weights: backbone (all but the head), or the first n groups (stem, then three blocks each)"
+    )
+    freeze_epochs: Annotated[int, Ge(0), Le(1_000_000)] = knob(
+        0, "after so many epochs all weights learn: until then the head warms up; 0: frozen to the end"
+    )
+    optimizer: Literal["adamw", "adam", "nadam", "radam", "rmsprop", "sgd"] = knob(
+        "adamw", "adamw (the paper's), adam, nadam, radam, rmsprop, sgd: torch's"
+    )
+    weight_decay: NonNegative | Auto = knob("auto", "weight decay; never on vectors and biases (Table 5: 0.05)")
+    betas: tuple[Probability, Probability] = knob((0.9, 0.999), "momentum terms of adamw, adam, nadam and radam")
+    momentum: Probability = knob(0.9, "momentum of sgd and rmsprop")
     class_balance: Fraction = knob(0.0, "weight of rare classes in the loss: 0 as they come, 1 fully balanced")
     clip_grad: NonNegative = knob(0.0, "largest norm of the gradient; 0 does not clip")
     ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")

@@ -64,11 +64,12 @@ def _train_stock(data: Path, recipe: Recipe, epochs: int, precision: str) -> Fou
     from timm.utils.model_ema import ModelEmaV3
 
     from convnext.tasks.collect import autocast
+    from convnext.train.optimizers import decay_of
 
     batches, classes = _stock_loader(data, recipe)
     model = timm.create_model(recipe.model.name, num_classes=classes, ls_init_value=1.0)
     model = model.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=recipe.train.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=decay_of(recipe))
     average = ModelEmaV3(model, decay=0.999)
     found = Found(0.0, 0.0, precision)
     for _ in range(epochs):

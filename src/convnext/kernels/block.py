@@ -57,7 +57,10 @@ class _Block(torch.autograd.Function):
         kernels = torch.ops.convnext
         grad = grad.contiguous(memory_format=torch.channels_last)
         gy, d_first, d_b1, d_second, total = kernels.mlp_backward(grad, y, hidden, stats, first, second, factor)
-        gx = kernels.depthwise(gy, dw.flatten(1).flip(1).t().contiguous(), None, grad)
+        # the first block after frozen ones passes no gradient on
+        gx = None
+        if ctx.needs_input_grad[0]:
+            gx = kernels.depthwise(gy, dw.flatten(1).flip(1).t().contiguous(), None, grad)
         g_dw, g_db = kernels.depthwise_backward(x, gy)
         rest = _unfolded(d_first, d_b1, d_second, total, lw, lb, w1, w2, b2, gamma)
         return gx, g_dw.t().reshape(dw.shape), g_db, *rest, None
@@ -107,7 +110,7 @@ class _HalfBlock(torch.autograd.Function):
         plain = dw.flatten(1).t().contiguous()
         none = torch.zeros_like(db)
         groups, _ = kernels.pack_depthwise(plain, none, True)
-        gx = kernels.depthwise_input_half(gy, groups, plain.flip(0), none, grad)
+        gx = kernels.depthwise_input_half(gy, groups, plain.flip(0), none, grad) if ctx.needs_input_grad[0] else None
         g_dw = kernels.depthwise_weight_half(xh, gy)
         rest = _unfolded(d_first.t(), d_b1, d_second, total, lw, lb, w1, w2, b2, gamma)
         return gx, g_dw.t().reshape(dw.shape), g_db, *rest, None
@@ -203,7 +206,8 @@ def fused_block(x: Tensor, *weights: Any) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     half = torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", enabled=False):
-        if not torch.is_grad_enabled():
+        learning = any(t is not None and t.requires_grad for t in (x, *weights))
+        if not (torch.is_grad_enabled() and learning):  # frozen blocks keep nothing for a backward pass
             return _half_forward(x, *weights, keep=False)[0] if half else _without_gradients(x, *weights)
         apply: Callable[..., Tensor] = _HalfBlock.apply if half else _Block.apply
         return apply(x, *weights)

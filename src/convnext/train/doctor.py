@@ -19,15 +19,16 @@ from convnext.data.names import count as counted
 from convnext.memory import available_memory
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
-from convnext.recipe import Recipe
+from convnext.recipe import Recipe, TrainRecipe
 from convnext.run.environment import usable_cores
 from convnext.train.groups import parameter_groups
+from convnext.train.optimizers import OPTIMIZERS, decay_of
 from convnext.train.plan import Plan, count_steps, estimated_bytes, peak_rate
 
-USUAL = (2e-3, 64)
-"""A rate that is usual from scratch with AdamW, and the batch that it is for; it grows with the batch's root."""
 FAR = 8.0
 """How many times above the usual a rate is worth a word."""
+MUCH_DECAY = 0.01
+"""Weight decay that is too much where it is added to the gradient."""
 
 
 def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1, here: int = 1) -> None:
@@ -45,6 +46,7 @@ def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1, her
     _workers(plan, here)
     _average(plan, pictures)
     _rate(plan)
+    _terms(plan)
     _mixing(plan, world)
     fit_memory(plan, device, world, here)
 
@@ -95,13 +97,32 @@ def _rate(plan: Plan) -> None:
             scaled = f"{peak_rate(plan.recipe):.3g} at a batch of {train.batch}"
             plan.note("train.lr", f"for a batch of {train.lr_batch}; here it is {scaled}")
         return
-    base, batch = USUAL
-    usual = base * math.sqrt(int(train.batch) / batch)
+    usual = OPTIMIZERS[train.optimizer].scratch * math.sqrt(int(train.batch) / 64)
     if float(train.lr) > FAR * usual:
         plan.note(
             "train.lr",
             f"warning: {float(train.lr) / usual:.0f} times what is usual for a batch of {train.batch} ({usual:.2g}); "
             "if it comes from a recipe for a larger batch, set train.lr_batch to that",
+        )
+
+
+def _terms(plan: Plan) -> None:
+    """Settings that the optimizer does not have, or that mean something else with it."""
+    train, blank = plan.recipe.train, TrainRecipe()
+    kind = OPTIMIZERS[train.optimizer]
+    for term in ("betas", "momentum"):
+        if term not in kind.terms and getattr(train, term) != getattr(blank, term):
+            plan.note(f"train.{term}", f"not used: {train.optimizer} has no such term")
+    if not kind.decoupled and decay_of(plan.recipe) > MUCH_DECAY:
+        plan.note(
+            "train.weight_decay",
+            f"warning: {train.optimizer} adds it to the gradient, where {kind.weight_decay:g} is usual; AdamW's values "
+            "are too large for that",
+        )
+    if train.optimizer == "sgd" and not train.lr_batch and float(train.lr) < kind.tuning / FAR:
+        plan.note(
+            "train.lr",
+            f"warning: little for sgd ({kind.tuning:g} to {kind.scratch:g} at a batch of 64 are usual); is it AdamW's?",
         )
 
 

@@ -15,7 +15,8 @@ from convnext.config import check_recipe
 from convnext.nn.create import create_model
 from convnext.run.environment import forget_peak, peak_memory
 from convnext.tasks.collect import autocast
-from convnext.train.parts import make_optimizer
+from convnext.train.freeze import Freezing
+from convnext.train.optimizers import make_optimizer
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
         recipe.model.name, in_chans=recipe.model.in_chans, stem_patch=int(recipe.model.stem_patch),
         size=int(recipe.data.size), checkpointing=recipe.model.checkpointing,
     ).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # fmt: skip
+    Freezing(model, recipe).begin(model, recipe.train.freeze_epochs)  # where most of it learns
     optimizer = make_optimizer(model, recipe, device)
     side = int(recipe.data.size)
     x = torch.randn(given["pictures"], recipe.model.in_chans, side, side, device=device)

@@ -27,11 +27,12 @@ from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
 from convnext.train.distributed import Ranks, averaged, equal_buffers, random_states
+from convnext.train.freeze import Freezing
 from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
-FIXED = ("model.name", "train.batch", "train.seed")
+FIXED = ("model.name", "train.batch", "train.seed", "train.optimizer")
 """Keys of the recipe that a run keeps to its end: with others the place in the epoch would mean other pictures."""
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
 """(file name, weights, epoch, "ema" or "model"): writes a model file with classes and preprocessing."""
@@ -54,8 +55,7 @@ class Loop:
     judge: Judge
     save_model: SaveModel
     ranks: Ranks
-    forward: nn.Module
-    """What computes the outputs: the model itself, or wrapped for several processes, or compiled."""
+    freezing: Freezing
     after_epoch: Callable[[dict[str, Any]], None] | None = None
     """Is given each epoch's line of the log; what it raises ends the run, whose state is saved by then."""
 
@@ -63,6 +63,7 @@ class Loop:
         self.failed: list[str] = []
         self.stop_asked, self.asked_at = False, 0.0
         self.saved_at = time.monotonic()
+        self._wrap()
         self.identity = self.run.identity if self.ranks.first else ""
 
     def run_all(self) -> None:
@@ -94,7 +95,9 @@ class Loop:
         number, epochs = done.epoch + 1, int(self.recipe.train.epochs)
         self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
         self.sampler.size = size_at(self.recipe, done.epoch, epochs)
-        self.state.model.train()
+        if self.freezing.begin(self.state.model, done.epoch):
+            say(f"epoch {number}: all weights learn from here on")
+            self._wrap()
         pictures = self.steps.per_epoch * int(self.recipe.train.batch)
         with progress(f"epoch {number}/{epochs}", pictures) as bar:
             bar.advance(done.step_in_epoch * int(self.recipe.train.batch))
@@ -125,6 +128,14 @@ class Loop:
             self.after_epoch(row)
         if done.stopped_early:
             say(f"no better validation result for {patience} epochs: stopped early")
+
+    def _wrap(self) -> None:
+        """What computes the outputs: the model itself, compiled or shared out; or wrapped for several processes.
+
+        The wrapper knows who learns when it is made.
+        """
+        model, shared = self.state.model, self.recipe.train.sharding == "fsdp2"
+        self.forward = model if shared else self.ranks.wrap(model, self.device)
 
     def _save(self) -> None:
         """The whole state, written by rank 0 with the random states of all."""

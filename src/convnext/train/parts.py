@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from convnext.data.augment import TrainTransform
 from convnext.data.loader import Collate, EpochSampler, EvalPictures, Preprocessing, TrainPictures
@@ -26,7 +25,6 @@ from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.tasks.classify import class_weights, task_for
 from convnext.tasks.task import Task
-from convnext.train.groups import optimizer_groups
 
 
 @dataclass(frozen=True)
@@ -155,14 +153,6 @@ def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing)
             "std": list(preprocessing.std), "in_chans": preprocessing.in_chans,
         },
     }  # fmt: skip
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW in its fused form where torch has one (CPU, CUDA; not for a network that is shared out on CPUs)."""
-    train = recipe.train
-    fused = device.type == "cuda" or (device.type == "cpu" and train.sharding == "ddp")
-    groups = optimizer_groups(model, train.weight_decay, train.layer_decay)
-    return torch.optim.AdamW(groups, lr=float(train.lr), betas=train.betas, fused=fused)
 
 
 def _number(value: float | str, fallback: float) -> float:

@@ -26,6 +26,7 @@ from convnext.nn.count import count
 from convnext.nn.create import Outline, outline
 from convnext.recipe import Recipe
 from convnext.run.environment import find_device, usable_cores
+from convnext.train.optimizers import OPTIMIZERS
 from convnext.train.schedule import learning_rate
 
 DEFAULT_MINUTES = 30.0
@@ -200,12 +201,15 @@ def choose_batch(plan: Plan, device: torch.device, pictures: int, world: int = 1
 def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: int) -> None:
     """Learning rate, warm-up, moving average and regularisation for the length of the run."""
     batch = int(plan.recipe.train.batch)
-    base = 3e-4 if pretrained else 2e-3
+    optimizer = plan.recipe.train.optimizer
+    usual = OPTIMIZERS[optimizer]
+    base = usual.tuning if pretrained else usual.scratch
     kind = "fine-tuning" if pretrained else "training from scratch"
     plan.choose(
         "train.lr", float(f"{base * (batch / 64) ** 0.5:.3g}"),
-        f"{base:g} for {kind} at batch 64, times the root of {batch}/64",
+        f"{base:g} for {kind} with {optimizer} at batch 64, times the root of {batch}/64",
     )  # fmt: skip
+    plan.choose("train.weight_decay", usual.weight_decay, f"usual with {optimizer}")
     peak = peak_rate(plan.recipe)
     least, asked = plan.recipe.train.min_lr, plan.recipe.train
     if least > peak and asked.lr_batch and least <= float(asked.lr):  # the batch, not the user, made the peak so low

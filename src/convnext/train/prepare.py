@@ -21,6 +21,7 @@ from convnext.run.record import progress, say
 from convnext.train import plan as planning
 from convnext.train.distributed import Ranks, part_of
 from convnext.train.doctor import examine
+from convnext.train.freeze import examine_freezing
 from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
@@ -115,6 +116,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
     if plan.recipe.weights == "auto":
         source = "none" if found is None else found.source
         plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
+    examine_freezing(plan)
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
     if isinstance(dataset, ShardedDataset):

@@ -18,6 +18,7 @@ from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
+from convnext.train.optimizers import decay_of
 from convnext.train.plan import Plan, Steps, count_steps, peak_rate, rate_at
 from convnext.train.prepare import fill_up, read_data
 
@@ -53,7 +54,7 @@ def bare_model(recipe: Recipe) -> Network:
 def groups_of(recipe: Recipe) -> list[dict[str, Any]]:
     """The parameter groups from the stem to the head: share of the rate, weight decay, names, numbers."""
     train = recipe.train
-    return [asdict(group) for group in parameter_groups(bare_model(recipe), train.weight_decay, train.layer_decay)]
+    return [asdict(group) for group in parameter_groups(bare_model(recipe), decay_of(recipe), train.layer_decay)]
 
 
 def describe(recipe: Recipe, pictures: int) -> str:

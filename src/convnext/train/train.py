@@ -39,16 +39,17 @@ from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, heal, previous, read_state_file
 from convnext.tasks.collect import EVAL_BATCH
 from convnext.train.distributed import Ranks, joined, planned, refuse_uneven
+from convnext.train.freeze import Freezing
 from convnext.train.judging import Judge, build_twin
 from convnext.train.loop import Loop
 from convnext.train.numerics import make_scaler, refuse_impossible, set_up
+from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import (
     Parts,
     build_model,
     describe_data,
     fingerprint,
     list_splits,
-    make_optimizer,
     make_parts,
     make_sampler,
     model_config,
@@ -259,7 +260,9 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
     fill_caches(parts, recipe, ranks)
     workers = int(recipe.data.workers)
     twin = build_twin(network)
-    state, forward = _shared_out(network, recipe, ranks, device)
+    state = _shared_out(network, recipe, ranks, device)
+    freezing = Freezing(state.model, recipe)  # after the optimizer, which has the weights that learn later too
+    freezing.begin(state.model, 0)
     set_up(state.model, recipe, device)
     sampler = make_sampler(
         parts.train_set, int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
@@ -273,12 +276,12 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
         run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing,
         _mixing(recipe, ranks), sampler,
         train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
-        _judge(twin, parts, recipe, ranks, device), save, ranks, forward,
+        _judge(twin, parts, recipe, ranks, device), save, ranks, freezing,
     )  # fmt: skip
 
 
-def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> tuple[TrainState, nn.Module]:
-    """The state of this process, and what computes the outputs; what a process draws, as for drop path, is its own."""
+def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> TrainState:
+    """The state of this process; what it draws, as for drop path, is its own."""
     refuse_impossible(recipe, device, ranks.world)
     if ranks.rank:
         torch.manual_seed(mix_seed(recipe.train.seed, ranks.rank))
@@ -289,8 +292,7 @@ def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.
     train = recipe.train
     ema = EMA(network, float(train.ema_decay), warmup=train.ema_warmup) if train.ema else None
     kind = ShardedState if sharded else TrainState
-    state = kind(network, optimizer, ema, Progress(), make_scaler(recipe, device))
-    return state, network if sharded else ranks.wrap(network, device)
+    return kind(network, optimizer, ema, Progress(), make_scaler(recipe, device))
 
 
 def _mixing(recipe: Recipe, ranks: Ranks) -> Mixing:

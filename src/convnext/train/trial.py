@@ -17,8 +17,10 @@ from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.run.environment import forget_peak, peak_memory, usable_cores
 from convnext.tasks.collect import EVAL_BATCH, autocast, collect
+from convnext.train.freeze import Freezing
 from convnext.train.loop import end_workers
-from convnext.train.parts import Parts, make_optimizer, make_parts
+from convnext.train.optimizers import make_optimizer
+from convnext.train.parts import Parts, make_parts
 from convnext.train.schedule import size_at
 
 TRIAL_SECONDS = 30.0
@@ -65,6 +67,7 @@ def try_steps(
         size=int(trial.data.size),
         checkpointing=trial.model.checkpointing,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    Freezing(model, trial).begin(model, trial.train.freeze_epochs)  # as in most epochs
     batch = int(trial.train.batch) // world
     count = max(batch, min(len(parts.train_set), 8 * batch) // batch * batch)
     trial_set = TrainPictures(
