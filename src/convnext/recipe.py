@@ -121,6 +121,9 @@ class TrainRecipe:
     betas: tuple[Probability, Probability] = knob((0.9, 0.999), "momentum terms of adamw, adam, nadam and radam")
     momentum: Probability = knob(0.9, "momentum of sgd and rmsprop")
     class_balance: Fraction = knob(0.0, "weight of rare classes in the loss: 0 as they come, 1 fully balanced")
+    thresholds: Literal["f1", "balanced_accuracy", "fixed"] = knob(
+        "f1", "with several labels: for what each one's threshold is chosen on validation; fixed: one half"
+    )
     clip_grad: NonNegative = knob(0.0, "largest norm of the gradient; 0 does not clip")
     ema: bool = knob(True, "keep an exponential moving average of the weights and judge it too")
     ema_decay: Probability | Auto = knob("auto", "decay of the average per step (Table 5: 0.9999)")

@@ -194,6 +194,7 @@ def test_the_head_warms_up_then_all_learns_and_a_stop_changes_nothing(
 
 def test_what_cannot_learn_is_refused() -> None:
     """Random weights held fast, epochs without anything frozen, groups of another network."""
+
     def examine(**settings: object) -> None:
         base = {"model.name": "convnext_atto", "weights": "some.safetensors"}
         examine_freezing(Plan(override(Recipe(), base | {k.replace("_", ".", 1): v for k, v in settings.items()})))
@@ -202,7 +203,7 @@ def test_what_cannot_learn_is_refused() -> None:
         examine(train_freeze="backbone", weights="none")
     with pytest.raises(RecipeError, match="nothing is frozen"):
         examine(train_freeze_epochs=2)
-    with pytest.raises(RecipeError, match='does not go with train.sharding = "fsdp2"'):
+    with pytest.raises(RecipeError, match=r'does not go with train\.sharding = "fsdp2"'):
         examine(train_freeze=2, train_freeze_epochs=1, train_sharding="fsdp2")
     with pytest.raises(RecipeError, match="is for the ConvNeXts of our own table"):
         frozen_names(create_model("roadmap:resnet50:baseline:0.125", weights="none"), 2)
@@ -215,9 +216,7 @@ def test_frozen_blocks_keep_nothing_for_a_backward_pass() -> None:
     Freezing(model, frozen(3)).begin(model, 0)
     seen: dict[str, bool] = {}
     for index, stage in enumerate(model.stages):
-        stage.register_forward_hook(
-            lambda _m, _i, out, index=index: seen.__setitem__(str(index), out.requires_grad)
-        )
+        stage.register_forward_hook(lambda _m, _i, out, index=index: seen.__setitem__(str(index), out.requires_grad))
     model(torch.randn(2, 3, 64, 64))
     assert seen == {"0": False, "1": False, "2": True, "3": True}
     assert isinstance(model.head, nn.Linear)

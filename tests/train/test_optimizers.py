@@ -111,6 +111,7 @@ def test_rate_and_decay_follow_the_optimizer(name: str) -> None:
 
 def test_what_belongs_to_another_optimizer_is_said() -> None:
     """AdamW's decay and rate with sgd, betas that it has not, and momentum that AdamW has not."""
+
     def notes(**settings: object) -> str:
         given = {f"train.{key}": value for key, value in settings.items()}
         base = {"train.batch": 64, "model.name": "convnext_atto", "data.workers": 0, "train.epochs": 1}
@@ -140,5 +141,5 @@ def test_a_run_learns_with_sgd_and_refuses_another_optimizer_on_resume(stripes: 
     assert 'optimizer = "sgd"' in text
     assert "weight_decay = 0.0001" in text
     changed = load_recipe(run.recipe, ["train.optimizer=adam"])
-    with pytest.raises(RunError, match="train.optimizer"):
+    with pytest.raises(RunError, match=r"train\.optimizer"):
         _saved_progress(RunFolder(run.path), changed)

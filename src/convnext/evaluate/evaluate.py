@@ -170,8 +170,13 @@ def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]
         raise DataError(
             "none of the pictures can be read, so there is nothing to judge; run `convnext doctor` on the data"
         )
-    task = task_for(loaded.classes, loaded.multi_label)
-    return task.judge(predictions.values, predictions.labels, majority)
+    task = task_for(loaded.classes, loaded.multi_label, thresholds=loaded.thresholds)
+    result = task.judge(predictions.values, predictions.labels, majority)
+    if loaded.thresholds:
+        values = dict(zip(loaded.classes, loaded.thresholds, strict=True))
+        chosen_for = loaded.config.get("thresholds_for", "")
+        result["thresholds"] = {"for": chosen_for, "chosen_on": "val", "values": values}
+    return result
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:

@@ -19,14 +19,13 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.sources import Sample
 from convnext.errors import DataError
+from convnext.metrics.thresholds import DEFAULT
 from convnext.nn.optimize import for_pictures
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import load_all
 from convnext.run.record import progress
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, collect
-
-THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Prediction:
     path: Path
     top: tuple[tuple[str, float], ...]
     labels: tuple[str, ...] | None = None
-    """For a model with several labels a picture: those of a probability of one half or more."""
+    """For a model with several labels a picture: those that reach their threshold, as chosen on validation."""
     error: str = ""
 
     @property
@@ -85,7 +84,7 @@ def predict(
     values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
     reasons = dict(zip((i for i in range(len(paths)) if i not in values), found.failed, strict=True))
     return [
-        _name(path, values[i], loaded.classes, loaded.multi_label, top)
+        _name(path, values[i], loaded.classes, loaded.thresholds if loaded.multi_label else None, top)
         if i in values
         else Prediction(path, (), None, reasons[i])
         for i, path in enumerate(paths)
@@ -143,11 +142,16 @@ def to_json(predictions: Sequence[Prediction]) -> str:
     return json.dumps({"predictions": good, "unreadable": bad}, indent=1, ensure_ascii=False)
 
 
-def _name(path: Path, values: NDArray[np.float32], classes: tuple[str, ...], multi_label: bool, top: int) -> Prediction:
+def _name(
+    path: Path, values: NDArray[np.float32], classes: tuple[str, ...], thresholds: tuple[float, ...] | None, top: int
+) -> Prediction:
+    """`thresholds` is None for one label a picture, and () where nothing was chosen."""
     order = np.argsort(-values, kind="stable")[: max(1, top)]
     named = tuple((classes[i], float(values[i])) for i in order)
-    labels = tuple(c for c, v in zip(classes, values, strict=True) if v >= THRESHOLD)
-    return Prediction(path, named, labels if multi_label else None)
+    if thresholds is None:
+        return Prediction(path, named)
+    limits = thresholds or (DEFAULT,) * len(classes)
+    return Prediction(path, named, tuple(c for c, v, t in zip(classes, values, limits, strict=True) if float(v) >= t))
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -28,11 +28,21 @@ import numpy as np
 
 from convnext.metrics.intervals import count_rows, interval, resamples
 from convnext.metrics.multi_label import judge_multi_label
-from convnext.metrics.scores import Array, Counts, check_probs, macro_scores, per_class, row_chunks, stack
+from convnext.metrics.scores import (
+    BINS,
+    Array,
+    Counts,
+    bin_of,
+    check_probs,
+    macro_scores,
+    per_class,
+    reliability,
+    row_chunks,
+    stack,
+)
 
 __all__ = ["BINS", "judge", "judge_multi_label"]
 
-BINS = 15
 _SMALLEST = float(np.finfo(np.float64).eps)
 
 
@@ -84,7 +94,7 @@ def judge(
         "intervals": {name: interval(values) for name, values in spread.items()},
         "confusion": np.bincount(seen.truth * k + seen.named, minlength=k * k).reshape(k, k).tolist(),
         "per_class": per_class(classes, counts, again),
-        "reliability": _reliability(seen),
+        "reliability": reliability(seen.bin, seen.confidence, seen.hit),
     }
 
 
@@ -117,7 +127,6 @@ def _look(probs: Array, labels: Array) -> _Seen:
         named[rows], confidence[rows], right[rows] = part.argmax(1), part.max(1), mine[:, 0]
     order = np.lexsort((in_five, right, confidence, named, truth))
     truth, named, confidence = truth[order], named[order], np.minimum(confidence[order], 1.0)
-    edges = np.linspace(0, 1, BINS + 1)[1:-1]
     return _Seen(
         truth=truth,
         named=named,
@@ -125,7 +134,7 @@ def _look(probs: Array, labels: Array) -> _Seen:
         in_five=in_five[order],
         nll=-np.log(np.clip(right[order], _SMALLEST, 1.0)),
         confidence=confidence,
-        bin=np.searchsorted(edges, confidence, side="left"),
+        bin=bin_of(confidence),
     )
 
 
@@ -156,19 +165,6 @@ def _headline(counts: Counts, n: int, k: int) -> dict[str, Array]:
         "balanced_accuracy": mean["recall"],
         "nll": counts["nll"] / n,
         "calibration_error": counts["gap"] / n,
-    }
-
-
-def _reliability(seen: _Seen) -> dict[str, list[Any]]:
-    count = np.bincount(seen.bin, minlength=BINS)
-    filled = np.maximum(count, 1)
-    confidence = np.bincount(seen.bin, weights=seen.confidence, minlength=BINS) / filled
-    accuracy = np.bincount(seen.bin, weights=seen.hit, minlength=BINS) / filled
-    centres = (np.arange(BINS) + 0.5) / BINS
-    return {
-        "confidence": np.where(count > 0, confidence, centres).tolist(),
-        "accuracy": accuracy.tolist(),
-        "count": count.tolist(),
     }
 
 

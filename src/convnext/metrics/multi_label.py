@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from convnext.metrics.intervals import interval, resamples
-from convnext.metrics.scores import Array, Counts, check_probs, macro_scores, per_class, stack
+from convnext.metrics.scores import (
+    BINS,
+    Array,
+    Counts,
+    bin_of,
+    check_probs,
+    macro_scores,
+    per_class,
+    reliability,
+    row_chunks,
+    stack,
+)
 
 
 def judge_multi_label(
@@ -18,32 +29,37 @@ def judge_multi_label(
     labels: Array,
     classes: Sequence[str],
     *,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     baseline: Array | None = None,
+    ranking: bool = True,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judge predictions where each picture has any number of classes.
 
-    A class is named when its probability is at least `threshold`. Average precision needs no threshold: it is the mean,
-    over the pictures of the class, of the precision among all pictures at least as probable (equal probabilities come
-    together, as in scikit-learn's `average_precision_score`). The intervals take time in proportion to
-    n * k * bootstrap: four seconds for 10,000 pictures of 100 classes, about two minutes for 50,000 of 1,000.
+    A class is named when its probability is at least `threshold`, its own where there are several. Average precision
+    needs no threshold: it is the mean, over the pictures of the class, of the precision among all pictures at least as
+    probable (equal probabilities come together, as in scikit-learn's `average_precision_score`). The intervals take
+    time in proportion to n * k * bootstrap: four seconds for 10,000 pictures of 100 classes, about two minutes for
+    50,000 of 1,000.
 
     Args:
         probs: (n, k), each value a probability of its own.
         labels: (n, k) bool.
         classes: the k names.
-        threshold: from 0 to 1.
+        threshold: from 0 to 1, one for all classes or k of them.
         baseline: (k,) bool, the label set most frequent in *training*, which the trivial baseline always names.
+        ranking: whether to give what no threshold changes: average precision and calibration.
         bootstrap: resamples for the intervals; 0 leaves them empty.
         seed: of the resampling.
 
     Returns:
         A dict ready for JSON: n, exact_match (share of pictures with every label right), micro_f1 (over all pairs of
-        picture and class), macro_f1, macro_precision, macro_recall, mean_average_precision, exact_match_baseline,
-        micro_f1_baseline (both None without `baseline`), intervals {metric: [low, high]}, per_class [{name, n,
-        precision, recall, f1, average_precision, intervals}].
+        picture and class), macro_f1, macro_precision, macro_recall, mean_average_precision, calibration_error (over
+        all pairs of picture and class, in 15 equal bins of probability: the gaps between its mean and the share of
+        pairs that are true, weighted by their pairs), exact_match_baseline, micro_f1_baseline (both None without
+        `baseline`), intervals {metric: [low, high]}, per_class [{name, n, threshold, precision, recall, f1,
+        average_precision, calibration_error, intervals}], reliability {confidence, accuracy, count} over all pairs.
 
     Raises:
         ValueError: wrong shapes, a probability that is not one, labels other than true and false, a wrong threshold.
@@ -53,11 +69,15 @@ def judge_multi_label(
     truth = _check_labels(labels, probs.shape, threshold, baseline)
     order = _stable_order(probs, truth)
     truth, probs, n = truth[order], probs[order], len(probs)
-    named = probs >= threshold
-    plans = [_plan(probs[:, c], truth[:, c], named[:, c]) for c in range(len(classes))]
+    limits = np.broadcast_to(np.asarray(threshold, np.float64), (len(classes),))
+    named = probs.astype(np.float64) >= limits
+    plans = [_plan(probs[:, c], truth[:, c], named[:, c], ranking=ranking) for c in range(len(classes))]
     whole = np.column_stack([(named == truth).all(1), *_pairs(named, truth).T])
-    counts = _count(plans, whole, np.ones((n, 1), _weight_type(n)))
-    again = stack([_count(plans, whole, _weights(rows)) for rows in resamples(n, bootstrap, seed)])
+    gaps = _gaps(probs, truth) if ranking else None
+    if gaps is not None:
+        whole = np.column_stack([whole, gaps[0]])
+    counts = _count(plans, whole, np.ones((n, 1), _weight_type(n)), ranking=ranking)
+    again = stack([_count(plans, whole, _weights(rows), ranking=ranking) for rows in resamples(n, bootstrap, seed)])
     spread = _headline(again, n) if again else {}
     trivial = None if baseline is None else np.broadcast_to(np.asarray(baseline, bool), truth.shape)
     return {
@@ -66,8 +86,40 @@ def judge_multi_label(
         "exact_match_baseline": None if trivial is None else float((trivial == truth).all(1).mean()),
         "micro_f1_baseline": None if trivial is None else float(_micro_f1(_pairs(trivial, truth).sum(0))),
         "intervals": {name: interval(values) for name, values in spread.items()},
-        "per_class": per_class(classes, counts, again),
+        "per_class": _rows(classes, counts, again, limits, None if gaps is None else np.abs(gaps[1]).sum(1) / n),
+        **({} if gaps is None else {"reliability": _reliability(probs, truth)}),
     }
+
+
+def _gaps(probs: Array, truth: Array) -> tuple[Array, Array]:
+    """Sums of probability less truth in each bin: over the classes of each picture (n, BINS), and of each class."""
+    n, k = probs.shape
+    of_picture, of_class = np.zeros((n, BINS)), np.zeros((k, BINS))
+    for rows in row_chunks(n, k):
+        part = np.clip(probs[rows].astype(np.float64), 0, 1)
+        bins, gap = bin_of(part), (part - truth[rows]).ravel()
+        across = (bins + np.arange(len(part))[:, None] * BINS).ravel()
+        down = (bins + np.arange(k) * BINS).ravel()
+        of_picture[rows] = np.bincount(across, weights=gap, minlength=len(part) * BINS).reshape(-1, BINS)
+        of_class += np.bincount(down, weights=gap, minlength=k * BINS).reshape(k, BINS)
+    return of_picture, of_class
+
+
+def _rows(
+    classes: Sequence[str], counts: Counts, again: Counts, limits: Array, calibration: Array | None
+) -> list[dict[str, Any]]:
+    """One row a class, with its threshold, and its own calibration error where that was asked for."""
+    rows = per_class(classes, counts, again)
+    for c, row in enumerate(rows):
+        row["threshold"] = float(limits[c])
+        if calibration is not None:
+            row["calibration_error"] = float(calibration[c])
+    return rows
+
+
+def _reliability(probs: Array, truth: Array) -> dict[str, list[Any]]:
+    part = np.clip(probs.astype(np.float64), 0, 1).ravel()
+    return reliability(bin_of(part), part, truth.ravel())
 
 
 def _stable_order(probs: Array, truth: Array) -> Array:
@@ -103,7 +155,10 @@ class _Plan:
     own_starts: Array  # where in `truth` they do
 
 
-def _plan(scores: Array, truth: Array, named: Array) -> _Plan:
+def _plan(scores: Array, truth: Array, named: Array, *, ranking: bool) -> _Plan:
+    if not ranking:
+        none = np.zeros(0, np.intp)
+        return _Plan(np.flatnonzero(truth), np.flatnonzero(named), np.flatnonzero(truth & named), none, none, none)
     order = np.argsort(-scores, kind="stable")
     own = order[truth[order]]
     thresholds, own_starts = np.unique(-scores[own], return_index=True)
@@ -130,15 +185,17 @@ def _weights(rows: Array) -> Array:
     return drawn.reshape(n, b).astype(_weight_type(n))
 
 
-def _count(plans: list[_Plan], whole: Array, weights: Array) -> Counts:
-    """Counts and average precisions under weights (n, b): (b, k) by class, and (b, 3) sums of `whole` over all."""
-    return {
+def _count(plans: list[_Plan], whole: Array, weights: Array, *, ranking: bool) -> Counts:
+    """Counts and average precisions under weights (n, b): (b, k) by class, and sums of `whole` over all, (b, ...)."""
+    counts = {
         "truth": np.column_stack([_sum(weights, plan.truth) for plan in plans]),
         "named": np.column_stack([_sum(weights, plan.named) for plan in plans]),
         "hits": np.column_stack([_sum(weights, plan.hits) for plan in plans]),
-        "average_precision": np.column_stack([_average_precision(plan, weights) for plan in plans]),
         "whole": weights.T.astype(np.float64) @ whole,
     }
+    if ranking:
+        counts["average_precision"] = np.column_stack([_average_precision(plan, weights) for plan in plans])
+    return counts
 
 
 def _sum(weights: Array, pictures: Array) -> Array:
@@ -159,25 +216,31 @@ def _average_precision(plan: _Plan, weights: Array) -> Array:
 
 def _headline(counts: Counts, n: int) -> dict[str, Array]:
     """The headline metrics, (b,) each, of b samples of n pictures."""
-    mean = macro_scores(counts)
-    return {
-        "exact_match": counts["whole"][:, 0] / n,
-        "micro_f1": _micro_f1(counts["whole"][:, 1:]),
+    mean, whole = macro_scores(counts), counts["whole"]
+    found = {
+        "exact_match": whole[:, 0] / n,
+        "micro_f1": _micro_f1(whole[:, 1:3]),
         "macro_f1": mean["f1"],
         "macro_precision": mean["precision"],
         "macro_recall": mean["recall"],
-        "mean_average_precision": mean["average_precision"],
     }
+    if "average_precision" in mean:
+        found["mean_average_precision"] = mean["average_precision"]
+        found["calibration_error"] = np.abs(whole[:, 3:]).sum(1) / (n * counts["truth"].shape[1])
+    return found
 
 
-def _check_labels(labels: Array, shape: tuple[int, ...], threshold: float, baseline: Array | None) -> Array:
+def _check_labels(
+    labels: Array, shape: tuple[int, ...], threshold: float | Sequence[float], baseline: Array | None
+) -> Array:
     """Check everything but the probabilities; returns the labels as bool."""
     if labels.shape != shape:
         raise ValueError(f"labels has shape {labels.shape}; it must be {shape}, the shape of probs")
     if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels has values other than 0 and 1 (type {labels.dtype}); each must be true or false")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; it must be from 0 to 1")
+    limits = np.asarray(threshold, np.float64)
+    if limits.shape not in ((), shape[1:]) or not ((limits >= 0) & (limits <= 1)).all():
+        raise ValueError(f"threshold is {threshold}; it must be from 0 to 1, one number or one a class")
     if baseline is not None and np.shape(baseline) != shape[1:]:
         raise ValueError(f"baseline has shape {np.shape(baseline)}; it must be {shape[1:]}, one value a class")
     return labels.astype(bool)

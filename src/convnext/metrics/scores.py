@@ -17,6 +17,8 @@ from convnext.metrics.intervals import CHUNK, interval
 Array = NDArray[Any]
 Counts = dict[str, Array]
 
+BINS = 15
+"""Equal bins of probability in which calibration is looked at."""
 _ABOVE_ONE = 0.001  # what rounding may add to a probability
 _SUM_TOLERANCE = 0.01  # what rounding to 16 bits may do to the sum of a row
 
@@ -59,6 +61,28 @@ def per_class(classes: Sequence[str], counts: Counts, again: Counts) -> list[dic
             }
         )
     return rows
+
+
+def bin_of(probs: Array) -> Array:
+    """The bin of each probability, 0 .. BINS - 1; a bin has its upper edge."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probs, side="left")
+
+
+def reliability(bins: Array, confidence: Array, truth: Array) -> dict[str, list[Any]]:
+    """Mean probability, share of truth, and number in each bin: {confidence, accuracy, count}, one entry a bin.
+
+    An empty bin has count 0, its centre as confidence, and accuracy 0.
+    """
+    count = np.bincount(bins, minlength=BINS)
+    filled = np.maximum(count, 1)
+    mean = np.bincount(bins, weights=confidence, minlength=BINS) / filled
+    share = np.bincount(bins, weights=truth, minlength=BINS) / filled
+    centres = (np.arange(BINS) + 0.5) / BINS
+    return {
+        "confidence": np.where(count > 0, mean, centres).tolist(),
+        "accuracy": share.tolist(),
+        "count": count.tolist(),
+    }
 
 
 def stack(parts: Sequence[Counts]) -> Counts:

@@ -30,6 +30,8 @@ class Loaded:
     multi_label: bool
     preprocessing: Preprocessing
     config: dict[str, Any]
+    thresholds: tuple[float, ...] = ()
+    """With several labels: from which probability on each is named, as chosen on validation; () in older files."""
 
 
 def load(source: str | Path) -> Network:
@@ -108,11 +110,21 @@ def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
         raise WeightsError(f"{path}: its description lacks {error}; it was not written by this program") from None
     if isinstance(config["classes"], str) or len(classes) != shape["num_classes"]:
         raise WeightsError(f"{path} has {shape['num_classes']} outputs and names {len(classes)} classes; it is damaged")
+    thresholds = _thresholds(path, config, len(classes))
     report = load_state(model, state, source=str(path))
     if report.missing or report.replaced:
         raise WeightsError(f"{path} does not fit its own description: {report}")
     model.eval()
-    return Loaded(model, path, classes, multi_label, preprocessing, config)
+    return Loaded(model, path, classes, multi_label, preprocessing, config, thresholds)
+
+
+def _thresholds(path: Path, config: dict[str, Any], classes: int) -> tuple[float, ...]:
+    """One number from 0 to 1 a class, or none at all."""
+    given = config.get("thresholds", [])
+    numbers = isinstance(given, list) and all(isinstance(t, int | float) and 0 <= t <= 1 for t in given)
+    if not numbers or len(given) not in (0, classes):
+        raise WeightsError(f"{path}: its thresholds are not one number from 0 to 1 for each of {classes} classes")
+    return tuple(map(float, given))
 
 
 def _bare(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convnext.metrics.classification import judge, judge_multi_label
+from convnext.metrics.thresholds import DEFAULT, choose_thresholds
 from convnext.tasks.task import Task
 
 
@@ -60,24 +61,42 @@ class SingleLabel:
         """
         return judge(predictions, labels, self.classes, majority=int(np.bincount(labels).argmax()))
 
+    def settle(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, Any]:
+        """Nothing: the most probable class is named."""
+        return {}
+
 
 class MultiLabel:
-    """Any number of classes a picture; binary cross-entropy for each class."""
+    """Any number of classes a picture; binary cross-entropy for each class.
+
+    Args:
+        classes: their names.
+        label_smoothing: how far the targets are drawn towards 1/2.
+        weights: of each class's pictures in the loss, where a picture without it counts 1; () for 1 each.
+        thresholds: from which probability on each class is named, as chosen on validation; () where nothing was chosen.
+        rule: what `settle` chooses thresholds for, see `metrics.thresholds`.
+    """
 
     name = "classify"
     primary = "micro_f1"
     title = "micro F1"
 
-    def __init__(self, classes: tuple[str, ...], label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, classes: tuple[str, ...], label_smoothing: float = 0.0, weights: tuple[float, ...] = (),
+        thresholds: tuple[float, ...] = (), rule: str = "f1",
+    ) -> None:  # fmt: skip
         self.classes, self.outputs, self.smoothing = classes, len(classes), label_smoothing
+        self.weights = torch.tensor(weights) if weights else None
+        self.thresholds, self.rule = thresholds, rule
 
     def targets(self, labels: Tensor) -> Tensor:
         """(N, K) of 0 and 1 -> the same, drawn towards 1/2 by the label smoothing."""
         return labels.float() * (1 - self.smoothing) + self.smoothing / 2
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy, mean over classes and pictures, in fp32."""
-        return F.binary_cross_entropy_with_logits(outputs.float(), targets)
+        """Binary cross-entropy, mean over classes and pictures, in fp32, each class's pictures times its weight."""
+        weights = None if self.weights is None else self.weights.to(outputs.device)
+        return F.binary_cross_entropy_with_logits(outputs.float(), targets, pos_weight=weights)
 
     def hits(self, outputs: Tensor, labels: Tensor) -> int | None:
         """No count: a picture has many answers."""
@@ -93,7 +112,7 @@ class MultiLabel:
             return {"loss": float("nan"), "micro_f1": 0.0, "exact_match": 0.0}
         p, y = np.clip(predictions.astype(np.float64), 1e-7, 1 - 1e-7), labels.astype(np.float64)
         loss = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()  # not a number when a prediction is none
-        named, truth = predictions >= 0.5, labels > 0.5
+        named, truth = predictions >= DEFAULT, labels > 0.5
         hits = float((named & truth).sum())
         micro = 2 * hits / max(1.0, float(named.sum() + truth.sum()))
         return {"loss": float(loss), "micro_f1": micro, "exact_match": float((named == truth).all(1).mean())}
@@ -101,19 +120,51 @@ class MultiLabel:
     def judge(
         self, predictions: NDArray[np.float32], labels: NDArray[Any], majority: tuple[int, ...]
     ) -> dict[str, Any]:
-        """The full verdict, beside always naming the most frequent set of labels in training."""
+        """The full verdict at one half, beside always naming the most frequent set of labels in training.
+
+        `at_thresholds` is the same at the thresholds that were chosen on validation, where there are any.
+        """
         baseline = np.zeros(self.outputs, dtype=bool)
         baseline[list(majority)] = True
-        return judge_multi_label(predictions, labels > 0.5, self.classes, baseline=baseline)
+        result = judge_multi_label(predictions, labels > 0.5, self.classes, baseline=baseline)
+        if self.thresholds:
+            chosen = judge_multi_label(
+                predictions, labels > 0.5, self.classes, threshold=self.thresholds, ranking=False
+            )
+            left_out = ("n", "exact_match_baseline", "micro_f1_baseline")
+            result["at_thresholds"] = {key: value for key, value in chosen.items() if key not in left_out}
+        return result
+
+    def settle(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, Any]:
+        """Each class's threshold, chosen on these pictures, and for what."""
+        chosen = choose_thresholds(predictions, labels > 0.5, self.rule)
+        return {"thresholds": list(chosen), "thresholds_for": self.rule}
 
 
 def task_for(
-    classes: tuple[str, ...], multi_label: bool, label_smoothing: float = 0.0, weights: tuple[float, ...] = ()
+    classes: tuple[str, ...],
+    multi_label: bool,
+    label_smoothing: float = 0.0,
+    weights: tuple[float, ...] = (),
+    *,
+    thresholds: tuple[float, ...] = (),
+    rule: str = "f1",
 ) -> Task:
-    """The classification task that fits the labels; `weights` of the classes are for single labels."""
+    """The classification task that fits the labels; `thresholds` and `rule` are for several labels a picture."""
     if multi_label:
-        return MultiLabel(classes, label_smoothing)
+        return MultiLabel(classes, label_smoothing, weights, thresholds, rule)
     return SingleLabel(classes, label_smoothing, weights)
+
+
+def label_weights(counts: list[int], pictures: int, balance: float) -> tuple[float, ...]:
+    """Weights of each class's pictures in the loss of several labels: (pictures without it / pictures with)^balance.
+
+    A picture without the class counts 1. So 0 gives none, and with 1 the pictures with a class have the same share of
+    its loss as those without, however rare it is. A class that all pictures have, or none, gets weight 1.
+    """
+    if balance == 0:
+        return ()
+    return tuple(((pictures - n) / n) ** balance if 0 < n < pictures else 1.0 for n in counts)
 
 
 def class_weights(counts: list[int], balance: float) -> tuple[float, ...]:

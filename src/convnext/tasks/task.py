@@ -40,6 +40,10 @@ class Task(Protocol):
         """The few numbers logged every epoch; `loss` and `primary` among them."""
         ...
 
+    def settle(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, Any]:
+        """What is decided on the validation pictures and belongs into the model file, such as thresholds."""
+        ...
+
     def judge(
         self, predictions: NDArray[np.float32], labels: NDArray[Any], majority: tuple[int, ...]
     ) -> dict[str, Any]:

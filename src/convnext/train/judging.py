@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,13 @@ class Judge:
     precision: str
     ranks: Ranks
 
-    def __call__(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, float], list[str]]:
+    def __post_init__(self) -> None:
+        self.settled: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, weights: Mapping[str, Tensor], source: str) -> tuple[dict[str, float], list[str]]:
         """The task's metrics over all pictures of all processes, the same everywhere, and what could not be read.
+
+        What the task decides on these pictures is kept in `settled` by the `source` of the weights, "model" or "ema".
 
         Raises:
             DataError: no picture can be read any more.
@@ -51,6 +57,7 @@ class Judge:
                 "none of the validation pictures can be read any more; the last saved state is kept. Bring them "
                 "back, then go on by --resume"
             )
+        self.settled[source] = self.task.settle(found.values, found.labels)
         return self.task.metrics(found.values, found.labels), list(found.failed)
 
 

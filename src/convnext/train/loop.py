@@ -251,7 +251,7 @@ class Loop:
         done, better = self.state.progress, None
         for prefix, source in candidates:
             weights = self.state.weights(source)
-            metrics, failed = self.judge(weights)
+            metrics, failed = self.judge(weights, source)
             self._note_failed(failed)
             if source == "model" and not math.isfinite(metrics["loss"]):
                 self._refuse(metrics["loss"], "its validation")

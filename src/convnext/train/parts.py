@@ -23,7 +23,7 @@ from convnext.errors import DataError, RecipeError
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
-from convnext.tasks.classify import class_weights, task_for
+from convnext.tasks.classify import class_weights, label_weights, task_for
 from convnext.tasks.task import Task
 
 
@@ -60,9 +60,11 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     except (ValueError, KeyError, AssertionError) as error:
         raise RecipeError(f'augment.randaugment = "{recipe.augment.randaugment}" is not understood: {error}') from None
     side = train_short_side(size, recipe.augment.crop_min)
-    if dataset.multi_label and recipe.train.class_balance:
-        raise RecipeError("train.class_balance is for one label a picture; with several labels leave it at 0")
-    weights = class_weights(dataset.counts("train"), recipe.train.class_balance)
+    counts, balance = dataset.counts("train"), recipe.train.class_balance
+    if dataset.multi_label:
+        weights = label_weights(counts, len(dataset.splits["train"]), balance)
+    else:
+        weights = class_weights(counts, balance)
     if "val" not in dataset.splits:
         raise DataError(
             f"{called(dataset.root)}: no pictures are left for validation; every class needs 3 different pictures or "
@@ -71,7 +73,13 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     if recipe.augment.randaugment and model.in_chans == 4:
         raise RecipeError("augment.randaugment does not work on pictures with alpha (model.in_chans = 4)")
     return Parts(
-        task_for(dataset.classes, dataset.multi_label, recipe.augment.label_smoothing, weights),
+        task_for(
+            dataset.classes,
+            dataset.multi_label,
+            recipe.augment.label_smoothing,
+            weights,
+            rule=recipe.train.thresholds,
+        ),
         preprocessing,
         TrainPictures(dataset.splits["train"], transform, side, data.interpolation),
         EvalPictures(dataset.splits["val"], preprocessing),

@@ -268,15 +268,18 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
         parts.train_set, int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
     )
     config = model_config(recipe, dataset, parts.preprocessing)
+    judge = _judge(twin, parts, recipe, ranks, device)
 
     def save(name: str, weights: dict[str, Tensor], epoch: int, source: str) -> None:
-        save_model(run.path / name, weights, config | {"epoch": epoch, "source": source})
+        save_model(
+            run.path / name, weights, config | judge.settled.get(source, {}) | {"epoch": epoch, "source": source}
+        )
 
     return Loop(
         run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing,
         _mixing(recipe, ranks), sampler,
         train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
-        _judge(twin, parts, recipe, ranks, device), save, ranks, freezing,
+        judge, save, ranks, freezing,
     )  # fmt: skip
 
 
