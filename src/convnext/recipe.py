@@ -81,6 +81,8 @@ class AugmentRecipe:
     crop_min: Annotated[float, Gt(0), Le(1)] = knob(0.35, "smallest area of a random crop, as a share of the picture")
     flip: Fraction = knob(0.5, "probability of a mirror image, left to right")
     vertical_flip: Fraction = knob(0.0, "probability of turning upside down; for pictures without an up")
+    quarter_turns: Fraction = knob(0.0, "probability of a turn by 90, 180 or 270 degrees, exact; 0.75: all four alike")
+    rotation: Annotated[float, Ge(0), Le(180)] = knob(0.0, "largest random rotation to either side, degrees")
     color_jitter: NonNegative = knob(0.3, "strength of random brightness, contrast and saturation")
     randaugment: str = knob("", "timm's RandAugment string, as rand-m9-mstd0.5-inc1 (the paper's)")
     erasing: Fraction = knob(0.0, "probability of erasing a random rectangle (Table 5: 0.25)")

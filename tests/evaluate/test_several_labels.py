@@ -1,4 +1,4 @@
-"""A run with several labels a picture: thresholds go from validation into the model file, and out of it into answers."""
+"""A run with several labels a picture: thresholds go from validation into the model file, and into answers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,18 @@ from convnext.run.folder import RunFolder
 from convnext.run.load import load_all
 from convnext.train.train import train_run
 
+_kept: list[RunFolder] = []
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that the tests of this file share, made within the first one's caches."""
+    if not _kept:
+        _kept.append(made(tmp_path_factory))
+    return _kept[0]
+
+
+def made(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Two epochs on pictures with a bright top (often), a bright left side (seldom), both, or neither."""
     folder, rng = tmp_path_factory.mktemp("labels"), np.random.default_rng(0)
     rows = [["path", "label", "split"]]
@@ -47,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_the_model_file_holds_thresholds_that_its_own_weights_gave_on_validation(run: RunFolder) -> None:
-    """Chosen again from the file's predictions of the validation pictures they are the same; best and last have them."""
+    """Chosen again from the file's predictions of the validation pictures they are the same, of best and of last."""
     from convnext.metrics.thresholds import choose_thresholds
 
     for which in ("best", "last"):
@@ -58,7 +67,7 @@ def test_the_model_file_holds_thresholds_that_its_own_weights_gave_on_validation
 
 
 def test_both_are_in_the_result_and_predict_follows_the_chosen_ones(run: RunFolder) -> None:
-    """The test's numbers at either threshold are scikit-learn's; the names that predict gives are those at the chosen."""
+    """The test's numbers at either threshold are scikit-learn's; predict names what reaches the chosen ones."""
     result = json.loads(run.result.read_text())
     judged = evaluate_run(run.path)
     values, truth = judged.predictions.values.astype(np.float64), judged.predictions.labels > 0.5

@@ -67,7 +67,7 @@ def test_calibration_is_torchmetrics() -> None:
 
 
 def test_both_thresholds_are_reported() -> None:
-    """The verdict at one half stays what it was; `at_thresholds` is scikit-learn's at the chosen ones, class by class."""
+    """The verdict at one half stays what it was; `at_thresholds` is scikit-learn's at the chosen ones."""
     probs, truth = drawn()
     chosen = choose_thresholds(probs, truth, "f1")
     plain = MultiLabel(tuple("abcd")).judge(probs, truth.astype(np.float32), (0,))
@@ -85,7 +85,7 @@ def test_both_thresholds_are_reported() -> None:
 
 
 def test_rare_labels_weigh_as_much_as_they_are_rare() -> None:
-    """Fully balanced, pictures with a label have the share of its loss that those without have; torch's loss by hand."""
+    """Fully balanced, pictures with a label have the share that those without have; torch's loss by hand."""
     assert label_weights([5, 20], 25, 0.0) == ()
     assert label_weights([5, 20, 0, 25], 25, 1.0) == (4.0, 0.25, 1.0, 1.0)
     assert label_weights([5], 25, 0.5) == (2.0,)

@@ -1,4 +1,4 @@
-"""The random road of training: crops, mirrors, RandAugment, colour, erasing.
+"""The random road of training: crops, rotations, mirrors, RandAugment, colour, erasing.
 
 Every random choice for a picture comes from one seed that depends on (run seed, epoch, index of the picture) alone, so
 neither the number of loader processes nor a restart changes what the network sees.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -37,13 +38,15 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class TrainTransform:
-    """Random crop, mirror, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
+    """Random crop, rotation, mirror, turn, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
 
     `size` is the recipe's, or a smaller one that a call names while pictures still grow. Crops are drawn as by
     Inception and torchvision: an area from crop_min to all of the picture, an aspect from 3/4 to 4/3.
 
     The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
     normalisation).
+
+    A rotation turns the crop's frame over the picture (see `rotated_crop`), by an angle uniform in +-augment.rotation.
     """
 
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
@@ -61,12 +64,17 @@ class TrainTransform:
 
     def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
         top, left, height, width = random_box(draw, picture.shape[1], picture.shape[2], self.augment.crop_min)
-        crop = picture[:, top : top + height, left : left + width]
-        out = resize(crop, size, size, self.filter)
+        if self.augment.rotation > 0:
+            angle = draw.uniform(-self.augment.rotation, self.augment.rotation)
+            out = rotated_crop(picture, (top, left, height, width), angle, size, self.filter)
+        else:
+            out = resize(picture[:, top : top + height, left : left + width], size, size, self.filter)
         if draw.random() < self.augment.flip:
             out = out.flip(2)
         if draw.random() < self.augment.vertical_flip:
             out = out.flip(1)
+        if self.augment.quarter_turns > 0 and draw.random() < self.augment.quarter_turns:
+            out = torch.rot90(out, draw.randint(1, 3), (1, 2))
         if self.randaugment is not None:
             rows = out.permute(1, 2, 0).contiguous().numpy()  # (H, W, C)
             out = to_tensor(self.randaugment(Image.fromarray(rows[..., 0] if self.in_chans == 1 else rows)))
@@ -91,6 +99,48 @@ def random_box(draw: random.Random, height: int, width: int, crop_min: float) ->
             return draw.randint(0, height - h), draw.randint(0, width - w), h, w
     w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
     return (height - h) // 2, (width - w) // 2, h, w
+
+
+def rotated_crop(
+    picture: Tensor, box: tuple[int, int, int, int], degrees: float, size: int, interpolation: str
+) -> Tensor:
+    """A crop whose frame is turned about its middle: uint8 (C, H, W) -> (C, size, size), turned counterclockwise.
+
+    The frame shows what the picture has there; beyond the picture's edges it shows the picture mirrored, so that no
+    corner is filled with a colour. It is reduced with antialiasing first and turned then, at the size of the result;
+    0 degrees give the plain crop, as `resize` does.
+    """
+    top, left, height, width = box
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    down = right = 0  # pixels by which the upright frame around the turned one is larger
+    if degrees:
+        down = max(0, math.ceil((abs(cos) * height + abs(sin) * width - height) / 2)) + 1
+        right = max(0, math.ceil((abs(cos) * width + abs(sin) * height - width) / 2)) + 1
+    rows = _mirrored(top - down, top + height + down, picture.shape[1])
+    columns = _mirrored(left - right, left + width + right, picture.shape[2])
+    around = picture[:, rows][:, :, columns]
+    tall, wide = (round(size * (n + 2 * more) / n) for n, more in ((height, down), (width, right)))
+    around = resize(around, tall, wide, interpolation)
+    if degrees == 0:
+        return around
+    # positions in the result from its middle, in pixels of the picture
+    at = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) / size
+    y, x = torch.meshgrid(at * height, at * width, indexing="ij")
+    across, along = (cos * x - sin * y) * 2 / (width + 2 * right), (sin * x + cos * y) * 2 / (height + 2 * down)
+    grid = torch.stack([across, along], dim=-1)  # (size, size, 2), -1 and 1 at the edges of `around`
+    out = F.grid_sample(
+        around.unsqueeze(0).float(), grid.unsqueeze(0), mode=interpolation, padding_mode="border", align_corners=False
+    )
+    return out.squeeze(0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _mirrored(start: int, stop: int, length: int) -> Tensor:
+    """Indices start .. stop - 1 into `length` places, mirrored at both ends without repeating the last place."""
+    at = torch.arange(start, stop)
+    if length == 1:
+        return torch.zeros_like(at)
+    at = at.remainder(2 * (length - 1))
+    return torch.minimum(at, 2 * (length - 1) - at)
 
 
 def jitter_factors(draw: random.Random, strength: float) -> tuple[float, float, float]:
