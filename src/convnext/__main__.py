@@ -1,6 +1,7 @@
 """`python -m convnext`, and the command `convnext`: runs a subcommand and turns errors into exit codes.
 
-0: done. 2: something the user can put right. 1: a fault of this program. 130: stopped by Ctrl-C, state saved.
+0: done. 2: something the user can put right. 1: a fault of this program. 3: a model below the bound that
+`evaluate --fail-under` was given. 130: stopped by Ctrl-C, state saved.
 """
 
 from __future__ import annotations

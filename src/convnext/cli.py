@@ -126,13 +126,19 @@ def evaluate(
     normalization: Annotated[
         str | None, typer.Option(help="imagenet (the default), unit or symmetric, for a bare weight file.")
     ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=SHARE", help="Exit code 3 where it is lower, as top1=0.9; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Judge a run or a weight file: accuracy, F1 and calibration with 95 % intervals, and the confusion counts."""
     from convnext.errors import UserError
+    from convnext.evaluate.bounds import read_bounds, shortfalls
     from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
     from convnext.report.text import describe_result
 
+    bounds = read_bounds(fail_under or [])
     if run.is_file():
         if data is None:
             raise UserError(f"{run} is a weight file: give DATA to judge it on")
@@ -141,8 +147,11 @@ def evaluate(
         raise UserError("--model, --size and --normalization are for bare weight files; a run knows its own")
     else:
         judged = evaluate_run(run, data, split=split, which=weights)
+    short = shortfalls(judged.result, bounds)
     print_out(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
-    return 0
+    for text in short:
+        print(f"convnext: {text}", file=sys.stderr)
+    return 3 if short else 0
 
 
 @app.command()

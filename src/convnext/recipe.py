@@ -139,6 +139,9 @@ class TrainRecipe:
     sharding: Literal["ddp", "fsdp2"] = knob(
         "ddp", "with several processes: ddp holds the network in each, fsdp2 a share of it (XL)"
     )
+    logger: Literal["", "tensorboard", "mlflow", "wandb"] = knob(
+        "tensorboard", "who is told of every epoch beside log.jsonl: tensorboard, mlflow, wandb; empty: nobody"
+    )
     save_every: NonNegative = knob(10.0, "minutes between saved states within an epoch; 0: at the end of epochs only")
     keep_last: Annotated[int, Ge(1), Le(1000)] = knob(1, "how many states of ended epochs are kept, the newest ones")
     device: str = knob("auto", "cpu, cuda, cuda:1, mps; auto takes the best there is")

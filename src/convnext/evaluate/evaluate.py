@@ -26,6 +26,7 @@ from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
 from convnext.run.load import Loaded, load_all, load_file
+from convnext.run.loggers import log_result
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
@@ -58,6 +59,7 @@ def judge_run(path: Path) -> dict[str, Any]:
         _keep_mistakes(run, judged)
         write_text(run.path / "predictions.csv", _list_predictions(judged))
         run.write_json("result.json", judged.result)
+        log_result(run, load_complete(run.recipe), judged.result, say)
     return judged.result
 
 

@@ -1,4 +1,4 @@
-"""Where a run tells what it does: log.jsonl, TensorBoard, and lines or a progress bar for the person who waits."""
+"""Where a run tells what it does: log.jsonl, a logger, and lines or a progress bar for the person who waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from convnext.errors import RunError
+from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
+from convnext.run.loggers import open_logger
 
 _silent = False
 
@@ -34,13 +36,13 @@ def silenced(silent: bool) -> Iterator[None]:
 
 
 class Record:
-    """Writes each epoch to log.jsonl and to TensorBoard."""
+    """Writes each epoch to log.jsonl and tells the recipe's logger."""
 
-    def __init__(self, run: RunFolder, epoch: int) -> None:
+    def __init__(self, run: RunFolder, epoch: int, recipe: Recipe) -> None:
         self.run = run
         rows = [row for row in run.read_log() if row["epoch"] <= epoch]
         write_text(run.log, "".join(json.dumps(row) + "\n" for row in rows))
-        self.board = _open_board(run, purge_step=epoch + 1)
+        self.logger = open_logger(run, recipe, epoch, say)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Appends one epoch; on disk when this returns."""
@@ -53,35 +55,13 @@ class Record:
             raise RunError(
                 f"{self.run.log} could not be written ({error.strerror}); the last saved state is intact"
             ) from None
-        try:
-            self._to_board(row)
-        except OSError as error:
-            say(f"TensorBoard's file cannot be written any more ({error.strerror or error}); log.jsonl goes on")
-            self.board = None
+        if self.logger is not None:
+            self.logger.epoch(row)
 
-    def _to_board(self, row: dict[str, Any]) -> None:
-        if self.board is None:
-            return
-        for key, value in row.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and key != "epoch":
-                group = "train" if key.startswith("train") else "val" if "val_" in key else "run"
-                self.board.add_scalar(f"{group}/{key}", value, row["epoch"])
-        self.board.flush()
-
-    def close(self) -> None:
-        """Closes the TensorBoard file."""
-        if self.board is not None:
-            with contextlib.suppress(OSError):
-                self.board.close()
-
-
-def _open_board(run: RunFolder, purge_step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    try:
-        return SummaryWriter(str(run.path / "tensorboard"), purge_step=purge_step)
-    except OSError:
-        return None
+    def close(self, *, finished: bool) -> None:
+        """Closes the logger; `finished` says whether all epochs are done."""
+        if self.logger is not None:
+            self.logger.close(finished=finished)
 
 
 class Bar:

@@ -73,7 +73,7 @@ class Loop:
             NonFiniteLoss: the loss is not a number; the last good state is on disk.
             KeyboardInterrupt: Ctrl-C or a termination signal; the state is on disk.
         """
-        record = Record(self.run, self.state.progress.epoch) if self.ranks.first else None
+        record = Record(self.run, self.state.progress.epoch, self.recipe) if self.ranks.first else None
         try:
             with self._stop_on_signals():
                 while not self.finished:
@@ -82,7 +82,7 @@ class Loop:
                         raise KeyboardInterrupt
         finally:
             if record is not None:
-                record.close()
+                record.close(finished=self.finished)
             end_workers(self.train_batches)
 
     @property

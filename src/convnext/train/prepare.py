@@ -17,6 +17,7 @@ from convnext.nn.download import find_weights
 from convnext.nn.network import Network
 from convnext.recipe import DataRecipe, Recipe
 from convnext.run.environment import usable_cores
+from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
 from convnext.train import plan as planning
 from convnext.train.distributed import Ranks, part_of
@@ -107,6 +108,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
             f'train.device = "{plan.recipe.train.device}": with {ranks.world} processes each takes a device of its '
             f'own; write "{device.type}"'
         )
+    refuse_missing(plan.recipe.train.logger)
     planning.choose_precision(plan, device)
     refuse_impossible(plan.recipe, device, ranks.world)
     planning.choose_model(plan, device, side)

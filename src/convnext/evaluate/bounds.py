@@ -1,0 +1,67 @@
+"""`convnext evaluate --fail-under`: bounds that a model must reach, for a pipeline that ships only what does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from convnext.config import nearest
+from convnext.errors import UserError
+
+SINGLE = ("top1", "top5", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall")
+SEVERAL = ("micro_f1", "macro_f1", "macro_precision", "macro_recall", "exact_match", "mean_average_precision")
+AT = "at_thresholds."
+"""Before a metric of several labels: at the thresholds chosen on validation instead of one half."""
+SMALLER = ("nll", "calibration_error")
+"""Metrics of which less is better."""
+
+
+def read_bounds(words: Sequence[str]) -> dict[str, float]:
+    """Bounds by metric from words such as "top1=0.9"; the strictest where one is named twice.
+
+    Raises:
+        UserError: a metric that is none, or a bound that is no share from 0 to 1.
+    """
+    known = list(dict.fromkeys([*SINGLE, *SEVERAL, *(AT + name for name in SEVERAL if name != SEVERAL[-1])]))
+    bounds: dict[str, float] = {}
+    for word in words:
+        name, sign, text = (part.strip() for part in word.partition("="))
+        if not sign or not name or not text:
+            raise UserError(f'--fail-under "{word}": write METRIC=SHARE, as --fail-under top1=0.9')
+        if name in SMALLER:
+            raise UserError(f"--fail-under {name}: of this one less is better; it takes {', '.join(known)}")
+        if name not in known:
+            raise UserError(
+                f"--fail-under {name}: there is no such metric; it takes {', '.join(known)}{nearest(name, known)}"
+            )
+        try:
+            share = float(text)
+        except ValueError:
+            share = float("nan")
+        if not 0 <= share <= 1:
+            percent = text.removesuffix("%").strip()
+            is_percent = percent.replace(".", "", 1).isdigit() and 1 < float(percent) <= 100
+            hint = f"; did you mean {name}={float(percent) / 100:g}?" if is_percent else ""
+            raise UserError(f"--fail-under {name}={text}: a bound is a share from 0 to 1{hint}")
+        bounds[name] = max(share, bounds.get(name, 0.0))
+    return bounds
+
+
+def shortfalls(result: dict[str, Any], bounds: dict[str, float]) -> list[str]:
+    """One line for each metric of a verdict that is below its bound, or is no number.
+
+    Raises:
+        UserError: the verdict has no such metric.
+    """
+    found = []
+    for name, bound in bounds.items():
+        of = result.get(AT[:-1], {}) if name.startswith(AT) else result
+        value = of.get(name.removeprefix(AT))
+        if value is None:
+            have = [*(SEVERAL if result.get("multi_label") else SINGLE)]
+            there = ", ".join(metric for metric in have if metric in result)
+            why = "top5 needs more than five classes" if name == "top5" and "top1" in result else f"it has {there}"
+            raise UserError(f"--fail-under {name}: this verdict has no such number; {why}")
+        if not value >= bound:
+            found.append(f"{name} is {value:.4f}, below {bound:g} (--fail-under)")
+    return found
