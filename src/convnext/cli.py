@@ -56,6 +56,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and time 3 steps.")] = False,
+    folds: Annotated[int, typer.Option(help="Train so many folds: every picture is judged unseen once.", min=0)] = 0,
     gpus: Annotated[int, typer.Option(help="Processes a machine, one a GPU; 0: this process alone.", min=0)] = 0,
     nodes: Annotated[int, typer.Option(help="Machines, for --slurm.", min=1)] = 1,
     slurm: Annotated[
@@ -67,6 +68,7 @@ def train(
     Everything left open is chosen for the data and this machine, and said with the reason.
     Examples: `convnext train photos --out runs/photos`, `convnext train photos train.minutes=10 weights=none`.
     """
+    from convnext.cli_folds import has_folds, run_folds
     from convnext.config import load_recipe, split_settings
     from convnext.errors import Stopped, UserError
     from convnext.evaluate.evaluate import judge_run
@@ -76,6 +78,9 @@ def train(
     from convnext.run.folder import resuming
     from convnext.train.train import preview_run, resume_run, train_run
 
+    if folds or (resume and has_folds(out or data)):
+        alone = not (gpus or nodes > 1 or slurm or dry_run)
+        return run_folds(data, settings or [], out, folds, resume=resume, overwrite=overwrite, alone=alone)
     if resume:
         if (place := out or data) is None or settings or overwrite or dry_run:
             raise UserError("--resume takes the run folder and nothing else: convnext train --resume --out RUN")

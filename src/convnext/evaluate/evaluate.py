@@ -53,14 +53,19 @@ def judge_run(path: Path) -> dict[str, Any]:
     With a test split the best epoch is judged on it. Without one the last epoch is judged on validation, since the best
     epoch was chosen there and its number would flatter.
     """
+    return judge_and_keep(path).result
+
+
+def judge_and_keep(path: Path) -> Judged:
+    """The same, with the predictions that the verdict stands on."""
     run = open_run(path)
     judged = evaluate_run(path)
     with locked(run):
         _keep_mistakes(run, judged)
-        write_text(run.path / "predictions.csv", _list_predictions(judged))
+        write_text(run.path / "predictions.csv", list_predictions(judged))
         run.write_json("result.json", judged.result)
         log_result(run, load_complete(run.recipe), judged.result, say)
-    return judged.result
+    return judged
 
 
 def evaluate_run(
@@ -239,7 +244,7 @@ def _default_split(dataset: Dataset) -> str:
     return next(split for split in ("test", "val", "train", "all") if split in dataset.splits)
 
 
-def _list_predictions(judged: Judged) -> str:
+def list_predictions(judged: Judged) -> str:
     """What the model said of every judged picture, as CSV: path below the data, truth, named, each probability."""
     names = [entry["name"] for entry in judged.result["per_class"]]
     home = Path(judged.result["data_root"])

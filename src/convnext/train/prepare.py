@@ -8,6 +8,7 @@ from torch import nn
 
 from convnext.config import override
 from convnext.data.disk_cache import DiskBudget
+from convnext.data.folds import in_fold
 from convnext.data.names import called, did_you_mean, is_pattern
 from convnext.data.shard_source import open_shards
 from convnext.data.shards import ShardedDataset, ShardSamples
@@ -68,12 +69,16 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     if (sharded := open_data(root, data)) is not None:
         for note in () if quiet else sharded.notes:
             say(note)
+        if data.folds:
+            raise DataError(f"{called(root)}: folds are for pictures in files, not for shards; use them unpacked")
         return sharded
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
             root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
             label_column=data.label_column, split_column=data.split_column, progress=bar.update,
         )  # fmt: skip
+    if data.folds or data.fold:
+        dataset = _in_fold(dataset, data)
     if quiet:
         return dataset
     for note in dataset.notes:
@@ -83,6 +88,15 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
     if len(dataset.broken) > 10:
         say(f"left out: {len(dataset.broken) - 10} more files; all are listed in data.json")
     return dataset
+
+
+def _in_fold(dataset: Dataset, data: DataRecipe) -> Dataset:
+    if not 1 <= data.fold <= data.folds or data.folds == 1:
+        raise RecipeError(
+            f"data.fold = {data.fold}, data.folds = {data.folds}: the fold that is held out is from 1 to data.folds, "
+            "of which there are two or more; `convnext train DATA --folds 5` trains all of them"
+        )
+    return in_fold(dataset, data.folds, data.fold, data.val)
 
 
 def open_data(root: Path, data: DataRecipe, *, judging: bool = False) -> ShardedDataset | None:

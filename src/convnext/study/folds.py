@@ -1,0 +1,211 @@
+"""`convnext train DATA --folds K`: K runs, each judged on a fold that it has not seen, and one verdict over all of them.
+
+The folder holds the runs `fold-1` ... `fold-K`, `recipe.toml` as it was given, `folds.json` with what was asked for, and
+in the end `predictions.csv`, every picture once, said by the run that had not seen it, and `result.json`. What is left
+open is chosen by the first fold and holds for all. A fold's best epoch is chosen on pictures of its other folds, so
+the held-out ones have no part in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convnext.config import load_complete, load_recipe, override, to_toml
+from convnext.data.names import called
+from convnext.errors import RunError
+from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
+from convnext.recipe import Recipe
+from convnext.run.folder import RunFolder, locked, write_text
+from convnext.run.record import say
+from convnext.tasks.classify import task_for
+from convnext.train.train import resume_run, train_run
+
+BEGUN = "folds.json"
+HEADLINES = (
+    "top1", "top5", "balanced_accuracy", "macro_f1", "micro_f1", "exact_match", "mean_average_precision", "nll",
+    "calibration_error",
+)  # fmt: skip
+"""Metrics of which mean and spread over the folds are given."""
+AfterFold = Callable[[Path], None]
+
+
+def has_folds(path: Path | None) -> bool:
+    """Whether a folder holds the folds of a training."""
+    return path is not None and (path / BEGUN).is_file()
+
+
+def train_folds(
+    root: str | Path, recipe: Recipe, out: Path, folds: int, *, overwrite: bool = False, after: AfterFold | None = None
+) -> dict[str, Any]:
+    """Trains and judges one run a fold and gives what is in result.json.
+
+    Args:
+        root: image folder or CSV table.
+        recipe: may hold "auto"; data.folds and data.fold are set here. A time budget counts for each fold.
+        out: a new or empty folder.
+        folds: 2 or more.
+        overwrite: replace as many folds that are in `out`.
+        after: is given each run that was judged, as to write its report.
+
+    Raises:
+        UserError: as `train_run`, or the folder holds something else.
+        KeyboardInterrupt: Ctrl-C; `resume_folds` goes on.
+    """
+    _refuse_taken(out, folds, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(RunFolder(out)):
+        for name in ("result.json", "predictions.csv"):
+            (out / name).unlink(missing_ok=True)
+        header = f"The recipe of {folds} folds, as it was given.\nAgain: " + shlex.join(
+            [
+                "convnext",
+                "train",
+                called(root),
+                str(out / "recipe.toml"),
+                "--folds",
+                str(folds),
+                "--out",
+                f"{out}-again",
+            ]
+        )
+        write_text(out / "recipe.toml", to_toml(override(recipe, {"data.root": called(root)}), header))
+        RunFolder(out).write_json(BEGUN, {"folds": folds, "data": str(Path(root).expanduser().absolute())})
+        return _go_on(out, folds, fresh=overwrite, after=after)
+
+
+def resume_folds(out: Path, *, after: AfterFold | None = None) -> dict[str, Any]:
+    """Goes on with folds that were stopped: what is judged stays, what was begun goes on, the rest is trained.
+
+    Raises:
+        RunError: the folder is damaged, or every fold is judged already.
+    """
+    asked = RunFolder(out).read_table(BEGUN) or {}
+    folds = asked.get("folds")
+    if not isinstance(folds, int) or not 2 <= folds <= 1000 or not isinstance(asked.get("data"), str):
+        raise RunError(f"{out / BEGUN} is damaged: it does not say how many folds of which data; start them anew")
+    if (out / "result.json").is_file():
+        raise RunError(f"{out} is finished: its {folds} folds are judged, result.json and predictions.csv are there")
+    with locked(RunFolder(out)):
+        return _go_on(out, folds, fresh=False, after=after)
+
+
+def describe_folds(summary: dict[str, Any]) -> str:
+    """A table: a row a fold, mean and standard deviation, and the verdict over all pictures at once."""
+    names = [name for name in summary["metrics"] if name not in ("nll", "top5")][:5]
+    titles = {name: name.replace("_", " ").replace("top1", "top-1").replace(" f1", " F1") for name in names}
+    widths = {name: max(8, len(titles[name])) for name in names}
+    lines = ["fold  pictures  " + "  ".join(f"{titles[n]:>{widths[n]}}" for n in names)]
+    for row in summary["runs"]:
+        numbers = "  ".join(f"{100 * row[n]:>{widths[n] - 2}.1f} %" for n in names)
+        lines.append(f"{row['fold']:>4}  {row['n']:>8}  {numbers}")
+    for word, key in (("mean", "mean"), ("std", "std")):
+        numbers = "  ".join(f"{100 * summary['metrics'][n][key]:>{widths[n] - 2}.1f} %" for n in names)
+        lines.append(f"{word:>4}  {'':>8}  {numbers}")
+    whole = summary["out_of_fold"]
+    lines.append(f"all {whole['n']} pictures at once, each judged by the run that had not seen it:")
+    for name in names:
+        low, high = whole["intervals"].get(name, (math.nan, math.nan))
+        lines.append(f"  {titles[name]:<24}{100 * whole[name]:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
+    lines.append(
+        "  (std: of the folds, which share training pictures; brackets: 95 % bootstrap interval over the pictures)"
+    )
+    return "\n".join(lines)
+
+
+def _refuse_taken(out: Path, folds: int, overwrite: bool) -> None:
+    if folds < 2:
+        raise RunError(f"--folds {folds}: two folds at least, one to learn from and one to judge")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; --out takes the name of a folder")
+    if has_folds(out):
+        there = (RunFolder(out).read_table(BEGUN) or {}).get("folds")
+        if not overwrite:
+            raise RunError(
+                f"{out} holds {there} folds; go on with them by --resume, replace them by --overwrite, or give another --out"
+            )
+        if there != folds:
+            raise RunError(f"{out} holds {there} folds, not {folds}; give another --out")
+    elif out.is_dir() and any(item.name != ".lock" for item in out.iterdir()):
+        raise RunError(f"{out} holds other files and no folds; give --out a new or an empty folder")
+
+
+def _go_on(out: Path, folds: int, *, fresh: bool, after: AfterFold | None) -> dict[str, Any]:
+    recipe = load_recipe(out / "recipe.toml")
+    judged = []
+    for fold in range(1, folds + 1):
+        run = RunFolder(out / f"fold-{fold}")
+        say(f"fold {fold} of {folds}: {run.path}")
+        if fold == 1:
+            recipe = override(recipe, {"data.folds": folds})
+        judged.append(_one(run, override(recipe, {"data.fold": fold}), overwrite=fresh))
+        if after is not None:
+            after(run.path)
+        if fold == 1:  # the others are made alike
+            recipe = load_complete(run.recipe)
+    summary = _summary(judged)
+    write_text(out / "predictions.csv", _predictions(judged))
+    RunFolder(out).write_json("result.json", summary)
+    return summary
+
+
+def _one(run: RunFolder, recipe: Recipe, *, overwrite: bool) -> Judged:
+    """A fold that is trained and judged, whatever of that is still to do."""
+    if overwrite or not run.recipe.exists():
+        train_run(recipe.data.root, override(recipe, {"data.classes": ()}), run.path, overwrite=overwrite)
+        return judge_and_keep(run.path)
+    if run.result.exists():
+        say("  is judged already; asked again for its predictions")
+        return evaluate_run(run.path)
+    resume_run(run.path)
+    return judge_and_keep(run.path)
+
+
+def _summary(judged: list[Judged]) -> dict[str, Any]:
+    results = [one.result for one in judged]
+    first = results[0]
+    classes = tuple(row["name"] for row in first["per_class"])
+    metrics = {}
+    for name in HEADLINES:
+        values = [result[name] for result in results if name in result]
+        if len(values) == len(results):
+            spread = {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
+            metrics[name] = spread | {"min": min(values), "max": max(values), "values": values}
+    task = task_for(classes, first["multi_label"])
+    values = np.concatenate([one.predictions.values for one in judged])
+    labels = np.concatenate([one.predictions.labels for one in judged])
+    whole = task.judge(values, labels, ())
+    if first["multi_label"]:
+        for key in [key for key in whole if key.endswith("_baseline")]:
+            del whole[key]  # what is most frequent in training differs from fold to fold
+    rows = [
+        {"fold": fold, "run": f"fold-{fold}", "n": one.result["n"], "epoch": one.result["epoch"]}
+        | {name: one.result[name] for name in metrics}
+        for fold, one in enumerate(judged, 1)
+    ]
+    return {
+        "kind": "folds", "folds": len(judged), "model": first["model"], "data_root": first["data_root"],
+        "multi_label": first["multi_label"], "metrics": metrics, "out_of_fold": whole, "runs": rows,
+        "unreadable": sum(result["unreadable"] for result in results),
+        "train_seconds": sum(result["train_seconds"] for result in results),
+    }  # fmt: skip
+
+
+def _predictions(judged: list[Judged]) -> str:
+    """The predictions of all folds as one table, with the fold beside the path; each picture once."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for fold, one in enumerate(judged, 1):
+        header, *rows = csv.reader(io.StringIO(list_predictions(one)))
+        if fold == 1:
+            writer.writerow([header[0], "fold", *header[1:]])
+        writer.writerows([row[0], fold, *row[1:]] for row in rows)
+    return text.getvalue()
