@@ -72,9 +72,7 @@ def in_fold(dataset: Dataset, folds: int, fold: int, val: float) -> Dataset:
         sha = content[sample.path]
         splits["test" if of[sha] == fold else inner[sha]].append(sample)
     notes = [note for note in dataset.notes if not note.startswith((OWN_SPLIT, "no val split given"))]
-    notes.append(
-        f"fold {fold} of {folds} is held out as test; {val:.0%} of the rest are val, decided by each file's content"
-    )
+    notes.append(f"fold {fold} of {folds} is test; {val:.0%} of the rest are val, decided by each file's content")
     if aside:
         notes.append(f"the data's own test split, {count(aside, 'picture')}, takes no part in the folds")
     if few:
