@@ -15,7 +15,7 @@ MODULES = {
     "pillow-heif": {"pillow_heif"}, "elpv-dataset": {"elpv_dataset"}, "mlflow-skinny": {"mlflow"},
     "cmaes": {"optuna"}, "onnx": {"onnxruntime"}, "onnxscript": {"onnxruntime"}, "webdataset": {"webdataset"},
 }  # fmt: skip
-"""Where a library is called otherwise than its distribution; optuna needs cmaes, torch's export to ONNX the other two."""
+"""Where a library is called otherwise than its distribution; optuna needs cmaes, torch's ONNX export the others."""
 
 
 def imports(folder: Path) -> set[str]:

@@ -66,7 +66,7 @@ class DataRecipe:
     val: Annotated[float, Gt(0), Lt(0.9)] = knob(0.15, "share of pictures for validation where the data has no split")
     test: Annotated[float, Ge(0), Lt(0.9)] = knob(0.15, "share of pictures for the test where the data has no split")
     folds: Annotated[int, Ge(0), Le(1000)] = knob(
-        0, "so many folds, of which one is the test; 0: no folds (train --folds)"
+        0, "so many folds, one of them the test; 0 for none (see train --folds)"
     )
     fold: Annotated[int, Ge(0), Le(1000)] = knob(0, "the fold that is held out, from 1 to data.folds")
     classes: tuple[str, ...] = knob((), "class names in the order of the outputs; empty: as found, sorted")

@@ -94,11 +94,6 @@ def test_what_cannot_be_folded_is_refused(write_stripes: StripesWriter, tmp_path
         in_fold(read_dataset(root), 3, 1, 0.2)
     with pytest.raises(DataError, match="13 different pictures cannot make 20 folds"):
         in_fold(read_dataset(root), 20, 1, 0.2)
-    for setting in (
-        ["data.fold=1"],
-        ["data.folds=3"],
-        ["data.folds=3", "data.fold=4"],
-        ["data.folds=1", "data.fold=1"],
-    ):
+    for setting in ("data.fold=1", "data.folds=3", "data.folds=3 data.fold=4", "data.folds=1 data.fold=1"):
         with pytest.raises(RecipeError, match=r"data\.fold = .*from 1 to data\.folds"):
-            read_data(root, load_recipe(None, setting))
+            read_data(root, load_recipe(None, setting.split()))

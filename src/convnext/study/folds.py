@@ -1,9 +1,9 @@
-"""`convnext train DATA --folds K`: K runs, each judged on a fold that it has not seen, and one verdict over all of them.
+"""`convnext train DATA --folds K`: K runs, each judged on a fold that it has not seen, and one verdict over them all.
 
-The folder holds the runs `fold-1` ... `fold-K`, `recipe.toml` as it was given, `folds.json` with what was asked for, and
-in the end `predictions.csv`, every picture once, said by the run that had not seen it, and `result.json`. What is left
-open is chosen by the first fold and holds for all. A fold's best epoch is chosen on pictures of its other folds, so
-the held-out ones have no part in it.
+The folder holds the runs `fold-1` ... `fold-K`, `recipe.toml` as it was given, `folds.json` with what was asked for,
+and in the end `predictions.csv`, every picture once, said by the run that had not seen it, and `result.json`. What is
+left open is chosen by the first fold and holds for all. A fold's best epoch is chosen on pictures of its other folds,
+so the held-out ones have no part in it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from convnext.config import load_complete, load_recipe, override, to_toml
-from convnext.data.names import called
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, locked, write_text
+from convnext.run.folder import RunFolder, locked, new_run, write_text
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
 from convnext.train.train import resume_run, train_run
@@ -62,24 +61,16 @@ def train_folds(
     """
     _refuse_taken(out, folds, overwrite)
     out.mkdir(parents=True, exist_ok=True)
+    place, again = str(Path(root).expanduser().absolute()), str(out / "recipe.toml")
     with locked(RunFolder(out)):
-        for name in ("result.json", "predictions.csv"):
-            (out / name).unlink(missing_ok=True)
-        header = f"The recipe of {folds} folds, as it was given.\nAgain: " + shlex.join(
-            [
-                "convnext",
-                "train",
-                called(root),
-                str(out / "recipe.toml"),
-                "--folds",
-                str(folds),
-                "--out",
-                f"{out}-again",
-            ]
-        )
-        write_text(out / "recipe.toml", to_toml(override(recipe, {"data.root": called(root)}), header))
-        RunFolder(out).write_json(BEGUN, {"folds": folds, "data": str(Path(root).expanduser().absolute())})
-        return _go_on(out, folds, fresh=overwrite, after=after)
+        _clear(out, folds)
+        command = ["convnext", "train", place, again, "--folds", str(folds), "--out", f"{out}-again"]
+        header = f"The recipe of {folds} folds, as it was given.\nAgain: {shlex.join(command)}"
+        write_text(out / "recipe.toml", to_toml(override(recipe, {"data.root": place}), header))
+        RunFolder(out).write_json(BEGUN, {"folds": folds, "data": place})
+        if recipe.train.minutes != "auto" and recipe.train.epochs == "auto":
+            say(f"train.minutes = {recipe.train.minutes:g} counts for each of the {folds} folds")
+        return _go_on(out, folds, after=after)
 
 
 def resume_folds(out: Path, *, after: AfterFold | None = None) -> dict[str, Any]:
@@ -95,7 +86,7 @@ def resume_folds(out: Path, *, after: AfterFold | None = None) -> dict[str, Any]
     if (out / "result.json").is_file():
         raise RunError(f"{out} is finished: its {folds} folds are judged, result.json and predictions.csv are there")
     with locked(RunFolder(out)):
-        return _go_on(out, folds, fresh=False, after=after)
+        return _go_on(out, folds, after=after)
 
 
 def describe_folds(summary: dict[str, Any]) -> str:
@@ -116,7 +107,7 @@ def describe_folds(summary: dict[str, Any]) -> str:
         low, high = whole["intervals"].get(name, (math.nan, math.nan))
         lines.append(f"  {titles[name]:<24}{100 * whole[name]:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
     lines.append(
-        "  (std: of the folds, which share training pictures; brackets: 95 % bootstrap interval over the pictures)"
+        "  (std: between folds, which share training pictures; brackets: 95 % bootstrap interval over pictures)"
     )
     return "\n".join(lines)
 
@@ -130,7 +121,8 @@ def _refuse_taken(out: Path, folds: int, overwrite: bool) -> None:
         there = (RunFolder(out).read_table(BEGUN) or {}).get("folds")
         if not overwrite:
             raise RunError(
-                f"{out} holds {there} folds; go on with them by --resume, replace them by --overwrite, or give another --out"
+                f"{out} holds {there} folds; go on with them by --resume, replace them by --overwrite, or give another "
+                "--out"
             )
         if there != folds:
             raise RunError(f"{out} holds {there} folds, not {folds}; give another --out")
@@ -138,15 +130,23 @@ def _refuse_taken(out: Path, folds: int, overwrite: bool) -> None:
         raise RunError(f"{out} holds other files and no folds; give --out a new or an empty folder")
 
 
-def _go_on(out: Path, folds: int, *, fresh: bool, after: AfterFold | None) -> dict[str, Any]:
-    recipe = load_recipe(out / "recipe.toml")
-    judged = []
+def _clear(out: Path, folds: int) -> None:
+    """Takes away the verdict and the runs of folds that are to be replaced, so that none is taken for a new one."""
+    for name in ("result.json", "predictions.csv"):
+        (out / name).unlink(missing_ok=True)
+    for fold in range(1, folds + 1):
+        if (out / f"fold-{fold}").exists():
+            with new_run(out / f"fold-{fold}", overwrite=True):
+                pass
+
+
+def _go_on(out: Path, folds: int, *, after: AfterFold | None) -> dict[str, Any]:
+    asked = load_recipe(out / "recipe.toml")
+    recipe, judged = override(asked, {"data.folds": folds}), []
     for fold in range(1, folds + 1):
         run = RunFolder(out / f"fold-{fold}")
         say(f"fold {fold} of {folds}: {run.path}")
-        if fold == 1:
-            recipe = override(recipe, {"data.folds": folds})
-        judged.append(_one(run, override(recipe, {"data.fold": fold}), overwrite=fresh))
+        judged.append(_one(run, override(recipe, {"data.fold": fold, "data.classes": asked.data.classes})))
         if after is not None:
             after(run.path)
         if fold == 1:  # the others are made alike
@@ -157,15 +157,15 @@ def _go_on(out: Path, folds: int, *, fresh: bool, after: AfterFold | None) -> di
     return summary
 
 
-def _one(run: RunFolder, recipe: Recipe, *, overwrite: bool) -> Judged:
+def _one(run: RunFolder, recipe: Recipe) -> Judged:
     """A fold that is trained and judged, whatever of that is still to do."""
-    if overwrite or not run.recipe.exists():
-        train_run(recipe.data.root, override(recipe, {"data.classes": ()}), run.path, overwrite=overwrite)
-        return judge_and_keep(run.path)
-    if run.result.exists():
+    if not run.recipe.exists():
+        train_run(recipe.data.root, recipe, run.path)
+    elif run.result.exists():
         say("  is judged already; asked again for its predictions")
         return evaluate_run(run.path)
-    resume_run(run.path)
+    else:
+        resume_run(run.path)
     return judge_and_keep(run.path)
 
 
