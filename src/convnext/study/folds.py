@@ -106,9 +106,7 @@ def describe_folds(summary: dict[str, Any]) -> str:
     for name in names:
         low, high = whole["intervals"].get(name, (math.nan, math.nan))
         lines.append(f"  {titles[name]:<24}{100 * whole[name]:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
-    lines.append(
-        "  (std: between folds, which share training pictures; brackets: 95 % bootstrap interval over pictures)"
-    )
+    lines.append("  (std: between folds, which share training pictures; brackets: 95 % bootstrap over the pictures)")
     return "\n".join(lines)
 
 
