@@ -123,7 +123,7 @@ def test_multi_label_result_is_json_and_covers_every_metric(probs: Array, labels
     result = judge_multi_label(probs, labels.astype(int), _names(k), baseline=labels[0], bootstrap=40)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     headline = {"exact_match", "micro_f1", "macro_f1", "macro_precision", "macro_recall", "mean_average_precision"}
-    assert set(result["intervals"]) == headline
+    assert set(result["intervals"]) == headline | {"calibration_error"}
     for row in result["per_class"]:
         assert set(row["intervals"]) == {*AVERAGED, "average_precision"}
         assert all(low <= high for low, high in row["intervals"].values())

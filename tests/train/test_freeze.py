@@ -111,7 +111,7 @@ def test_a_block_of_which_only_parts_learn_is_right(learning: tuple[int, ...], h
 
 def test_frozen_batch_norm_and_stochastic_depth_stand_still() -> None:
     """The statistics of a frozen batch norm and the average of frozen weights are those of before, to the bit."""
-    model = create_model("roadmap:resnet50:baseline:0.125", num_classes=3, weights="none")
+    model = create_model("roadmap:resnet50:resnet50:0.125", num_classes=3, weights="none")
     Freezing(model, frozen("backbone")).begin(model, 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average = EMA(model, 0.5)
@@ -206,7 +206,7 @@ def test_what_cannot_learn_is_refused() -> None:
     with pytest.raises(RecipeError, match=r'does not go with train\.sharding = "fsdp2"'):
         examine(train_freeze=2, train_freeze_epochs=1, train_sharding="fsdp2")
     with pytest.raises(RecipeError, match="is for the ConvNeXts of our own table"):
-        frozen_names(create_model("roadmap:resnet50:baseline:0.125", weights="none"), 2)
+        frozen_names(create_model("roadmap:resnet50:resnet50:0.125", weights="none"), 2)
     examine(train_freeze="backbone")
 
 

@@ -60,9 +60,11 @@ def test_steps_are_torchs_own(name: str) -> None:
             model(x).square().sum().backward()
             optimizer.step()
             optimizer.zero_grad()
+    moved = False
     for a, b, c in zip(ours.parameters(), theirs.parameters(), micro().parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-        assert not torch.equal(a, c)
+        moved |= not torch.equal(a, c)
+    assert moved
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

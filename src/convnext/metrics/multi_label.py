@@ -155,7 +155,7 @@ class _Plan:
     own_starts: Array  # where in `truth` they do
 
 
-def _plan(scores: Array, truth: Array, named: Array, *, ranking: bool) -> _Plan:
+def _plan(scores: Array, truth: Array, named: Array, *, ranking: bool = True) -> _Plan:
     if not ranking:
         none = np.zeros(0, np.intp)
         return _Plan(np.flatnonzero(truth), np.flatnonzero(named), np.flatnonzero(truth & named), none, none, none)
@@ -185,7 +185,7 @@ def _weights(rows: Array) -> Array:
     return drawn.reshape(n, b).astype(_weight_type(n))
 
 
-def _count(plans: list[_Plan], whole: Array, weights: Array, *, ranking: bool) -> Counts:
+def _count(plans: list[_Plan], whole: Array, weights: Array, *, ranking: bool = True) -> Counts:
     """Counts and average precisions under weights (n, b): (b, k) by class, and sums of `whole` over all, (b, ...)."""
     counts = {
         "truth": np.column_stack([_sum(weights, plan.truth) for plan in plans]),
@@ -226,6 +226,7 @@ def _headline(counts: Counts, n: int) -> dict[str, Array]:
     }
     if "average_precision" in mean:
         found["mean_average_precision"] = mean["average_precision"]
+    if whole.shape[1] > 3:
         found["calibration_error"] = np.abs(whole[:, 3:]).sum(1) / (n * counts["truth"].shape[1])
     return found
 

@@ -29,7 +29,8 @@ class Kind:
         decoupled: whether decay shrinks the weights by themselves, not through the gradient.
         terms: which of train.betas and train.momentum it has.
         options: what else torch's class is given.
-        fused: whether torch has it as one kernel for a processor and a GPU.
+        fused: whether torch has it as one kernel for a processor and a GPU (its fused sgd fails where some weights have
+            no momentum yet, as after `train.freeze_epochs`).
     """
 
     make: Callable[..., torch.optim.Optimizer]
@@ -49,7 +50,7 @@ OPTIMIZERS: dict[str, Kind] = {
     "nadam": Kind(torch.optim.NAdam, 2e-3, 3e-4, 0.05, True, ("betas",), DECOUPLED),
     "radam": Kind(torch.optim.RAdam, 2e-3, 3e-4, 0.05, True, ("betas",), DECOUPLED),
     "rmsprop": Kind(torch.optim.RMSprop, 2e-4, 3e-5, 0.0, False, ("momentum",)),
-    "sgd": Kind(torch.optim.SGD, 0.1, 0.01, 1e-4, False, ("momentum",), fused=True),
+    "sgd": Kind(torch.optim.SGD, 0.1, 0.01, 1e-4, False, ("momentum",)),
 }
 """By the name that `train.optimizer` gives."""
 
