@@ -35,13 +35,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Two epochs on pictures with a bright top (often), a bright left side (seldom), both, or neither."""
     folder, rng = tmp_path_factory.mktemp("labels"), np.random.default_rng(0)
     rows = [["path", "label", "split"]]
-    for number in range(120):
+    for number in range(96):
         top, left = rng.random() < 0.5, rng.random() < 0.25
         pixels = rng.integers(0, 90, (40, 40, 3))
         pixels[:20] += 80 * top
         pixels[:, :20] += 80 * left
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-        split = ("train", "val", "test")[min(2, number // 40)]
+        split = ("train", "val", "test")[min(2, number // 32)]
         rows.append([f"{number}.png", "|".join(["top"] * top + ["left"] * left) or "|", split])
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)

@@ -6,6 +6,7 @@ import importlib.machinery
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8", "train.epochs=2",
     "data.workers=0", "train.lr=1e-3", "train.precision=fp32",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def stripes(write_stripes: Callable[..., Path], tmp_path: Path) -> Path:
+    """Two classes of 12 pictures each: two steps an epoch."""
+    return write_stripes(tmp_path / "few", {"narrow": 12, "wide": 12}, side=32)
 
 
 class Fake(types.ModuleType):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +51,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("weights") / "atto.safetensors"
     save_model(path, model.state_dict(), {})
     return str(path)
+
+
+@pytest.fixture
+def few(write_stripes: Callable[..., Path], tmp_path: Path) -> Path:
+    """Two classes of 16 pictures each: two steps an epoch."""
+    return write_stripes(tmp_path / "few", {"narrow": 16, "wide": 16}, side=32)
 
 
 def test_groups_are_those_of_layer_wise_decay() -> None:
@@ -150,11 +158,11 @@ def test_every_optimizer_leaves_frozen_weights_alone(name: str) -> None:
 
 
 def test_a_run_with_frozen_groups_keeps_them_and_says_so(
-    stripes: Path, tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+    few: Path, tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With layer-wise decay and a moving average; last and best hold the given weights where they were frozen."""
     settings = [*QUICK, f"weights={weights}", "train.epochs=2", "train.freeze=3", "train.layer_decay=0.7"]
-    run = train_run(stripes, load_recipe(None, settings), tmp_path / "run")
+    run = train_run(few, load_recipe(None, settings), tmp_path / "run")
     given = read_model(Path(weights))[0]
     held = frozen_names(create_model("convnext_atto", num_classes=2, weights="none"), 3)
     for path in (run.last, run.best):
@@ -166,16 +174,16 @@ def test_a_run_with_frozen_groups_keeps_them_and_says_so(
 
 
 def test_the_head_warms_up_then_all_learns_and_a_stop_changes_nothing(
-    stripes: Path, tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    few: Path, tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Stopped in the frozen epoch and in the first one after it, the run ends with the same bits."""
     recipe = load_recipe(None, [
         *QUICK, f"weights={weights}", "train.epochs=3", "train.freeze=backbone", "train.freeze_epochs=1",
     ])  # fmt: skip
-    straight = read_model(train_run(stripes, recipe, tmp_path / "straight").last)[0]
+    straight = read_model(train_run(few, recipe, tmp_path / "straight").last)[0]
     assert "epoch 2: all weights learn from here on" in capsys.readouterr().err
     original: Callable[..., bool] = loops.Loop._step
-    for stop in (2, 9):
+    for stop in (1, 3):
 
         def stopping(self: loops.Loop, *args: object, at: int = stop) -> bool:
             original(self, *args)
@@ -187,7 +195,7 @@ def test_the_head_warms_up_then_all_learns_and_a_stop_changes_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(loops.Loop, "_step", stopping)
             with pytest.raises(KeyboardInterrupt):
-                train_run(stripes, recipe, out)
+                train_run(few, recipe, out)
         resumed = read_model(resume_run(out).last)[0]
         assert all(torch.equal(resumed[name], straight[name]) for name in straight), stop
 
@@ -220,3 +228,35 @@ def test_frozen_blocks_keep_nothing_for_a_backward_pass() -> None:
     model(torch.randn(2, 3, 64, 64))
     assert seen == {"0": False, "1": False, "2": True, "3": True}
     assert isinstance(model.head, nn.Linear)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
+def test_several_processes_freeze_alike(stripes: Path, tmp_path: Path, weights: str, sharding: str) -> None:
+    """Two processes end with the weights of one, what is frozen to the bit; with ddp also after the head's warm-up.
+
+    A run in shares goes on from its state.
+    """
+    settings = [
+        f"weights={weights}", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
+        "train.lr=1e-3", "train.precision=fp32", "train.epochs=2", "data.workers=0", "train.device=cpu",
+        "model.drop_path=0", "train.freeze=3", f"train.freeze_epochs={int(sharding == 'ddp')}",
+    ]  # fmt: skip
+    train_run(stripes, load_recipe(None, settings), tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "convnext"]
+
+    def several(*words: str) -> None:
+        done = subprocess.run([*command, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+
+    several("train", str(stripes), *settings, f"train.sharding={sharding}", "--out", str(tmp_path / "two"))
+    one, two = (read_model(tmp_path / name / "last.safetensors")[0] for name in ("one", "two"))
+    given = read_model(Path(weights))[0]
+    held = frozen_names(create_model("convnext_atto", num_classes=2, weights="none"), 3)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=2e-4, msg=name)
+        assert torch.equal(two[name], given[name]) == (name in held and sharding == "fsdp2"), name
+    if sharding == "fsdp2":
+        recipe = tmp_path / "two" / "recipe.toml"
+        recipe.write_text(recipe.read_text().replace("epochs = 2 ", "epochs = 3 "))
+        several("train", "--resume", "--out", str(tmp_path / "two"))
