@@ -17,7 +17,7 @@ from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.evaluate.predict import predict
 from convnext.nn.weights import read_model, save_model
 from convnext.run.folder import RunFolder
-from convnext.run.load import load_all
+from convnext.run.load import load, load_all
 from convnext.train.train import train_run
 
 _kept: list[RunFolder] = []
@@ -79,6 +79,12 @@ def test_both_are_in_the_result_and_predict_follows_the_chosen_ones(run: RunFold
     at = result["at_thresholds"]
     assert at["micro_f1"] == pytest.approx(f1_score(truth, values >= limits, average="micro", zero_division=0))
     assert 0 <= result["calibration_error"] <= 1
+    with (run.path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, own in zip(rows, values, strict=True):
+        names = [n for n, v, t in zip(result["thresholds"]["values"], own, limits, strict=True) if v >= t]
+        assert row["named_at_thresholds"] == ("|".join(names) or "|")
+    assert load(run.path).thresholds == tuple(limits)
     files = [str(sample.path) for sample in judged.samples]
     names = list(result["thresholds"]["values"])
     for row, found in zip(values, predict(run.path, files), strict=True):

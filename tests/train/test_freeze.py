@@ -170,7 +170,7 @@ def test_a_run_with_frozen_groups_keeps_them_and_says_so(
         assert {name for name in kept if torch.equal(kept[name], given[name])} == held
     said = capsys.readouterr().err
     assert "train.freeze = 3" in said
-    assert "M weights before the head stay in the whole run" in said
+    assert "M weights before the head, up to stages.1.blocks.1.pwconv2, stay in the whole run" in said
 
 
 def test_the_head_warms_up_then_all_learns_and_a_stop_changes_nothing(

@@ -251,12 +251,18 @@ def list_predictions(judged: Judged) -> str:
     base = home if home.is_dir() else home.parent
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "truth", "named", *(f"p_{name}" for name in names)])
+    chosen = list(judged.result["thresholds"]["values"].values()) if "thresholds" in judged.result else None
+    extra = [] if chosen is None else ["named_at_thresholds"]
+    writer.writerow(["path", "truth", "named", *(f"p_{name}" for name in names), *extra])
     for index, values in zip(judged.predictions.indices, judged.predictions.values, strict=True):
         sample = judged.samples[int(index)]
         named = np.flatnonzero(values >= 0.5) if judged.result["multi_label"] else [int(values.argmax())]
-        cells = ["|".join(names[int(i)] for i in chosen) or "|" for chosen in (sample.labels, named)]
-        writer.writerow([os.path.relpath(sample.path, base), *cells, *(f"{value:.4f}" for value in values)])
+        answers = [sample.labels, named]
+        if chosen is not None:
+            answers.append(np.flatnonzero(values.astype(np.float64) >= chosen))
+        cells = ["|".join(names[int(i)] for i in answer) or "|" for answer in answers]
+        numbers = [f"{value:.4f}" for value in values]
+        writer.writerow([os.path.relpath(sample.path, base), *cells[:2], *numbers, *cells[2:]])
     return text.getvalue()
 
 

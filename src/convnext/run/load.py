@@ -46,7 +46,7 @@ def load(source: str | Path) -> Network:
     """
     loaded = load_all(Path(source))
     loaded.model.classes, loaded.model.multi_label = loaded.classes, loaded.multi_label
-    loaded.model.preprocessing = loaded.preprocessing
+    loaded.model.preprocessing, loaded.model.thresholds = loaded.preprocessing, loaded.thresholds
     return loaded.model
 
 

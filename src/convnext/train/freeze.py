@@ -106,7 +106,9 @@ def examine_freezing(plan: Plan) -> None:
     head = {id(parameter) for parameter in model.classifier().parameters()}
     body = {name: p.numel() for name, p in model.named_parameters() if id(p) not in head}
     held = sum(count for name, count in body.items() if name in names)
+    last = [name for name in body if name in names][-1].rpartition(".")[0]
     when = f"in the first {train.freeze_epochs} epochs" if train.freeze_epochs else "in the whole run"
     plan.note(
-        "train.freeze", f"{held / 1e6:.2f} of the {sum(body.values()) / 1e6:.2f} M weights before the head stay {when}"
+        "train.freeze",
+        f"{held / 1e6:.2f} of the {sum(body.values()) / 1e6:.2f} M weights before the head, up to {last}, stay {when}",
     )
