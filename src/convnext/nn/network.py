@@ -21,7 +21,8 @@ class Network(nn.Module):
     (N, channels[i], H / strides[i], W / strides[i]).
 
     A network that comes from a run knows the names of its `classes`, whether a picture may have several
-    (`multi_label`, and then the `thresholds` from which on each is named), and its `preprocessing`, whose `prepare(file)` gives what the network takes; a new one knows none.
+    (`multi_label`, and then the `thresholds` from which on each is named), and its `preprocessing`, whose
+    `prepare(file)` gives what the network takes; a new one knows none.
 
     Args:
         in_chans: channels of the picture.
