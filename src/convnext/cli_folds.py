@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ from convnext.cli_parts import name_of, print_out
 from convnext.config import load_recipe, split_settings
 from convnext.errors import Stopped, UserError
 from convnext.report.page import write_report
-from convnext.run.environment import is_first_process
 from convnext.study.folds import describe_folds, has_folds, resume_folds, train_folds
 
 __all__ = ["has_folds", "run_folds"]
@@ -20,9 +20,10 @@ def run_folds(
     data: Path | None, settings: list[str], out: Path | None, folds: int, *, resume: bool, overwrite: bool, alone: bool
 ) -> int:
     """Trains the folds, or goes on with them, and prints their table."""
-    if not alone or not is_first_process():
+    if not alone or os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
         raise UserError(
-            "--folds trains one fold after the other in this process, without --gpus, --nodes, --slurm and --dry-run; "
+            "--folds trains one fold after the other in this process, without --gpus, --nodes, --slurm, --dry-run "
+            "and torchrun; "
             "train a fold by itself with data.folds=5 data.fold=1, data.fold=2 and so on"
         )
 
