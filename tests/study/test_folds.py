@@ -64,6 +64,8 @@ def test_every_picture_is_judged_once_by_a_run_that_had_not_seen_it(
     truth, named = zip(*((row["truth"], row["named"]) for row in rows), strict=True)
     assert whole["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, named))
     assert "all 22 pictures at once" in printed
+    assert main(["evaluate", str(out)]) == 2
+    assert "give one of them" in capsys.readouterr().err
     recipes = [load_complete(out / f"fold-{fold}" / "recipe.toml") for fold in (1, 2, 3)]
     assert [r.data.fold for r in recipes] == [1, 2, 3]
     assert len({(r.train.lr, r.train.epochs, r.data.classes) for r in recipes}) == 1

@@ -271,7 +271,10 @@ def open_run(path: Path) -> RunFolder:
         raise RunError(f"there is no run folder {path}; `convnext train DATA --out {path}` makes one")
     folder = RunFolder(path)
     if not folder.recipe.exists():
-        raise RunError(f"{path} is no run folder: it has no recipe.toml; give the folder that `train --out` wrote")
+        hint = "give the folder that `train --out` wrote"
+        if (path / "fold-1").is_dir():
+            hint = f"it holds the folds of `train --folds`: give one of them, as {path / 'fold-1'}"
+        raise RunError(f"{path} is no run folder: it has no recipe.toml; {hint}")
     return folder
 
 

@@ -1,6 +1,6 @@
 """`convnext train DATA --folds K`: K runs, each judged on a fold that it has not seen, and one verdict over them all.
 
-The folder holds the runs `fold-1` ... `fold-K`, `recipe.toml` as it was given, `folds.json` with what was asked for,
+The folder holds the runs `fold-1` ... `fold-K`, `folds.toml` as it was given, `folds.json` with what was asked for,
 and in the end `predictions.csv`, every picture once, said by the run that had not seen it, and `result.json`. What is
 left open is chosen by the first fold and holds for all. A fold's best epoch is chosen on pictures of its other folds,
 so the held-out ones have no part in it.
@@ -28,7 +28,7 @@ from convnext.run.record import say
 from convnext.tasks.classify import task_for
 from convnext.train.train import resume_run, train_run
 
-BEGUN = "folds.json"
+BEGUN, GIVEN = "folds.json", "folds.toml"
 HEADLINES = (
     "top1", "top5", "balanced_accuracy", "macro_f1", "micro_f1", "exact_match", "mean_average_precision", "nll",
     "calibration_error",
@@ -61,12 +61,12 @@ def train_folds(
     """
     _refuse_taken(out, folds, overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    place, again = str(Path(root).expanduser().absolute()), str(out / "recipe.toml")
+    place, again = str(Path(root).expanduser().absolute()), str(out / GIVEN)
     with locked(RunFolder(out)):
         _clear(out, folds)
         command = ["convnext", "train", place, again, "--folds", str(folds), "--out", f"{out}-again"]
         header = f"The recipe of {folds} folds, as it was given.\nAgain: {shlex.join(command)}"
-        write_text(out / "recipe.toml", to_toml(override(recipe, {"data.root": place}), header))
+        write_text(out / GIVEN, to_toml(override(recipe, {"data.root": place}), header))
         RunFolder(out).write_json(BEGUN, {"folds": folds, "data": place})
         if recipe.train.minutes != "auto" and recipe.train.epochs == "auto":
             say(f"train.minutes = {recipe.train.minutes:g} counts for each of the {folds} folds")
@@ -139,7 +139,7 @@ def _clear(out: Path, folds: int) -> None:
 
 
 def _go_on(out: Path, folds: int, *, after: AfterFold | None) -> dict[str, Any]:
-    asked = load_recipe(out / "recipe.toml")
+    asked = load_recipe(out / GIVEN)
     recipe, judged = override(asked, {"data.folds": folds}), []
     for fold in range(1, folds + 1):
         run = RunFolder(out / f"fold-{fold}")
