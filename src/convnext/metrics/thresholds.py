@@ -39,7 +39,7 @@ def choose_thresholds(probs: Array, truth: Array, rule: str) -> tuple[float, ...
         raise ValueError(f'the rule is "{rule}"; it must be one of {", ".join(RULES)}')
     probs, truth = np.asarray(probs, dtype=np.float64), np.asarray(truth, dtype=bool)
     if rule == "fixed":
-        return (DEFAULT,) * probs.shape[1]
+        return (DEFAULT,) * int(probs.shape[1])
     return tuple(_choose(probs[:, c], truth[:, c], rule) for c in range(probs.shape[1]))
 
 

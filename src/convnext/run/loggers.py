@@ -104,7 +104,9 @@ def open_logger(run: RunFolder, recipe: Recipe, epoch: int, say: Say) -> Logger 
     name = recipe.train.logger
     if not name:
         return None
-    make = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}[name]
+    kinds: dict[str, Callable[[RunFolder, Recipe, int], Backend]]
+    kinds = {"tensorboard": _TensorBoard, "mlflow": _MLflow, "wandb": _Wandb}
+    make = kinds[name]
     return Logger(name, lambda: make(run, recipe, epoch), say)
 
 
@@ -162,8 +164,9 @@ class _TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         found = verdict(result)
+        writer: Any = self.board._get_file_writer()
         for part in hparams(hyperparameters(self.recipe), found):
-            self.board.file_writer.add_summary(part)
+            writer.add_summary(part)
         for name, value in found.items():
             self.board.add_scalar(name, value, self.at)
 

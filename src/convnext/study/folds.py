@@ -178,9 +178,8 @@ def _summary(judged: list[Judged]) -> dict[str, Any]:
             spread = {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
             metrics[name] = spread | {"min": min(values), "max": max(values), "values": values}
     task = task_for(classes, first["multi_label"])
-    values = np.concatenate([one.predictions.values for one in judged])
-    labels = np.concatenate([one.predictions.labels for one in judged])
-    whole = task.judge(values, labels, ())
+    said = np.concatenate([one.predictions.values for one in judged])
+    whole = task.judge(said, np.concatenate([one.predictions.labels for one in judged]), ())
     if first["multi_label"]:
         for key in [key for key in whole if key.endswith("_baseline")]:
             del whole[key]  # what is most frequent in training differs from fold to fold
