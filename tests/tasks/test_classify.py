@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from convnext.data.sources import read_dataset
-from convnext.errors import RecipeError
 from convnext.tasks.classify import MultiLabel, SingleLabel, class_weights, task_for
 
 NAMES = ("a", "b", "c")
@@ -82,8 +81,8 @@ def test_the_verdict_names_the_trivial_answer() -> None:
     assert many["exact_match_baseline"] == pytest.approx(1 / 3)
 
 
-def test_balance_is_refused_with_several_labels(tmp_path: object) -> None:
-    """It has no meaning there."""
+def test_balance_weighs_rare_labels_up(tmp_path: object) -> None:
+    """By the root of the odds at 0.5; a label that all pictures have weighs 1."""
     from pathlib import Path
 
     from PIL import Image
@@ -98,5 +97,8 @@ def test_balance_is_refused_with_several_labels(tmp_path: object) -> None:
         rows.append(f"{i}.png,{'a|b' if i % 2 else 'a'}")
     (root / "d.csv").write_text("\n".join(rows))
     recipe = load_recipe(None, ["train.class_balance=0.5", "data.size=32", "data.eval_size=32"])
-    with pytest.raises(RecipeError, match="one label a picture"):
-        make_parts(recipe, read_dataset(root / "d.csv"))
+    dataset = read_dataset(root / "d.csv")
+    weights = make_parts(recipe, dataset).task.weights  # type: ignore[attr-defined]
+    pictures = len(dataset.splits["train"])
+    odds = [(pictures - n) / n for n in dataset.counts("train")]
+    assert weights.tolist() == pytest.approx([1.0 if o == 0 else o**0.5 for o in odds])
