@@ -63,6 +63,10 @@ class DataRecipe:
     normalization: Literal["imagenet", "unit", "symmetric"] = knob(
         "imagenet", "imagenet: its mean and deviation; unit: [0, 1]; symmetric: [-1, 1]"
     )
+    value_range: Literal["auto", "bits"] | tuple[float, float] = knob(
+        "auto",
+        "values that are black and white in pictures of more than 8 bits, as [0, 4095]; bits: what their format says",
+    )
     val: Annotated[float, Gt(0), Lt(0.9)] = knob(0.15, "share of pictures for validation where the data has no split")
     test: Annotated[float, Ge(0), Lt(0.9)] = knob(0.15, "share of pictures for the test where the data has no split")
     folds: Annotated[int, Ge(0), Le(1000)] = knob(

@@ -22,8 +22,11 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 import PIL
 
-from convnext.data.decode import decode, has_heif, open_regular, reason_of
+from convnext.data.decode import examine
+from convnext.data.opened import open_regular
 from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
+from convnext.data.reasons import has_heif, reason_of
+from convnext.data.room import bytes_of_file, held, take
 from convnext.errors import PictureError
 from convnext.places import cache_dir
 
@@ -48,6 +51,10 @@ class Facts:
         fingerprint: perceptual hash, 64 bits (`phash.fingerprint`).
         gradients: more of the same, 242 bits (`phash.gradients`).
         reason: why it cannot be used; empty when it can.
+        kind: "" for up to 8 bits a value, else such as "16-bit" (`levels.Values`, like all below).
+        low: the smallest value in it.
+        high: the largest.
+        full: what is white by the format; 0 where it does not say.
     """
 
     sha256: str = ""
@@ -58,6 +65,10 @@ class Facts:
     fingerprint: int = 0
     gradients: int = 0
     reason: str = ""
+    kind: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    full: float = 255.0
 
 
 _KINDS = [type(value) for value in astuple(Facts())]
@@ -65,14 +76,20 @@ _KINDS = [type(value) for value in astuple(Facts())]
 
 def check_file(path: Path) -> Facts:
     """Reads and decodes one file. Never raises for what is wrong with it: see `Facts.reason`."""
+    with held():
+        return _check(path)
+
+
+def _check(path: Path) -> Facts:
     sha256 = ""
     try:
         with open_regular(path) as file:
+            take(bytes_of_file(file), "a file of this size")
             content = BytesIO(file.read())
         sha256 = hashlib.sha256(content.getbuffer()).hexdigest()
-        picture, (width, height) = decode(content, path, at_least=SIDE)
+        picture, (width, height), values = examine(content, path, at_least=SIDE)
     except (PictureError, OSError, MemoryError) as error:
-        if isinstance(error.__cause__, MemoryError):
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
             sha256 = ""  # not the file's fault: not to be remembered
         return Facts(sha256=sha256, reason=reason_of(error, path))
     colours = np.asarray(thumbnail(picture)).astype(np.int32)  # (32, 32, 3)
@@ -81,7 +98,7 @@ def check_file(path: Path) -> Facts:
     gray = (299 * red + 587 * green + 114 * blue) / 1000
     contrast = round(float(gray.std()), 2)
     look = (fingerprint(gray), gradients(picture.convert("L")))
-    return Facts(sha256, width, height, spread <= _GRAY_TOLERANCE, contrast, *look)
+    return Facts(sha256, width, height, spread <= _GRAY_TOLERANCE, contrast, *look, "", *astuple(values))
 
 
 def check_files(

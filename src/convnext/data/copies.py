@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from convnext.data.findings import Case, Finding, Picture
 from convnext.data.names import count
 from convnext.data.phash import MAX_PAIRS, Pair, look_alikes
-
-BLANK = 0.5  # contrast of the thumbnail below which a picture shows nothing
+from convnext.data.scales import BLANK
 
 _ORDER = {"train": 0, "val": 1, "test": 2}
 

@@ -50,11 +50,11 @@ class DiskCache:
 
     Args:
         paths: the pictures' files; the positions are the indices below.
-        kind: what else decides the pixels: short side in pixels, filter, mode.
+        kind: what else decides the pixels: short side in pixels, filter, mode, range of values.
         budget: for how much, and where.
     """
 
-    def __init__(self, paths: Sequence[Path], kind: tuple[int, str, str], budget: DiskBudget) -> None:
+    def __init__(self, paths: Sequence[Path], kind: tuple[int | float | str, ...], budget: DiskBudget) -> None:
         key = [budget.root, *kind]
         self.budget, self.made_of = budget, json.dumps({"key": key, "rules": _rules()})
         self.stamps = [_digest(path) for path in paths]

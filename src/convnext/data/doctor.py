@@ -17,8 +17,9 @@ from convnext.data.checked import Facts, Progress
 from convnext.data.copies import copies, near_copies
 from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
-from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable
+from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable, values
 from convnext.data.names import printable
+from convnext.data.scales import scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
 from convnext.data.sources import OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
@@ -135,6 +136,7 @@ def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path]
         *balance(data),
         *similar_names(data.classes),
         *looks(pictures),
+        *values(pictures, scales_of((sample.path, facts[sample.path]) for sample in data.splits.get("train", ()))),
     ]
     return Diagnosis(
         root=data.root,

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from convnext.data.orientation import orientation
 
 _START_OF_FRAME = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended, progressive; all by Huffman codes
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _APP1, _APP14 = 0xDA, 0xE1, 0xEE
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
-_ORIENTATION = 0x0112
 _EXIF = b"Exif\x00\x00"
+_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the pixels: size in pixels, 1 or 3 components, EXIF orientation (1: upright)."""
+    """What stands before the pixels: size in pixels, 1 or 3 components, orientation (1: upright)."""
 
     width: int
     height: int
@@ -34,31 +36,60 @@ class Header:
 
 def read_header(data: bytes) -> Header | None:
     """The header of a JPEG that this module can decode; None for any other file."""
-    at, orientation = 2, 1
     if data[:3] != b"\xff\xd8\xff":
         return None
+    frame, exif, xmp = b"", b"", b""
+    for marker, body in _segments(data):
+        if marker == _START_OF_SCAN:
+            return _header(frame, orientation(exif, xmp))
+        if marker in _OTHER_FRAMES or (marker in _START_OF_FRAME and frame):
+            return None
+        if marker in _START_OF_FRAME:
+            frame = body
+        elif marker == _APP14 and body.startswith(b"Adobe") and body[11:12] != b"\x01":
+            return None  # not YCbCr: CMYK, or RGB as it is
+        elif marker == _APP1 and body.startswith(_EXIF):
+            exif += body[len(_EXIF) :] if exif else body  # a long block is cut into several; of two the first counts
+        elif marker == _APP1 and body.startswith(_XMP):
+            xmp = body[len(_XMP) :]
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, content) of what stands before the pixels, up to the start of the scan."""
+    at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker in _ALONE:
             at += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        body = data[at + 4 : at + 2 + length]
-        if marker in _START_OF_FRAME:
-            if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3):
-                return None
-            height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-            return Header(width, height, body[5], orientation) if width and height else None
-        if marker in _OTHER_FRAMES or marker == _START_OF_SCAN:
-            return None
-        if (
-            marker == _APP14 and body.startswith(b"Adobe") and body[11:12] != b"\x01"
-        ):  # not YCbCr: CMYK, or RGB as it is
-            return None
-        if marker == _APP1 and body.startswith(_EXIF):
-            orientation = _orientation(body)
+        yield marker, data[at + 4 : at + 2 + length]
         at += 2 + length
-    return None
+
+
+def _header(frame: bytes, orientation: int) -> Header | None:
+    """Of 8 bits, and gray or of three colours."""
+    if len(frame) < 6 or frame[0] != 8 or frame[5] not in (1, 3):
+        return None
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    return Header(width, height, frame[5], orientation) if width and height else None
+
+
+def keeps_all(data: bytes) -> bool:
+    """Whether a decoder keeps all coefficients of a JPEG until it has read the last: progressive, or several scans.
+
+    `data` is its beginning; where that does not tell, it may be so.
+    """
+    frame = b""
+    for marker, body in _segments(data):
+        if marker in (0xC0, 0xC1):
+            frame = body
+        elif marker in _START_OF_FRAME or marker in _OTHER_FRAMES:
+            return True
+        if marker == _START_OF_SCAN:
+            return body[:1] != frame[5:6]
+    return True
 
 
 def read_jpeg(data: bytes, header: Header, factor: int) -> NDArray[np.uint8] | None:
@@ -86,25 +117,3 @@ def factor_for(header: Header, at_least: int | None) -> int:
         return 1
     most = min(header.width, header.height) // max(at_least, 1)
     return max((f for f in (1, 2, 4, 8) if f <= most), default=1)
-
-
-def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Stored pixels (H, W, C) made upright after their EXIF orientation."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _orientation(body: bytes) -> int:
-    """The orientation in an EXIF block, 1 where it is damaged."""
-    try:
-        exif = Image.Exif()
-        exif.load(body)
-        found = int(exif.get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block raises anything; the pixels are fine
-        return 1
-    return found if 1 <= found <= 8 else 1

@@ -14,11 +14,13 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from convnext.data.augment import TrainTransform
 from convnext.data.decode import MODES, read_pixels
 from convnext.data.disk_cache import DiskBudget, DiskCache
+from convnext.data.levels import Range
+from convnext.data.room import share_with
 from convnext.data.sources import Sample
 from convnext.data.transforms import eval_resize, eval_view, from_pixels, mix_seed, normalize, shrink
 from convnext.errors import PictureError, UserError
@@ -34,11 +36,14 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     in_chans: int
+    value_range: Range | None = None
+    """What is black and white in pictures of more than 8 bits; None: what their format says."""
 
     def view(self, path: Path) -> Tensor:
         """A file as the network sees it in evaluation, before normalisation: uint8 (C, size, size)."""
         side = eval_resize(self.size, self.crop_ratio)
-        picture = from_pixels(read_pixels(Path(path), mode=MODES[self.in_chans], at_least=side))
+        mode = MODES[self.in_chans]
+        picture = from_pixels(read_pixels(Path(path), mode=mode, at_least=side, value_range=self.value_range))
         return eval_view(picture, self.size, self.crop_ratio, self.interpolation)
 
     def prepare(self, path: str | Path) -> Tensor:
@@ -153,8 +158,16 @@ class PictureCache:
 class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
     """Training pictures: item (index, seed, size) -> (augmented picture, labels, index, what failed or "")."""
 
-    def __init__(self, samples: Sequence[Sample], transform: TrainTransform, short_side: int, filter_: str) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: TrainTransform,
+        short_side: int,
+        filter_: str,
+        value_range: Range | None = None,
+    ) -> None:
         self.samples, self.transform, self.short_side, self.filter = samples, transform, short_side, filter_
+        self.value_range = value_range
         self.cache: PictureCache | None = None
 
     def __len__(self) -> int:
@@ -163,7 +176,9 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
     def decode(self, index: int) -> Tensor:
         """The picture as it is cached: upright, 8 bits, short side at most `short_side`."""
         mode = MODES[self.transform.in_chans]
-        pixels = read_pixels(self.samples[index].path, mode=mode, at_least=self.short_side)
+        pixels = read_pixels(
+            self.samples[index].path, mode=mode, at_least=self.short_side, value_range=self.value_range
+        )
         return shrink(from_pixels(pixels), self.short_side, self.filter)
 
     def fill_cache(
@@ -178,7 +193,7 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         Raises:
             UserError: the machine does not give so much memory.
         """
-        kind = (self.short_side, self.filter, MODES[self.transform.in_chans])
+        kind = (self.short_side, self.filter, MODES[self.transform.in_chans], *(self.value_range or ()))
         kept = DiskCache([sample.path for sample in self.samples], kind, disk) if disk is not None else None
         cache = PictureCache(len(self), budget, kept)
         cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
@@ -308,9 +323,14 @@ def eval_loader(
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; only the main process must answer, and end its workers."""
+    """Ctrl-C and SIGTERM reach the whole process group; only the main process must answer, and end its workers.
+
+    A loader also takes no more memory for a picture than its share.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    about = get_worker_info()
+    share_with(1 if about is None else about.num_workers)
 
 
 def _or_none(read: Callable[[int], Tensor], index: int) -> Tensor | None:

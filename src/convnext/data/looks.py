@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
-from convnext.data.copies import BLANK
 from convnext.data.findings import Case, Finding, Picture
-from convnext.data.names import count, listed
+from convnext.data.names import count, figure, listed
+from convnext.data.scales import BLANK, DARK, Scale, range_for
 from convnext.data.sources import Broken, Dataset
+from convnext.errors import DataError
 
 SMALL_CLASS = 20  # training pictures below which a class is called small
 UNEVEN = (3.0, 10.0)  # largest to smallest class: a note from the first on, a warning from the second
@@ -119,6 +120,40 @@ def looks(pictures: Sequence[Picture]) -> list[Finding]:
         advice = "training sees squares cut out of them: see whether the class still shows there"
         found.append(Finding("note", "elongated", message, advice, _one_each(long, size=True)))
     return found + _gray(pictures)
+
+
+def values(pictures: Sequence[Picture], scales: Sequence[Scale]) -> list[Finding]:
+    """Nearly black pictures, and values whose range their format does not say."""
+    found: list[Finding] = []
+    dark = [p for p in pictures if p.facts.full and 0 < p.facts.high <= p.facts.full / DARK]
+    deep = [p for p in dark if p.facts.kind]
+    if deep:
+        high = max(p.facts.high for p in deep)
+        bits = math.ceil(math.log2(high + 1))
+        message = (
+            f"{count(len(deep), 'picture of 16 bits is', 'pictures of 16 bits are')} nearly black: the values end at "
+            f"{figure(high)} of {figure(deep[0].facts.full)}"
+        )
+        advice = f"train with data.value_range=[0, {2**bits - 1}] if all pictures are of {bits} bits"
+        found.append(Finding("warning", "dark", message, advice, _one_each(deep)))
+    plain = [p for p in dark if not p.facts.kind and p.facts.contrast >= BLANK]
+    if plain:
+        message = f"{count(len(plain), 'picture is', 'pictures are')} nearly black: no value above 1/{DARK} of white"
+        advice = "see whether they were stored on another scale: what is so dark is hardly told from noise"
+        found.append(Finding("warning", "dark", message, advice, _one_each(plain)))
+    if any(not scale.full for scale in scales):
+        try:
+            chosen, why = range_for(scales)
+            black, white = chosen or (0.0, 0.0)
+            message = f"values without a range of their own: {why}"
+            advice = (
+                f"training takes data.value_range=[{black:g}, {white:g}] for all; set it if that is not their scale"
+            )
+            found.append(Finding("note", "value_range", message, advice))
+        except DataError as error:
+            message, _, advice = str(error).rpartition("; ")
+            found.append(Finding("warning", "value_range", message, advice))
+    return found
 
 
 def _gray(pictures: Sequence[Picture]) -> list[Finding]:

@@ -79,3 +79,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     if found and all(name.isascii() and name.isdecimal() for name in found):
         found.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0")))
     return found
+
+
+def figure(value: float) -> str:
+    """`65,535`, `0.5`, `-1,024`, `1.2e+09`: a number as people write it, in four digits where it is no whole one."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"

@@ -22,10 +22,13 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.alone import alone
-from convnext.data.decode import decode, open_regular, reason_of
+from convnext.data.decode import decode, numbers_in
 from convnext.data.index_writer import IndexWriter
+from convnext.data.levels import Numbers
 from convnext.data.listing import SPLITS
 from convnext.data.names import count, printable
+from convnext.data.opened import open_regular
+from convnext.data.reasons import reason_of
 from convnext.data.shard_meta import INDEX, LABELS, META, Shard
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import parse
@@ -249,12 +252,15 @@ def _content(side: int, sample: Sample) -> tuple[bytes, str]:
 def reduced(data: bytes, path: Path, side: int) -> bytes:
     """A picture's file with its short side reduced to `side` pixels: a JPEG again, or a PNG for any other format.
 
-    A file that is small enough stays as it is.
+    A file that is small enough stays as it is. Values of more than 8 bits are kept: gray ones in a PNG of 16 bits or a
+    TIFF; those in colour or with alpha stay at their size.
 
     Raises:
         PictureError: it cannot be read.
     """
     jpeg = data.startswith(b"\xff\xd8\xff")
+    if not jpeg and (numbers := numbers_in(data, path)) is not None:
+        return _reduced_numbers(data, numbers, side)
     picture, (width, height) = decode(BytesIO(data), path, mode="RGB" if jpeg else "RGBA", at_least=side)
     short = min(width, height)
     if short <= side:
@@ -267,6 +273,26 @@ def reduced(data: bytes, path: Path, side: int) -> bytes:
         small.save(out, "JPEG", quality=QUALITY)
     else:
         small.save(out, "PNG")
+    return out.getvalue()
+
+
+def _reduced_numbers(data: bytes, numbers: Numbers, side: int) -> bytes:
+    """The same for values of more than 8 bits."""
+    values = numbers.values
+    short = min(values.shape[:2])
+    if values.dtype == np.uint16 and numbers.full != 65535:
+        return data  # of fewer bits, which a PNG does not have
+    if short <= side or values.ndim != 2 or numbers.alpha is not None or numbers.inverted or values.itemsize > 4:
+        return data
+    height, width = (round(n * side / short) for n in values.shape)
+    small = np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS))
+    known = numbers.summary()
+    small = np.clip(small, known.low, known.high)  # the filter goes beyond them at edges
+    out = BytesIO()
+    if values.dtype == np.uint16:
+        Image.fromarray(np.rint(small).astype(np.uint16)).save(out, "PNG")
+    else:
+        Image.fromarray(small).save(out, "TIFF")
     return out.getvalue()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.data.checked import Facts, Progress, check_files
@@ -20,6 +20,7 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
 from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
+from convnext.data.scales import Scale, remarks, scales_of
 from convnext.data.split import stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
@@ -58,6 +59,7 @@ class Dataset:
         splits: samples by split, in the order of `SPLITS` and only those that have any.
         broken: what was left out.
         notes: one-line remarks for the user.
+        scales: of the training pictures of more than 8 bits; see `data.scales`.
     """
 
     root: Path
@@ -67,6 +69,7 @@ class Dataset:
     splits: dict[str, tuple[Sample, ...]]
     broken: tuple[Broken, ...]
     notes: tuple[str, ...]
+    scales: tuple[Scale, ...] = field(default=(), kw_only=True)
 
     def counts(self, split: str) -> list[int]:
         """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
@@ -160,7 +163,8 @@ def survey(
         multi_label=listing.multi_label,
         splits=_samples(readable, splits, names),
         broken=tuple(sorted(broken, key=lambda item: item.path.as_posix())),
-        notes=(*listing.notes, *notes),
+        notes=(*listing.notes, *notes, *remarks([facts[entry.path] for entry in readable])),
+        scales=scales_of((entry.path, facts[entry.path]) for entry in readable if splits[entry.path] == "train"),
     )
     return dataset, facts
 

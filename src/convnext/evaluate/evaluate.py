@@ -16,8 +16,10 @@ from PIL import Image
 
 from convnext.config import load_complete, nearest
 from convnext.data.decode import read_picture
+from convnext.data.levels import Range
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called
+from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
@@ -61,7 +63,7 @@ def judge_and_keep(path: Path) -> Judged:
     run = open_run(path)
     judged = evaluate_run(path)
     with locked(run):
-        _keep_mistakes(run, judged)
+        _keep_mistakes(run, judged, range_of_recipe(load_complete(run.recipe).data.value_range))
         write_text(run.path / "predictions.csv", list_predictions(judged))
         run.write_json("result.json", judged.result)
         log_result(run, load_complete(run.recipe), judged.result, say)
@@ -266,7 +268,7 @@ def list_predictions(judged: Judged) -> str:
     return text.getvalue()
 
 
-def _keep_mistakes(run: RunFolder, judged: Judged) -> None:
+def _keep_mistakes(run: RunFolder, judged: Judged, value_range: Range | None) -> None:
     """Saves the mistakes of which the model was most certain, with small pictures."""
     rows: list[dict[str, Any]] = []
     for position in _confident_mistakes(judged):
@@ -281,7 +283,7 @@ def _keep_mistakes(run: RunFolder, judged: Judged) -> None:
             named, confidence = [classes[int(values.argmax())]], float(values.max())
         name = f"pictures/mistake-{len(rows):02d}.jpg"
         try:
-            thumbnail = read_picture(sample.path, at_least=THUMBNAIL)
+            thumbnail = read_picture(sample.path, at_least=THUMBNAIL, value_range=value_range)
         except PictureError:
             continue
         thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

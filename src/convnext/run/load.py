@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from convnext.data.levels import Range
 from convnext.data.loader import Preprocessing
+from convnext.data.scales import range_of_recipe
 from convnext.data.transforms import normalization
 from convnext.errors import RunError, UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
@@ -103,7 +105,7 @@ def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
         seen = config["preprocessing"]
         preprocessing = Preprocessing(
             seen["size"], seen["crop_ratio"], seen["interpolation"], tuple(seen["mean"]), tuple(seen["std"]),
-            seen["in_chans"],
+            seen["in_chans"], value_range=_range(seen.get("value_range")),
         )  # fmt: skip
         classes, multi_label = tuple(config["classes"]), bool(config["multi_label"])
     except (KeyError, TypeError) as error:
@@ -125,6 +127,11 @@ def _thresholds(path: Path, config: dict[str, Any], classes: int) -> tuple[float
     if not numbers or len(given) not in (0, classes):
         raise WeightsError(f"{path}: its thresholds are not one number from 0 to 1 for each of {classes} classes")
     return tuple(map(float, given))
+
+
+def _range(found: Any) -> Range | None:
+    """What is black and white in pictures of more than 8 bits; a file from before that was kept has none."""
+    return None if found is None else range_of_recipe((float(found[0]), float(found[1])))
 
 
 def _bare(

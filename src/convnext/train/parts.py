@@ -15,6 +15,7 @@ import torch
 from convnext.data.augment import TrainTransform
 from convnext.data.loader import Collate, EpochSampler, EvalPictures, Preprocessing, TrainPictures
 from convnext.data.names import called
+from convnext.data.scales import range_of_recipe
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset
@@ -54,7 +55,10 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     """Task, preprocessing and data sets of a complete recipe."""
     data, model, size = recipe.data, recipe.model, int(recipe.data.size)
     mean, std = normalization(data.normalization, model.in_chans)
-    preprocessing = Preprocessing(int(data.eval_size), data.crop_ratio, data.interpolation, mean, std, model.in_chans)
+    value_range = range_of_recipe(data.value_range)
+    preprocessing = Preprocessing(
+        int(data.eval_size), data.crop_ratio, data.interpolation, mean, std, model.in_chans, value_range
+    )  # fmt: skip
     try:
         transform = TrainTransform(data, recipe.augment, size, model.in_chans)
     except (ValueError, KeyError, AssertionError) as error:
@@ -81,7 +85,7 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
             rule=recipe.train.thresholds,
         ),
         preprocessing,
-        TrainPictures(dataset.splits["train"], transform, side, data.interpolation),
+        TrainPictures(dataset.splits["train"], transform, side, data.interpolation, value_range),
         EvalPictures(dataset.splits["val"], preprocessing),
         Collate(len(dataset.classes), dataset.multi_label),
     )
@@ -159,6 +163,7 @@ def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing)
             "size": preprocessing.size, "crop_ratio": preprocessing.crop_ratio,
             "interpolation": preprocessing.interpolation, "mean": list(preprocessing.mean),
             "std": list(preprocessing.std), "in_chans": preprocessing.in_chans,
+            "value_range": None if preprocessing.value_range is None else list(preprocessing.value_range),
         },
     }  # fmt: skip
 

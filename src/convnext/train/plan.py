@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from convnext.config import get, override
-from convnext.data.decode import read_size
 from convnext.data.names import count as counted
+from convnext.data.opened import read_size
 from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import train_short_side

@@ -28,6 +28,7 @@ from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
 from convnext.train.trial import seconds_per_epoch
+from convnext.train.values import choose_range
 
 
 def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
@@ -133,6 +134,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
         source = "none" if found is None else found.source
         plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
     examine_freezing(plan)
+    choose_range(plan, dataset)
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
     if isinstance(dataset, ShardedDataset):

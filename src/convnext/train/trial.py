@@ -71,7 +71,11 @@ def try_steps(
     batch = int(trial.train.batch) // world
     count = max(batch, min(len(parts.train_set), 8 * batch) // batch * batch)
     trial_set = TrainPictures(
-        parts.train_set.samples[:count], parts.train_set.transform, parts.train_set.short_side, trial.data.interpolation
+        parts.train_set.samples[:count],
+        parts.train_set.transform,
+        parts.train_set.short_side,
+        trial.data.interpolation,
+        parts.train_set.value_range,
     )
     memory = int(float(trial.data.cache_gb) * 1e9)
     on_disk = int(min(trial.data.disk_cache_gb, 1.0) * 1e9)  # the system would keep so small a file in memory
