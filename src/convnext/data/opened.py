@@ -30,7 +30,7 @@ from convnext.data.names import printable
 from convnext.data.orientation import on_side, orientation_in_tiff, orientation_of, tiff_turning
 from convnext.data.quiet import quiet
 from convnext.data.reasons import MAX_PIXELS, bomb, has_heif, reason_in
-from convnext.data.room import bytes_of_webp, held, take, webp_size
+from convnext.data.room import bytes_of_webp, held, take, tile_of, webp_size
 from convnext.data.tarball import open_member
 from convnext.data.tiff import read_layout
 from convnext.errors import PictureError
@@ -99,6 +99,8 @@ def opened(file: IO[bytes], path: Path) -> Iterator[Image.Image]:
     file.seek(0)
     with Image.open(file, formats=_formats()) as image:
         check_size(*image.size, path)
+        if (tile := tile_of(image)) != (0, 0):
+            check_size(*tile, path)
         yield image
 
 

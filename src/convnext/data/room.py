@@ -111,7 +111,15 @@ def bytes_of(image: Image.Image) -> int:
     """What decoding an opened picture takes at most, with all that is made of it."""
     width, height = image.size
     each = _CLEAR if image.has_transparency_data else _OPAQUE
-    return width * height * (each + _EXTRA.get(image.format or "", 2))
+    tile = tile_of(image)
+    return width * height * (each + _EXTRA.get(image.format or "", 2)) + 8 * tile[0] * tile[1]
+
+
+def tile_of(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the tiles of a TIFF, which are decompressed whole; (0, 0) for all else."""
+    tags: Any = getattr(image, "tag_v2", {})
+    width, height = tags.get(322, 0), tags.get(323, 0)
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def bytes_of_jpeg(full: tuple[int, int], reduced: tuple[int, int], keeps_all: bool) -> int:
