@@ -16,6 +16,9 @@ from PIL import Image
 
 from convnext.places import cache_dir
 
+os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+"""Results are compared bit for bit: the number of threads must not follow what else the machine does."""
+
 KERNELS = cache_dir() / "kernels"
 """Compiled kernels are named by what they are made of, so tests may share them with everybody."""
 
@@ -36,6 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("CONVNEXT_CACHE", str(cache / "convnext"))
     share_kernels(cache / "convnext")
     monkeypatch.setenv("HF_HOME", str(cache / "hf"))
+    monkeypatch.setattr("convnext.run.cores.PAUSE", 0.0)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

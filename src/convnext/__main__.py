@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     from convnext.cli import app
     from convnext.errors import Silenced, UserError
+    from convnext.run.cores import CORES
     from convnext.run.environment import is_first_process
     from convnext.run.memory import keep_memory
 
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif hasattr(stream, "reconfigure"):  # a name that is not UTF-8 is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     keep_memory()
+    CORES.note()
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0

@@ -32,6 +32,8 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     keys = [_apply(raw, text) for text in overrides]
     if "train.minutes" in keys and "train.epochs" not in keys:
         _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
+    if {"train.minutes", "train.epochs", "train.batch"} & set(keys) and "train.replanned" not in keys:
+        _unset(raw, "train.replanned")  # it tells how a run of the old length was changed
     try:
         return check_recipe(raw, "with these settings" if source and overrides else source)
     except RecipeError:

@@ -107,6 +107,9 @@ class TrainRecipe:
 
     epochs: Count | Auto = knob("auto", "passes over the training pictures")
     minutes: Positive | Auto = knob("auto", "time budget from which epochs are chosen; epochs, where given, wins")
+    replanned: tuple[tuple[Annotated[int, Ge(0)], Count], ...] = knob(
+        (), "changes of length that kept the budget, [step, steps in all] each; a run records them, none for a new one"
+    )
     batch: Count | Auto = knob("auto", "pictures in one optimizer step (the effective batch)")
     micro_batch: Count | Auto = knob("auto", "pictures in one forward pass; the rest of the batch is accumulated")
     lr: Positive | Auto = knob("auto", "peak learning rate, for a batch of lr_batch, or for the batch as it is")

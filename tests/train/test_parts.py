@@ -159,22 +159,6 @@ def test_hopeless_settings_are_repaired_with_the_reason(stripes: Path) -> None:
     assert steps.warmup < steps.total
 
 
-@pytest.mark.parametrize(("minutes", "epochs"), [(10, 9), (0.01, 1), (1e6, 300)])
-def test_epochs_fill_the_time_budget(minutes: float, epochs: int) -> None:
-    """95 % of the budget at a measured minute an epoch; at least one epoch, at most what a run from scratch can use."""
-    plan = Plan(override(Recipe(), {"train.minutes": minutes}))
-    assert planning.choose_epochs(plan, lambda: 60.0, False, torch.device("cpu")) == epochs
-    assert plan.recipe.train.epochs == epochs
-    assert "60 s" in plan.choices[-1]["why"]
-
-
-def test_given_epochs_are_not_measured() -> None:
-    """A run of a known length starts at once."""
-    plan = Plan(override(Recipe(), {"train.epochs": 7, "train.minutes": 1}))
-    never = iter(())
-    assert planning.choose_epochs(plan, lambda: next(never), False, torch.device("cpu")) == 7
-
-
 def test_the_learning_rate_grows_with_the_root_of_the_batch(stripes: Path) -> None:
     """Four times the batch, twice the rate."""
     small, large = planned(stripes, "train.batch=4"), planned(stripes, "train.batch=16")

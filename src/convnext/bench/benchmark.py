@@ -21,6 +21,7 @@ from convnext.bench.contestants import Case, Contestant, prepare, why_not
 from convnext.bench.measure import peak_of_this_process
 from convnext.errors import UserError
 from convnext.nn.count import count
+from convnext.run.cores import others, usage
 from convnext.run.environment import describe_environment
 from convnext.run.memory import keep_memory
 from convnext.run.record import say
@@ -65,6 +66,8 @@ class Report:
 
     machine: dict[str, Any]
     ceilings: dict[str, float]
+    others: float = 0.0
+    """Cores' worth of work that other programs did meanwhile: from a tenth on, the figures are disturbed."""
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -73,7 +76,8 @@ class Report:
         """The machine, its threads, torch and the date."""
         facts = self.machine
         place = facts["gpu"] if facts["gpu"] != "none" else f"{facts['cpu']}, {facts['threads']} threads"
-        return f"{place}, torch {facts['torch']}, {facts['date'][:10]}"
+        disturbed = f"; disturbed: other programs used {self.others:.1f} cores meanwhile" if self.others >= 0.1 else ""
+        return f"{place}, torch {facts['torch']}, {facts['date'][:10]}{disturbed}"
 
     def to_json(self) -> dict[str, Any]:
         """As `convnext benchmark --json` prints it; ceilings in GFLOP/s."""
@@ -98,6 +102,7 @@ def run(
     keep_memory()
     ceilings = {p: ceiling(p, device) for p in dict.fromkeys(case.precision for case in cases)}
     report = Report(describe_environment("convnext benchmark"), ceilings)
+    before = usage()
     for case in cases:
         able = []
         for contestant in contestants:
@@ -118,6 +123,9 @@ def run(
     if memory:
         for row in report.rows:
             row.peak = peak_memory(row.contestant, row.case, device)
+    now = usage()
+    if before is not None and now is not None:
+        report.others = round(others(before, now), 2)
     return report
 
 

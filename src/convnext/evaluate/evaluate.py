@@ -25,6 +25,7 @@ from convnext.data.sources import Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
+from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
 from convnext.run.load import Loaded, load_all, load_file
@@ -103,8 +104,9 @@ def evaluate_run(
     predictions = _run_over(samples, loaded, recipe.train.precision, recipe.train.device, workers)
     result = _verdict(loaded, predictions, tuple(known.get("majority", ())))
     log = run.read_log()
-    if len(log) < int(recipe.train.epochs) and recipe.train.patience == 0:
-        say(f"{path} is not finished: {len(log)} of {recipe.train.epochs} epochs are trained")
+    planned = int(log[-1].get("epochs", recipe.train.epochs)) if log else int(recipe.train.epochs)
+    if len(log) < planned and recipe.train.patience == 0:
+        say(f"{path} is not finished: {len(log)} of {planned} epochs are trained")
     result |= {
         "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
@@ -201,10 +203,11 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
         model = for_pictures(loaded.model, len(samples), loaded.preprocessing.size)
     else:
         model = loaded.model.to(usable, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with progress("judging", len(samples)) as bar:
+    with progress("judging", len(samples)) as bar, CORES.watched():
         found = collect(
-            model, batches, task, loaded.preprocessing, device=usable, precision=precision, advance=bar.advance
-        )
+            model, batches, task, loaded.preprocessing, device=usable, precision=precision,
+            advance=CORES.ticking(bar.advance),
+        )  # fmt: skip
     for text in found.failed[:10]:
         say(f"left out: {text}")
     return found

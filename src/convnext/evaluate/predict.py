@@ -21,6 +21,7 @@ from convnext.data.sources import Sample
 from convnext.errors import DataError
 from convnext.metrics.thresholds import DEFAULT
 from convnext.nn.optimize import for_pictures
+from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import load_all
 from convnext.run.record import progress
@@ -79,8 +80,8 @@ def predict(
     else:
         model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = task_for(loaded.classes, loaded.multi_label)
-    with progress("predicting", len(paths)) as bar:
-        found = collect(model, batches, task, loaded.preprocessing, device=place, advance=bar.advance)
+    with progress("predicting", len(paths)) as bar, CORES.watched():
+        found = collect(model, batches, task, loaded.preprocessing, device=place, advance=CORES.ticking(bar.advance))
     values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
     reasons = dict(zip((i for i in range(len(paths)) if i not in values), found.failed, strict=True))
     return [

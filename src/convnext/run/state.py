@@ -34,6 +34,12 @@ class Progress:
     epoch_sums: dict[str, float] = field(default_factory=dict)
     """Sums of the unfinished epoch: loss, hits, pictures, seconds, seconds of waiting for data."""
     stopped_early: bool = False
+    budget: float = 0.0
+    """Seconds from the first step to the end of the last epoch; 0 when there is no time budget."""
+    most_steps: int = 0
+    """How many steps a run with a budget may have at most."""
+    replanned: list[list[int]] = field(default_factory=list)
+    """Changes of the number of steps in mid-run: [step, steps in all] each."""
 
 
 class EMA:

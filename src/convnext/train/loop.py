@@ -6,8 +6,8 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +21,13 @@ from convnext.data.mixing import Mixing
 from convnext.data.transforms import normalize
 from convnext.errors import DataError, NonFiniteLoss, Silenced
 from convnext.recipe import Recipe
+from convnext.run.cores import CORES
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
 from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
+from convnext.train.course import Changes, Course, Pace, to_changes
 from convnext.train.distributed import Ranks, averaged, equal_buffers, random_states
 from convnext.train.freeze import Freezing
 from convnext.train.judging import Judge
@@ -58,6 +60,8 @@ class Loop:
     freezing: Freezing
     after_epoch: Callable[[dict[str, Any]], None] | None = None
     """Is given each epoch's line of the log; what it raises ends the run, whose state is saved by then."""
+    after_change: Callable[[Changes], None] | None = None
+    """Is given the changes of the number of steps, each time that there is one more."""
 
     def __post_init__(self) -> None:
         self.failed: list[str] = []
@@ -65,6 +69,8 @@ class Loop:
         self.saved_at = time.monotonic()
         self._wrap()
         self.identity = self.run.identity if self.ranks.first else ""
+        self.pace = Pace(0.0, 0)
+        self.course = Course(self.steps)
 
     def run_all(self) -> None:
         """Trains from where the state stands to the end, an early stop, or a request to stop.
@@ -73,7 +79,11 @@ class Loop:
             NonFiniteLoss: the loss is not a number; the last good state is on disk.
             KeyboardInterrupt: Ctrl-C or a termination signal; the state is on disk.
         """
-        record = Record(self.run, self.state.progress.epoch, self.recipe) if self.ranks.first else None
+        done = self.state.progress
+        record = Record(self.run, done.epoch, self.recipe) if self.ranks.first else None
+        self.course = Course(self.steps, to_changes(done.replanned))
+        self.pace = Pace(done.budget if self.ranks.first else 0.0, done.most_steps)
+        self.pace.begin(done.step, done.seconds)
         try:
             with self._stop_on_signals():
                 while not self.finished:
@@ -87,33 +97,36 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the run stopped early."""
-        return self.state.progress.epoch >= int(self.recipe.train.epochs) or self.state.progress.stopped_early
+        """Whether all steps are done and judged, or the run stopped early."""
+        return is_finished(asdict(self.state.progress), int(self.recipe.train.epochs))
 
     def _epoch(self, record: Record | None) -> None:
-        done = self.state.progress
-        number, epochs = done.epoch + 1, int(self.recipe.train.epochs)
-        self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
-        self.sampler.size = size_at(self.recipe, done.epoch, epochs)
+        done, number, start = self.state.progress, self.state.progress.epoch + 1, time.monotonic()
+        self._set_sampler()
         if self.freezing.begin(self.state.model, done.epoch):
             say(f"epoch {number}: all weights learn from here on")
             self._wrap()
-        pictures = self.steps.per_epoch * int(self.recipe.train.batch)
-        with progress(f"epoch {number}/{epochs}", pictures) as bar:
-            bar.advance(done.step_in_epoch * int(self.recipe.train.batch))
-            start = time.monotonic()
-            for batch in self.train_batches:
+        batch_size, left = int(self.recipe.train.batch), self._left()
+        with progress(f"epoch {number}/{self.course.epochs}", (done.step_in_epoch + left) * batch_size) as bar:
+            bar.advance(done.step_in_epoch * batch_size)
+            for batch in self.train_batches if left else ():
                 waited = time.monotonic() - start
-                stop = self._step(batch, bar) or (self.ranks.world == 1 and self.stop_asked)
+                stop, wanted = self._step(batch, bar)
                 start = self._count(waited, start)
-                if stop or self._save_is_due():
+                changed = self._change(wanted)
+                if stop or changed or self._save_is_due():
                     self._save()
                 if stop:
                     raise KeyboardInterrupt
+                if done.step >= self.course.total:
+                    break
         row = self._row(number, done.epoch_sums) | self._validate(number)
-        done.seconds += time.monotonic() - start
+        done.seconds, start = done.seconds + time.monotonic() - start, time.monotonic()
         row["seconds"] = round(done.seconds, 2)
         done.epoch, done.step_in_epoch, done.epoch_sums = number, 0, {}
+        fitting = float(self.pace.after_epoch(self.course, done.step, done.seconds))
+        if self._change(int(self.ranks.total([fitting], self.device)[0])):
+            row |= {"epochs": self.course.epochs, "replanned": self.course.changes[-1]}
         patience = self.recipe.train.patience
         done.stopped_early = bool(patience) and done.epoch - done.best_epoch >= patience
         last = self.state.weights(self.source)
@@ -123,6 +136,7 @@ class Loop:
         self._save()
         if self.ranks.first:
             keep_newest(self.run.state, self.run.states, number, self.recipe.train.keep_last)
+        done.seconds += time.monotonic() - start
         say(describe_epoch(row, self.task))
         if self.after_epoch is not None:
             self.after_epoch(row)
@@ -136,6 +150,35 @@ class Loop:
         """
         model, shared = self.state.model, self.recipe.train.sharding == "fsdp2"
         self.forward = model if shared else self.ranks.wrap(model, self.device)
+
+    def _set_sampler(self) -> None:
+        """Which pictures come next, and how large they are at this point of the schedule."""
+        done = self.state.progress
+        self.sampler.epoch, self.sampler.first = done.epoch, done.step_in_epoch
+        at = self.course.at(done.step - done.step_in_epoch) / max(1, self.steps.per_epoch)
+        self.sampler.size = size_at(self.recipe, at, int(self.recipe.train.epochs))
+
+    def _left(self) -> int:
+        """Steps of this epoch that are still to be made."""
+        done = self.state.progress
+        return max(0, min(self.steps.per_epoch - done.step_in_epoch, self.course.total - done.step))
+
+    def _change(self, total: int) -> bool:
+        """Makes it `total` steps in all from here on, where rank 0 wants so; whether it did."""
+        done = self.state.progress
+        if not total or done.step >= self.course.total:
+            return False
+        total = max(total, done.step + 1)
+        before, self.course = self.course, self.course.changed(done.step, total)
+        done.replanned = [list(change) for change in self.course.changes]
+        per_epoch = max(1, self.steps.per_epoch)
+        say(
+            f"the {clock(done.budget)} for training would not be {'kept' if total < before.total else 'used'} at the "
+            f"present speed: {total / per_epoch:.3g} epochs instead of {before.total / per_epoch:.3g}"
+        )
+        if self.after_change is not None:
+            self.after_change(self.course.changes)
+        return True
 
     def _save(self) -> None:
         """The whole state, written by rank 0 with the random states of all."""
@@ -157,17 +200,22 @@ class Loop:
         """Whether any process was asked to stop."""
         return self.ranks.total([float(self.stop_asked)], self.device)[0] > 0
 
-    def _step(self, batch: Batch, bar: Bar) -> bool:
-        """One optimizer step over the effective batch, in micro-batches; whether a process was asked to stop."""
+    def _step(self, batch: Batch, bar: Bar) -> tuple[bool, int]:
+        """One optimizer step over the effective batch, in micro-batches.
+
+        Returns:
+            Whether a process was asked to stop, and the number of steps in all that rank 0 would have, or 0.
+        """
         self._note_failed(batch.failed)
         if len(batch.indices) == 0:
             raise DataError(f"no picture of a whole batch can be read any more, the first: {batch.failed[0]}")
         state, recipe, done = self.state, self.recipe, self.state.progress
-        rate = rate_at(recipe, self.steps, done.step)
+        rate = rate_at(recipe, self.steps, self.course.at(done.step))
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         total, hits = self._backward(batch)
-        sums = self.ranks.total([total, hits, len(batch.indices), self.stop_asked], self.device)
+        wanted = self.pace.within_epoch(self.course, done.step, done.seconds)
+        sums = self.ranks.total([total, hits, len(batch.indices), self.stop_asked, float(wanted)], self.device)
         total = sums[0] / self.ranks.world
         if not math.isfinite(total):
             self._refuse(total, f"step {done.step + 1}")
@@ -178,7 +226,7 @@ class Loop:
         done.step += 1
         done.step_in_epoch += 1
         bar.advance(int(sums[2]), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
-        return sums[3] > 0
+        return sums[3] > 0 or (self.ranks.world == 1 and self.stop_asked), int(sums[4])
 
     def _backward(self, batch: Batch) -> tuple[float, float]:
         """Gradients of this process's part of a batch, averaged over all: its loss, and how many are right."""
@@ -223,6 +271,7 @@ class Loop:
         done.epoch_sums["wait"] = done.epoch_sums.get("wait", 0.0) + waited
         done.epoch_sums["seconds"] = done.epoch_sums.get("seconds", 0.0) + now - start
         done.seconds += now - start
+        CORES.step(now - start - waited)
         return now
 
     def _row(self, number: int, sums: dict[str, float]) -> dict[str, Any]:
@@ -230,11 +279,12 @@ class Loop:
         mixed = self.mixing.probability > 0 and (self.mixing.mixup > 0 or self.mixing.cutmix > 0)
         plain = not mixed and math.isfinite(sums["hits"])
         return {
-            "epoch": number, "epochs": int(self.recipe.train.epochs), "step": self.state.progress.step, "seconds": 0.0,
+            "epoch": number, "epochs": self.course.epochs, "step": self.state.progress.step, "seconds": 0.0,
             "epoch_seconds": round(sums["seconds"], 2),
             "images_per_second": round(sums["pictures"] / max(sums["seconds"], 1e-9), 1),
             "data_wait": round(sums["wait"] / max(sums["seconds"], 1e-9), 4),
-            "size": self.sampler.size, "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
+            "threads": torch.get_num_threads(), "others": round(CORES.taken, 2), "size": self.sampler.size,
+            "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
             "train_top1": sums["hits"] / sums["pictures"] if plain else None,
         }  # fmt: skip
 
@@ -303,6 +353,15 @@ class Loop:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+
+def is_finished(progress: Mapping[str, Any], epochs: int) -> bool:
+    """Whether a run of so many epochs, by the progress in its state, has made and judged all the steps planned now."""
+    if progress.get("stopped_early"):
+        return True
+    if changes := progress.get("replanned"):
+        return bool(progress["step"] >= changes[-1][1] and not progress["step_in_epoch"])
+    return bool(progress["epoch"] >= epochs)
 
 
 def end_workers(batches: DataLoader[Batch]) -> None:

@@ -7,7 +7,6 @@ cannot work: then it is repaired, with the reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +40,12 @@ class Plan:
 
     recipe: Recipe
     choices: list[dict[str, Any]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    """The moment from which a time budget counts."""
+    most_epochs: int = 0
+    """Where the epochs were chosen for a time budget: how many there may be at most; else 0."""
+    after: float = 0.0
+    """Seconds of the budget for judging, after the last step."""
 
     def choose(self, key: str, value: Any, why: str) -> Any:
         """Sets a key that is still "auto"; a given value stays. Returns the value that holds."""
@@ -76,8 +81,8 @@ def count_steps(recipe: Recipe, pictures: int) -> Steps:
     return Steps(per_epoch, total, min(total, round(per_epoch * float(recipe.train.warmup_epochs))))
 
 
-def rate_at(recipe: Recipe, steps: Steps, step: int) -> float:
-    """Learning rate of a complete recipe at an optimizer step."""
+def rate_at(recipe: Recipe, steps: Steps, step: float) -> float:
+    """Learning rate of a complete recipe at an optimizer step, or at a position between two."""
     return learning_rate(
         step, peak=peak_rate(recipe), minimum=recipe.train.min_lr, warmup=steps.warmup, total=steps.total
     )
@@ -179,11 +184,9 @@ def _choose_fixed_size(plan: Plan, own: int) -> None:
 
 def choose_batch(plan: Plan, device: torch.device, pictures: int, world: int = 1) -> None:
     """Effective batch and micro-batch; one that does not fit the data or the other is repaired."""
-    limit = 256 if device.type == "cuda" else 32
-    fitting = min(pictures, int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), 8, limit)))
     if pictures < world:
         raise RecipeError(f"{world} processes cannot share {pictures} training pictures; start {pictures} at most")
-    fitting = max(world, fitting // world * world)  # each process takes as many
+    fitting = usual_batch(device, pictures, world)
     batch = int(plan.choose("train.batch", fitting, f"{pictures // fitting} steps an epoch with {pictures} pictures"))
     if batch > pictures:
         why = f"{pictures} training pictures do not fill one batch of {batch}: the epoch would have no step"
@@ -196,6 +199,13 @@ def choose_batch(plan: Plan, device: torch.device, pictures: int, world: int = 1
         parts = -(-each // int(plan.recipe.train.micro_batch))
         micro = next(each // p for p in range(parts, each + 1) if each % p == 0)
         plan.repair("train.micro_batch", micro, f"must divide {whose}")
+
+
+def usual_batch(device: torch.device, pictures: int, world: int = 1) -> int:
+    """The effective batch for so many pictures; each process takes as many of it."""
+    limit = 256 if device.type == "cuda" else 32
+    fitting = min(pictures, int(np.clip(2 ** int(np.log2(max(2, pictures // 20))), 8, limit)))
+    return max(world, fitting // world * world)
 
 
 def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: int) -> None:
@@ -253,20 +263,6 @@ def choose_loading(plan: Plan, pictures: int, mean_pixels: float, device: torch.
         rest = "the rest goes to the disk" if plan.recipe.data.disk_cache_gb else "data.disk_cache_gb is for the rest"
         why = f"what 30 % of the free memory holds; {rest}"
     plan.choose("data.cache_gb", round(min(1.2 * need, budget) + 0.05, 2), why)
-
-
-def choose_epochs(plan: Plan, seconds_per_epoch: Callable[[], float], pretrained: bool, device: torch.device) -> int:
-    """Epochs: as given, or as many as the time budget holds by a measurement on this machine."""
-    if plan.recipe.train.epochs != "auto":
-        return int(plan.recipe.train.epochs)
-    most = MAX_EPOCHS_FINE_TUNING if pretrained else MAX_EPOCHS_FROM_SCRATCH
-    if plan.recipe.train.minutes == "auto" and device.type != "cpu":
-        return int(plan.choose("train.epochs", most // 3 if not pretrained else most, "a usual length"))
-    minutes = plan.choose("train.minutes", DEFAULT_MINUTES, "a budget without a GPU; or set train.epochs")
-    seconds = seconds_per_epoch()
-    fit = int(float(minutes) * 60 * 0.95 / seconds)
-    why = f"an epoch takes about {seconds:.0f} s here (measured), the budget is {float(minutes):g} min"
-    return int(plan.choose("train.epochs", max(1, min(fit, most)), why))
 
 
 def picture_sizes(dataset: Dataset, limit: int = 200) -> tuple[int, float]:

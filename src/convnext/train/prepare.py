@@ -20,14 +20,16 @@ from convnext.recipe import DataRecipe, Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
+from convnext.train import budget
 from convnext.train import plan as planning
+from convnext.train.course import Course
 from convnext.train.distributed import Ranks, part_of
 from convnext.train.doctor import examine
 from convnext.train.freeze import examine_freezing
 from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
-from convnext.train.trial import seconds_per_epoch
+from convnext.train.trial import glance, try_steps
 from convnext.train.values import choose_range
 
 
@@ -126,8 +128,16 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
     refuse_missing(plan.recipe.train.logger)
     planning.choose_precision(plan, device)
     refuse_impossible(plan.recipe, device, ranks.world)
+    usual = Plan(plan.recipe)
+    planning.choose_model(usual, device, side)
+    found = find_weights(usual.recipe.model.name, plan.recipe.weights, say)
+    if device.type == "cpu":
+        model, size = usual.recipe.model, int(usual.recipe.data.size)
+        budget.choose_within(
+            plan, budget.Rung(model.name, int(model.stem_patch), size), pictures,
+            lambda recipe: glance(recipe, dataset, device, ranks.world), pretrained=found is not None,
+        )  # fmt: skip
     planning.choose_model(plan, device, side)
-    found = find_weights(plan.recipe.model.name, plan.recipe.weights, say)
     if found is not None and Path(found.source).exists():
         plan.recipe = override(plan.recipe, {"weights": str(found.path.absolute())})
     if plan.recipe.weights == "auto":
@@ -142,12 +152,13 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
     planning.choose_loading(plan, pictures, mean_pixels, device, ranks.here)
     per_epoch = pictures // int(plan.recipe.train.batch)
 
-    def measure() -> float:
-        return seconds_per_epoch(dataset, plan.recipe, device, ranks.world)
-
-    epochs = planning.choose_epochs(plan, measure, found is not None, device)
+    epochs = budget.choose_epochs(
+        plan, lambda: try_steps(dataset, plan.recipe, device, ranks.world), pictures, pretrained=found is not None,
+        device=device.type,
+    )  # fmt: skip
     planning.choose_optimisation(plan, found is not None, epochs, per_epoch)
     examine(plan, pictures, device, ranks.world, ranks.here)
+    Course(planning.count_steps(plan.recipe, pictures), plan.recipe.train.replanned)  # refuses what cannot be repeated
     return plan
 
 

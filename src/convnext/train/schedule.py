@@ -8,8 +8,8 @@ from convnext.nn.create import outline
 from convnext.recipe import Recipe
 
 
-def learning_rate(step: int, *, peak: float, minimum: float, warmup: int, total: int) -> float:
-    """Rate for optimizer step `step`, counted from 0.
+def learning_rate(step: float, *, peak: float, minimum: float, warmup: int, total: int) -> float:
+    """Rate for optimizer step `step`, counted from 0; a position between two steps when the length was changed.
 
     In warm-up the rate is peak * (step + 1) / warmup; after it, minimum + (peak - minimum) * (1 + cos(pi * t)) / 2
     where t runs from 0 at the end of the warm-up to 1 after the last step.
@@ -20,7 +20,7 @@ def learning_rate(step: int, *, peak: float, minimum: float, warmup: int, total:
     return minimum + (peak - minimum) * (1 + math.cos(math.pi * t)) / 2
 
 
-def size_at(recipe: Recipe, epoch: int, epochs: int) -> int:
+def size_at(recipe: Recipe, epoch: float, epochs: int) -> int:
     """Side of the training pictures, pixels, in an epoch counted from 0.
 
     From `data.start_size` it grows evenly to `data.size` over the first three quarters of the run, in steps of half the

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from convnext.errors import DataError, MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
+from convnext.run.cores import CORES
 from convnext.run.environment import describe_environment, find_device
 from convnext.run.folder import (
     RunFolder,
@@ -38,10 +41,12 @@ from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState, heal, previous, read_state_file
 from convnext.tasks.collect import EVAL_BATCH
+from convnext.train import budget
+from convnext.train.course import to_changes
 from convnext.train.distributed import Ranks, joined, planned, refuse_uneven
 from convnext.train.freeze import Freezing
 from convnext.train.judging import Judge, build_twin
-from convnext.train.loop import Loop
+from convnext.train.loop import Loop, is_finished
 from convnext.train.numerics import make_scaler, refuse_impossible, set_up
 from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import (
@@ -94,8 +99,8 @@ def train_run(
         NonFiniteLoss: the loss is not a number; the last good state is kept.
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
-    root, out = Path(root), Path(out)
-    with joined(recipe.train.device) as ranks, silenced(not ranks.first):
+    root, out, began = Path(root), Path(out), time.monotonic()
+    with joined(recipe.train.device) as ranks, silenced(not ranks.first), _watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
         dataset = known or ranks.agree(lambda: read_data(root, recipe))
         if ranks.world > 1:
@@ -104,7 +109,7 @@ def train_run(
             )
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
         recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
-        plan, model, parts = prepare(dataset, Plan(recipe), ranks)
+        plan, model, parts = prepare(dataset, Plan(recipe, began=began), ranks)
         with contextlib.ExitStack() as stack:
             ranks.together(lambda: _open_new(stack, out, model, overwrite=overwrite))
             run = RunFolder(out)
@@ -118,9 +123,15 @@ def train_run(
             def make() -> Loop:
                 loop = _loop(run, plan.recipe, dataset, model, parts, ranks)
                 loop.after_epoch = after_epoch
+                budget.set_length(loop.state.progress, plan, loop.steps, ranks)
                 return loop
 
             return _train(run, make)
+
+
+def _watched(ranks: Ranks) -> contextlib.AbstractContextManager[None]:
+    """Others on the same cores are noticed by a process that has the machine for itself; several share it out."""
+    return CORES.watched() if ranks.world == 1 else contextlib.nullcontext()
 
 
 def _describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
@@ -179,10 +190,13 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
     recipe = load_complete(run.recipe)
     if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
         raise RunError(f"{out} is a run on {recipe.data.root}, not on {called(root)}; leave DATA out to go on with it")
-    with joined(recipe.train.device) as ranks, silenced(not ranks.first), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        ranks = stack.enter_context(joined(recipe.train.device))
+        stack.enter_context(silenced(not ranks.first))
+        stack.enter_context(_watched(ranks))
         ranks.together(lambda: stack.enter_context(locked(run)))
         saved = ranks.together(lambda: _saved_progress(run, recipe))
-        if saved is not None and (saved["epoch"] >= int(recipe.train.epochs) or saved.get("stopped_early")):
+        if saved is not None and is_finished(saved, int(recipe.train.epochs)):
             ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
             say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
             return run
@@ -190,7 +204,7 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
         dataset = ranks.agree(lambda: _same_data(run, recipe))
         ranks.together(lambda: heal(run.state))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
-        parts = make_parts(recipe, dataset)
+        parts, again = make_parts(recipe, dataset), budget.of_run(recipe, run.read_json("plan.json"))
         if saved is None and ranks.first:
             say(f"{out} was stopped before it saved anything: it starts again")
             _describe(run, dataset, recipe, parts)
@@ -198,9 +212,12 @@ def resume_run(out: Path, root: Path | None = None) -> RunFolder:
         def make() -> Loop:
             loop = _loop(run, recipe, dataset, model, parts, ranks)
             if saved is None:
+                budget.set_length(loop.state.progress, again, loop.steps, ranks)
                 return loop
             ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
             at = loop.state.progress
+            if ranks.first and to_changes(at.replanned) != recipe.train.replanned:
+                budget.record_changes(run, to_changes(at.replanned))
             steps = f" and {at.step_in_epoch} steps of the next" if at.step_in_epoch else ""
             say(f"going on with {out} on {loop.device} after epoch {at.epoch}{steps}")
             return loop
@@ -275,12 +292,15 @@ def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, part
             run.path / name, weights, config | judge.settled.get(source, {}) | {"epoch": epoch, "source": source}
         )
 
-    return Loop(
+    loop = Loop(
         run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing,
         _mixing(recipe, ranks), sampler,
         train_loader(parts.train_set, sampler, parts.collate, workers, device.type == "cuda"),
         judge, save, ranks, freezing,
     )  # fmt: skip
+    if ranks.first:
+        loop.after_change = partial(budget.record_changes, run)
+    return loop
 
 
 def _shared_out(network: nn.Module, recipe: Recipe, ranks: Ranks, device: torch.device) -> TrainState:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import statistics
 import time
 from dataclasses import dataclass
@@ -15,16 +17,24 @@ from convnext.data.transforms import normalize
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
+from convnext.run.cores import CORES
 from convnext.run.environment import forget_peak, peak_memory, usable_cores
 from convnext.tasks.collect import EVAL_BATCH, autocast, collect
 from convnext.train.freeze import Freezing
 from convnext.train.loop import end_workers
 from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import Parts, make_parts
+from convnext.train.plan import usual_batch
 from convnext.train.schedule import size_at
 
-TRIAL_SECONDS = 30.0
-"""How long steps are timed at most."""
+TRIAL_SECONDS, SHARE = 30.0, 0.1
+"""How long steps are timed at most: seconds, and the share of a budget."""
+STEADY = 6
+"""Steps in a group; when two groups took as long, their time is believed."""
+GLANCE_SECONDS, GLANCE_BATCH = 3.0, 32
+"""How long a glance at one network takes, and the pictures of a step at most."""
+JUDGING = 5.0
+"""Seconds after the last epoch besides the test pictures themselves: loading, resampling, the report."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +45,53 @@ class Trial:
         step: seconds of a step at full size, the median.
         count: how many were timed.
         seconds_per_epoch: of an epoch with its validation, pictures growing as the recipe says.
+        before: seconds before the first epoch, in which pictures are decoded.
+        after: seconds after the last one, in which the model is judged.
         peak: bytes at most; 0 where the system does not say.
     """
 
     step: float
     count: int
     seconds_per_epoch: float
+    before: float
+    after: float
     peak: int
 
 
-def seconds_per_epoch(dataset: Dataset, recipe: Recipe, device: torch.device, world: int = 1) -> float:
-    """Times a few steps of training and of evaluation on a throw-away copy of the model.
+def glance(recipe: Recipe, dataset: Dataset, device: torch.device, world: int = 1) -> float:
+    """About how many seconds an epoch takes: the network alone, on random pictures, until its steps are steady.
 
-    With several processes this one takes the steps of its share; that the others compute at the same time, and that
-    gradients are exchanged, is not in it.
+    The recipe names the network, the size of the pictures and the precision; the rest may still be open.
     """
-    return try_steps(dataset, recipe, device, world).seconds_per_epoch
+    pictures = len(dataset.splits["train"])
+    batch = recipe.train.batch if recipe.train.batch != "auto" else usual_batch(device, pictures, world)
+    each = min(max(1, int(batch) // world), GLANCE_BATCH)
+    side = int(recipe.data.size)
+    model = create_model(
+        recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
+        stem_patch=int(recipe.model.stem_patch), size=side,
+    ).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # fmt: skip
+    x = torch.randn(each, recipe.model.in_chans, side, side, device=device).to(memory_format=torch.channels_last)
+    times: list[float] = []
+    while len(times) < 3 or (not is_steady(times, 3) and sum(times) < GLANCE_SECONDS):
+        start = time.perf_counter()
+        with autocast(device, recipe.train.precision):
+            outputs = model(x)
+        outputs.float().square().mean().backward()
+        outputs.sum().item()  # waits for a GPU
+        times.append(time.perf_counter() - start)
+        CORES.step(times[-1])
+    step = statistics.median(times[1:])
+    held_out = len(dataset.splits.get("val", ())) * (2 if recipe.train.ema else 1) / 3  # no backward pass
+    return step / each * (pictures + held_out) / world
+
+
+def is_steady(times: list[float], group: int = STEADY) -> bool:
+    """Whether the medians of the last two groups of steps differ by a twentieth at most."""
+    if len(times) < 2 * group:
+        return False
+    last, before = statistics.median(times[-group:]), statistics.median(times[-2 * group : -group])
+    return abs(last - before) <= 0.05 * last
 
 
 def try_steps(
@@ -79,11 +120,13 @@ def try_steps(
     )
     memory = int(float(trial.data.cache_gb) * 1e9)
     on_disk = int(min(trial.data.disk_cache_gb, 1.0) * 1e9)  # the system would keep so small a file in memory
+    start = time.perf_counter()
     trial_set.fill_cache(max(memory, on_disk), usable_cores())
+    decoding = (time.perf_counter() - start) / count if max(memory, on_disk) else 0.0
     forget_peak(device)
-    times = _time_steps(trial, trial_set, parts, model, device, batch, at_most)
+    times, saving = _time_steps(trial, trial_set, parts, model, device, batch, at_most)
     peak = peak_memory(device)
-    step = statistics.median(times[len(times) // 4 :])
+    step = statistics.median(times[1:][-2 * STEADY :])
     held_out = EvalPictures(parts.val_set.samples[:EVAL_BATCH], parts.preprocessing)
     held_out.fill_cache(memory, usable_cores())
     start = time.perf_counter()
@@ -93,20 +136,31 @@ def try_steps(
     rounds = 2 if trial.train.ema else 1
     growing = statistics.mean((size_at(trial, epoch, 100) / int(trial.data.size)) ** 2 for epoch in range(100))
     train = step * growing * (len(parts.train_set) // (batch * world)) * 1.03
-    return Trial(step, len(times), train + each * len(parts.val_set) * rounds / world, peak)
+    judged = len(dataset.splits.get("test", parts.val_set))
+    before, after = decoding * (len(parts.train_set) + len(parts.val_set)), JUDGING + each * judged
+    judging = each * len(parts.val_set) * rounds / world
+    return Trial(step, len(times), train + judging + saving, before, after, peak)
 
 
 def _time_steps(
     trial: Recipe, pictures: TrainPictures, parts: Parts, model: Network, device: torch.device, batch: int,
     at_most: int | None,
-) -> list[float]:  # fmt: skip
-    """Seconds of each step, the first one to warm up left out where `at_most` asks for few."""
+) -> tuple[list[float], float]:  # fmt: skip
+    """Seconds of each step, the first one to warm up left out where `at_most` asks for few; and of saving the state."""
     optimizer, micro = make_optimizer(model, trial, device), int(trial.train.micro_batch)
     sampler = EpochSampler(len(pictures), batch, trial.train.seed, int(trial.data.size))
     loader = train_loader(pictures, sampler, parts.collate, int(trial.data.workers), False)
     times: list[float] = []
-    enough = 2 * len(pictures) // batch if at_most is None else at_most + 1
-    while len(times) < enough and (len(times) < 3 or sum(times) < TRIAL_SECONDS):
+    longest = TRIAL_SECONDS
+    if trial.train.minutes != "auto":
+        longest = min(longest, SHARE * 60 * float(trial.train.minutes))
+
+    def enough() -> bool:
+        if at_most is not None:
+            return len(times) > at_most
+        return len(times) >= 3 and (is_steady(times[1:]) or sum(times) > longest)
+
+    while not enough():
         start = time.perf_counter()
         for got in loader:
             shown = normalize(got.pictures.to(device), parts.preprocessing.mean, parts.preprocessing.std)
@@ -120,8 +174,17 @@ def _time_steps(
             optimizer.zero_grad()
             loss.item()  # waits for a GPU
             times.append(time.perf_counter() - start)
-            if len(times) >= enough or (len(times) >= 3 and sum(times) > TRIAL_SECONDS):
+            CORES.step(times[-1])
+            if enough():
                 break
             start = time.perf_counter()
     end_workers(loader)
-    return times if at_most is None else times[1:] or times
+    return (times if at_most is None else times[1:] or times), _time_saving(model, optimizer)
+
+
+def _time_saving(model: Network, optimizer: torch.optim.Optimizer) -> float:
+    """Seconds in which a state is packed, hashed, written and read again, and two models with it, by an estimate."""
+    start, buffer = time.perf_counter(), io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    hashlib.sha256(buffer.getbuffer()).digest()
+    return 3 * (time.perf_counter() - start)
