@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     keep_memory()
     CORES.note()
+    if (after := _empty_name(sys.argv[1:] if arguments is None else arguments)) is not None:
+        where = f" after {after}" if after else ""
+        print(f'convnext: a name{where} is empty (""); is a variable not set?', file=sys.stderr)
+        return 2
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
@@ -58,6 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"convnext: {said}; {hint}", file=sys.stderr)
             return 2
         return _fault(error)
+
+
+def _empty_name(arguments: list[str]) -> str | None:
+    """The word before an empty argument, which would stand for the folder that one is in; None where there is none.
+
+    Names of columns may be empty.
+    """
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if word == "" and not before.endswith("-column"):
+            return before
+    return None
 
 
 def _fault(error: Exception) -> int:

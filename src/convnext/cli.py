@@ -13,9 +13,10 @@ import typer
 from convnext.cli_bench import benches
 from convnext.cli_data import data as data_commands
 from convnext.cli_networks import networks
-from convnext.cli_parts import Device, Json, name_of, print_out
+from convnext.cli_parts import Device, Json, print_out
 from convnext.cli_recipes import recipes
 from convnext.cli_tune import tuning
+from convnext.data.names import name_of
 
 app = typer.Typer(
     name="convnext",
@@ -126,10 +127,11 @@ def evaluate(
         str, typer.Option(help="best or last; auto: best on the run's test split, last on its train and val.")
     ] = "auto",
     size: Annotated[
-        int | None, typer.Option(help="Picture size for a bare weight file, pixels; default: 224.", min=1)
+        int | None,
+        typer.Option(help="Picture size for a bare weight file, pixels; default: as published.", min=1),
     ] = None,
     normalization: Annotated[
-        str | None, typer.Option(help="imagenet (the default), unit or symmetric, for a bare weight file.")
+        str | None, typer.Option(help="imagenet, unit or symmetric, for a bare weight file; default: as published.")
     ] = None,
     fail_under: Annotated[
         list[str] | None,
@@ -179,7 +181,7 @@ def predict(
     if out is None:
         print_out(text.rstrip("\n"))
     else:
-        if any(out.resolve() == p.path.resolve() for p in found):
+        if any(p.path is not None and out.resolve() == p.path.resolve() for p in found):
             raise DataError(f"--out {out} is one of the pictures; give the table a name of its own")
         write_output(out, text.encode("utf-8", "backslashreplace"))
     for p in found:
@@ -187,7 +189,7 @@ def predict(
             print(f"not read: {p.error}", file=sys.stderr)
     if all(p.error for p in found):
         raise DataError("none of the files can be read as a picture")
-    return 0
+    return 2 if any(p.missing for p in found) else 0
 
 
 @app.command()

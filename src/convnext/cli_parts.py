@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convnext.data.names import is_pattern
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto for the best there is.")]
-
-
-def name_of(data: Path) -> str:
-    """What a run on this data is called: as its folder or file; as the folder, where data is a pattern of tars."""
-    if is_pattern(data):
-        data = data.parent
-    elif data.is_dir():
-        return data.resolve().name or "run"
-    return data.resolve().stem or "run"
 
 
 def print_out(text: str) -> None:

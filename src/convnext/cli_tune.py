@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from convnext.cli_parts import name_of, print_out
+from convnext.cli_parts import print_out
+from convnext.data.names import name_of
 
 tuning = typer.Typer()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -42,6 +43,53 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
                 _unset(own, key)
             check_recipe(own, source)  # its own mistakes are told first, but for those that a setting replaces
         raise
+
+
+def recipe_of(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe | None, settings: Mapping[str, Any]
+) -> Recipe:
+    """A recipe as a program gives it: a file or a shipped one, nested dictionaries or a `Recipe`; with settings.
+
+    Settings are named by their keys, whole ("train.epochs") or by the last word where one key alone ends so.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    raw: dict[str, Any] = {}
+    if isinstance(recipe, Recipe):
+        raw = as_dict(recipe)
+    elif isinstance(recipe, Mapping):
+        raw = copy.deepcopy(dict(recipe))
+    elif recipe is not None:
+        path = Path(recipe)
+        raw = _read_toml(path if path.is_file() else find_recipe(str(path)))
+    for name, value in settings.items():
+        key = _key_of(name)
+        if "." not in key and _keys(key) and isinstance(value, Mapping):  # a whole table
+            for inner, one in value.items():
+                _set(raw, f"{key}.{inner}", one)
+            continue
+        _set(raw, key, value)
+    if "minutes" in settings and "epochs" not in settings:
+        _set(raw, "train.epochs", "auto")
+    return check_recipe(_plain(raw))
+
+
+def _key_of(name: str) -> str:
+    """The key that a setting means, or the name itself, which `check_recipe` then explains."""
+    if "." in name or name in _keys(""):
+        return name
+    found = [key for key in all_keys() if key.rpartition(".")[2] == name]
+    if len(found) > 1:
+        raise RecipeError(f'"{name}" could be {" or ".join(found)}; write **{{"{found[0]}": ...}}')
+    return found[0] if found else name
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text and lists as tuples, as a TOML file has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def load_complete(path: Path) -> Recipe:
@@ -119,6 +167,9 @@ def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:
         recipe = TypeAdapter(Recipe).validate_python(known)
     except ValidationError as error:
         mistakes += _explain(error)
+    if recipe is not None and len(recipe.data.mean) != len(recipe.data.std):
+        mean, std = (_toml_value(values) for values in (recipe.data.mean, recipe.data.std))
+        mistakes.append(f"data.mean = {mean}, data.std = {std}: must be as many numbers, one of each for a channel")
     if mistakes or recipe is None:
         head = f"the recipe {source} has" if source else "the recipe has"
         lines = "\n".join(f"  - {m}" for m in mistakes)

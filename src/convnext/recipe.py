@@ -58,15 +58,22 @@ class DataRecipe:
     size: Side | Auto = knob("auto", "side of the training pictures, pixels")
     start_size: Side | Auto = knob("auto", "side in the first epoch; grows to size over three quarters of the run")
     eval_size: Side | Auto = knob("auto", "side of the pictures in evaluation and prediction, pixels")
-    crop_ratio: Annotated[float, Ge(0.05), Le(1)] = knob(0.875, "share of the short side that the central crop keeps")
-    interpolation: Literal["bicubic", "bilinear"] = knob("bicubic", "resampling filter, with antialiasing")
-    normalization: Literal["imagenet", "unit", "symmetric"] = knob(
-        "imagenet", "imagenet: its mean and deviation; unit: [0, 1]; symmetric: [-1, 1]"
+    fit: Literal["crop", "squash", "pad"] = knob(
+        "crop", "evaluation and prediction crop the middle, squash all into a square, or pad it to one"
     )
     value_range: Literal["auto", "bits"] | tuple[float, float] = knob(
         "auto",
         "values that are black and white in pictures of more than 8 bits, as [0, 4095]; bits: what their format says",
     )
+    crop_ratio: Annotated[float, Ge(0.05), Le(1)] = knob(
+        0.875, "fit = crop: share of the short side that the central crop keeps"
+    )
+    interpolation: Literal["bicubic", "bilinear"] = knob("bicubic", "resampling filter, with antialiasing")
+    normalization: Literal["auto", "imagenet", "unit", "symmetric"] = knob(
+        "auto", "imagenet: its mean and deviation; unit: [0, 1]; symmetric: [-1, 1]"
+    )
+    mean: tuple[Fraction, ...] = knob((), "own mean of each channel, of pictures in [0, 1], instead of normalization")
+    std: tuple[Annotated[float, Gt(0), Le(1)], ...] = knob((), "own deviation of each channel; with mean")
     val: Annotated[float, Gt(0), Lt(0.9)] = knob(0.15, "share of pictures for validation where the data has no split")
     test: Annotated[float, Ge(0), Lt(0.9)] = knob(0.15, "share of pictures for the test where the data has no split")
     folds: Annotated[int, Ge(0), Le(1000)] = knob(

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.transforms import mix_seed, normalization, normalize, resize, to_tensor
+from convnext.data.looks import FAR_FROM_SQUARE
+from convnext.data.transforms import channel_statistics, filled, mix_seed, normalize, pad_to_square, resize, to_tensor
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 
@@ -41,7 +42,8 @@ class TrainTransform:
     """Random crop, rotation, mirror, turn, RandAugment, colour jitter, erasing: uint8 (C, H, W) -> (C, size, size).
 
     `size` is the recipe's, or a smaller one that a call names while pictures still grow. Crops are drawn as by
-    Inception and torchvision: an area from crop_min to all of the picture, an aspect from 3/4 to 4/3.
+    Inception and torchvision: an area from crop_min to all of the picture, an aspect from 3/4 to 4/3. Where evaluation
+    pads (data.fit), they are drawn from the padded square; where it squashes, see `squash_aspects`.
 
     The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
     normalisation).
@@ -52,7 +54,8 @@ class TrainTransform:
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
         self.augment, self.size, self.in_chans = augment, size, in_chans
         self.filter = data.interpolation
-        self.mean, self.std = normalization(data.normalization, in_chans)
+        self.mean, self.std = channel_statistics(data, in_chans)
+        self.fit = data.fit
         self.randaugment = rand_augment(augment.randaugment, size, self.mean) if augment.randaugment else None
         self.jitters = augment.color_jitter > 0 and in_chans in (1, 3)
 
@@ -62,13 +65,28 @@ class TrainTransform:
         with seeded(mix_seed(seed, 1)):  # timm draws from the global states; its draws are not those of the crop
             return self._vary(picture, random.Random(seed), size or self.size)
 
-    def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
-        top, left, height, width = random_box(draw, picture.shape[1], picture.shape[2], self.augment.crop_min)
-        if self.augment.rotation > 0:
-            angle = draw.uniform(-self.augment.rotation, self.augment.rotation)
-            out = rotated_crop(picture, (top, left, height, width), angle, size, self.filter)
+    def _crop(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
+        """A random part of the picture, turned where the recipe asks for it, as a square."""
+        height, width = picture.shape[1:]
+        aspects, rotation = (3 / 4, 4 / 3), self.augment.rotation
+        if self.fit == "pad":
+            side = max(height, width)
+            boxes = (random_box(draw, side, side, self.augment.crop_min) for _ in range(10))
+            box = next((b for b in boxes if shares_enough(b, height, width)), (0, 0, side, side))
+            if rotation == 0:
+                return padded_crop(picture, box, size, self.filter, self.mean)
+            picture = pad_to_square(picture, side, self.mean)
         else:
-            out = resize(picture[:, top : top + height, left : left + width], size, size, self.filter)
+            if self.fit == "squash":
+                aspects = squash_aspects(height, width)
+            box = random_box(draw, height, width, self.augment.crop_min, aspects)
+        if rotation > 0:
+            return rotated_crop(picture, box, draw.uniform(-rotation, rotation), size, self.filter)
+        top, left, height, width = box
+        return resize(picture[:, top : top + height, left : left + width], size, size, self.filter)
+
+    def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
+        out = self._crop(picture, draw, size)
         if draw.random() < self.augment.flip:
             out = out.flip(2)
         if draw.random() < self.augment.vertical_flip:
@@ -86,18 +104,21 @@ class TrainTransform:
         return out
 
 
-def random_box(draw: random.Random, height: int, width: int, crop_min: float) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop: area uniform in [crop_min, 1], log aspect uniform in +-log(4/3).
+def random_box(
+    draw: random.Random, height: int, width: int, crop_min: float, aspects: tuple[float, float] = (3 / 4, 4 / 3)
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop: area uniform in [crop_min, 1], log aspect uniform in `aspects`.
 
     After ten boxes that do not fit into the picture: the largest central one whose aspect is allowed.
     """
+    low, high = aspects
     for _ in range(10):
         area = draw.uniform(crop_min, 1.0) * height * width
-        aspect = math.exp(draw.uniform(-math.log(4 / 3), math.log(4 / 3)))
+        aspect = math.exp(draw.uniform(math.log(low), math.log(high)))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return draw.randint(0, height - h), draw.randint(0, width - w), h, w
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    w, h = min(width, round(height * high)), min(height, round(width / low))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
@@ -141,6 +162,55 @@ def _mirrored(start: int, stop: int, length: int) -> Tensor:
         return torch.zeros_like(at)
     at = at.remainder(2 * (length - 1))
     return torch.minimum(at, 2 * (length - 1) - at)
+
+
+def squash_aspects(height: int, width: int) -> tuple[float, float]:
+    """Aspects of the random crops where evaluation squashes: the usual ones, as the authors train for it.
+
+    They only reach a square's distortion by 4/3. A picture that is `FAR_FROM_SQUARE` will be distorted by much more, so
+    its crops go from the usual aspects to its own.
+    """
+    aspect = width / height
+    if max(aspect, 1 / aspect) <= FAR_FROM_SQUARE:
+        return 3 / 4, 4 / 3
+    return min(3 / 4, aspect), max(4 / 3, aspect)
+
+
+def padded_crop(
+    picture: Tensor, box: tuple[int, int, int, int], size: int, interpolation: str, mean: tuple[float, ...]
+) -> Tensor:
+    """A box of the picture on its square of the mean colour, resized to (C, size, size).
+
+    Args:
+        picture: (C, H, W), in the middle of a square whose side is its long side.
+        box: top, left, height and width in that square.
+        size: side of the result, pixels.
+        interpolation: resampling filter.
+        mean: of each channel.
+    """
+    out = filled(size, size, mean)
+    cuts = []
+    for start, length, have in zip(box[:2], box[2:], picture.shape[1:], strict=True):
+        border = (max(picture.shape[1:]) - have) // 2
+        first, last = max(0, start - border), min(have, start + length - border)  # of the picture
+        if first >= last:
+            return out
+        place = round((first + border - start) * size / length)
+        cuts.append((first, last, place, max(1, round((last + border - start) * size / length) - place)))
+    (top, bottom, y, height), (left, right, x, width) = cuts
+    y, x = min(y, size - height), min(x, size - width)
+    out[:, y : y + height, x : x + width] = resize(picture[:, top:bottom, left:right], height, width, interpolation)
+    return out
+
+
+def shares_enough(box: tuple[int, int, int, int], height: int, width: int) -> bool:
+    """Whether a box of the square around a picture shows at least half of the picture that it could show."""
+    side = max(height, width)
+    shown = 1
+    for start, length, have in zip(box[:2], box[2:], (height, width), strict=True):
+        border = (side - have) // 2
+        shown *= max(0, min(have, start + length - border) - max(0, start - border))
+    return 2 * shown >= min(height * width, box[2] * box[3])
 
 
 def jitter_factors(draw: random.Random, strength: float) -> tuple[float, float, float]:

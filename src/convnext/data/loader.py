@@ -6,9 +6,8 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -20,53 +19,29 @@ from convnext.data.augment import TrainTransform
 from convnext.data.decode import MODES, read_pixels
 from convnext.data.disk_cache import DiskBudget, DiskCache
 from convnext.data.levels import Range
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.room import share_with
 from convnext.data.sources import Sample
-from convnext.data.transforms import eval_resize, eval_view, from_pixels, mix_seed, normalize, shrink
+from convnext.data.transforms import from_pixels, mix_seed, shrink
 from convnext.errors import PictureError, UserError
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Everything that decides what the network sees in evaluation; saved inside the model file."""
-
-    size: int
-    crop_ratio: float
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    in_chans: int
-    value_range: Range | None = None
-    """What is black and white in pictures of more than 8 bits; None: what their format says."""
-
-    def view(self, path: Path) -> Tensor:
-        """A file as the network sees it in evaluation, before normalisation: uint8 (C, size, size)."""
-        side = eval_resize(self.size, self.crop_ratio)
-        mode = MODES[self.in_chans]
-        picture = from_pixels(read_pixels(Path(path), mode=mode, at_least=side, value_range=self.value_range))
-        return eval_view(picture, self.size, self.crop_ratio, self.interpolation)
-
-    def prepare(self, path: str | Path) -> Tensor:
-        """A file as a batch of one, ready for the network: float32 (1, C, size, size).
-
-        Raises:
-            PictureError: the file cannot be read.
-        """
-        return normalize(self.view(Path(path)).unsqueeze(0), self.mean, self.std)
 
 
 @dataclass
 class Batch:
-    """Pictures (N, C, S, S), uint8 or already normalised; labels (N,) int64 or (N, K) float; positions (N,)."""
+    """Pictures (N, C, S, S), uint8 or already normalised; labels (N,) int64 or (N, K) float; positions (N,).
+
+    `failed` says what could not be read, `reasons` the same of each position that has no picture for it.
+    """
 
     pictures: Tensor
     labels: Tensor
     indices: Tensor
     failed: list[str]
+    reasons: dict[int, str] = field(default_factory=dict)
 
     def pin_memory(self) -> Batch:
         """Called by torch's loader when the batch goes to a GPU."""
-        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.indices, self.failed)
+        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.indices, self.failed, self.reasons)
 
 
 class PictureCache:
@@ -276,6 +251,7 @@ class Collate:
 
     def __call__(self, items: list[tuple[Tensor | None, tuple[int, ...], int, str]]) -> Batch:
         failed = [text for *_, text in items if text]
+        reasons = {index: text for picture, _, index, text in items if picture is None}
         good = [(picture, labels, index) for picture, labels, index, _ in items if picture is not None]
         pictures = torch.empty(0, dtype=torch.uint8)
         if good:  # channels last in memory, as the pictures have them
@@ -286,7 +262,7 @@ class Collate:
                 labels[row, list(present)] = 1.0
         else:
             labels = torch.tensor([present[0] if present else -1 for _, present, _ in good], dtype=torch.int64)
-        return Batch(pictures, labels, torch.tensor([i for *_, i in good], dtype=torch.int64), failed)
+        return Batch(pictures, labels, torch.tensor([i for *_, i in good], dtype=torch.int64), failed, reasons)
 
 
 def train_loader(

@@ -17,7 +17,7 @@ SMALL_CLASS = 20  # training pictures below which a class is called small
 UNEVEN = (3.0, 10.0)  # largest to smallest class: a note from the first on, a warning from the second
 TINY = 32  # pixels of the short side; a ConvNeXt reduces 32 pixels to one position
 HUGE = 8_000_000  # pixels
-LONG = 3.0  # long to short side
+FAR_FROM_SQUARE = 2.0  # long to short side, from which on a central crop leaves out half of a picture or more
 FEW = 200  # pictures below which a split judges roughly
 _GIVEAWAY = 0.5  # share of the majority guess's mistakes that a giveaway avoids
 
@@ -114,12 +114,25 @@ def looks(pictures: Sequence[Picture]) -> list[Finding]:
         message = f"{count(len(huge), 'picture has', 'pictures have')} more than {HUGE // 10**6} million pixels"
         advice = "train on a copy scaled to a short side of about 512 px: reading will be many times faster"
         found.append(Finding("note", "huge", message, advice, _one_each(huge, size=True)))
-    long = sorted((p for p in pictures if p.long_side > LONG * p.short_side), key=lambda p: -p.long_side / p.short_side)
-    if long:
-        message = f"{count(len(long), 'picture is', 'pictures are')} more than {LONG:.0f} times as long as wide"
-        advice = "training sees squares cut out of them: see whether the class still shows there"
-        found.append(Finding("note", "elongated", message, advice, _one_each(long, size=True)))
-    return found + _gray(pictures)
+    return found + _far_from_square(pictures) + _gray(pictures)
+
+
+def _far_from_square(pictures: Sequence[Picture]) -> list[Finding]:
+    """Pictures of which the central crop of evaluation leaves out half or more; a warning where they are many."""
+    far = [p for p in pictures if p.long_side > FAR_FROM_SQUARE * p.short_side]
+    if not far:
+        return []
+    far.sort(key=lambda p: -p.long_side / p.short_side)
+    many = 5 * len(far) >= len(pictures)
+    message = (
+        f"{count(len(far), 'picture is', 'pictures are')} far from square (more than {FAR_FROM_SQUARE:.0f} times as "
+        "long as wide)"
+    )
+    advice = (
+        "evaluation and prediction crop the middle and leave out half of such a picture or more: data.fit=pad shows "
+        "all of it, data.fit=squash warps it to a square"
+    )
+    return [Finding("warning" if many else "note", "elongated", message, advice, _one_each(far, size=True))]
 
 
 def values(pictures: Sequence[Picture], scales: Sequence[Scale]) -> list[Finding]:

@@ -54,6 +54,15 @@ def address_of(root: Path | str) -> str:
     return ""
 
 
+def name_of(data: Path) -> str:
+    """What a run on this data is called: as its folder or file; as the folder, where data is a pattern of tars."""
+    if is_pattern(data):
+        data = data.parent
+    elif data.is_dir():
+        return data.resolve().name or "run"
+    return data.resolve().stem or "run"
+
+
 def called(root: Path) -> str:
     """A data set's place as its user writes it."""
     return address_of(root) or os.fspath(root)

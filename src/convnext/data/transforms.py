@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from convnext.recipe import NORMALIZATIONS
+from convnext.errors import RecipeError
+from convnext.recipe import NORMALIZATIONS, DataRecipe
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -60,14 +61,61 @@ STRIP = 8
 """A picture longer than so many times its short side is a strip: it is cropped before it is resized."""
 
 
-def eval_view(picture: Tensor, size: int, crop_ratio: float, interpolation: str) -> Tensor:
-    """What the network sees in evaluation: short side resized, central crop. uint8 (C, H, W) -> (C, size, size)."""
+FITS = ("crop", "squash", "pad")
+"""How a picture becomes a square; see `eval_view`."""
+
+
+def eval_view(
+    picture: Tensor,
+    size: int,
+    crop_ratio: float,
+    interpolation: str,
+    fit: str = "crop",
+    mean: tuple[float, ...] = (),
+) -> Tensor:
+    """What the network sees in evaluation. uint8 (C, H, W) -> (C, size, size).
+
+    Args:
+        picture: all of it.
+        size: side of the square, pixels.
+        crop_ratio: share of what was resized that the central crop keeps.
+        interpolation: resampling filter.
+        fit: "crop" resizes the short side; "squash" both sides, to a square, as the authors do at 384 pixels; "pad" the
+            long side, and fills the rest.
+        mean: for "pad": what it is filled with, for each channel of pictures in [0, 1].
+    """
     side = eval_resize(size, crop_ratio)
+    if fit == "squash":
+        return center_crop(resize(picture, side, side, interpolation), size, size)
+    if fit == "pad":
+        return pad_to_square(_resize_long(picture, side, interpolation), size, mean)
     short, long = sorted(picture.shape[1:])
     if long > STRIP * short:  # only the middle will be seen; enlarging all of a strip could fill the memory
         picture = center_crop(picture, *(min(n, STRIP * short) for n in picture.shape[1:]))
     picture = resize_short(picture, side, interpolation)
     return center_crop(picture, size, size)
+
+
+def _resize_long(picture: Tensor, side: int, interpolation: str) -> Tensor:
+    """A picture (C, H, W) by the length of its long side; the short one follows, rounded, but is never nothing."""
+    ratio = max(picture.shape[1:]) / side
+    height, width = (max(1, round(n / ratio)) for n in picture.shape[1:])
+    return resize(picture, height, width, interpolation)
+
+
+def pad_to_square(picture: Tensor, size: int, mean: tuple[float, ...]) -> Tensor:
+    """The middle of a picture on a square of the mean colour; an odd pixel of the border goes right and below."""
+    picture = center_crop(picture, *(min(n, size) for n in picture.shape[1:]))
+    square = filled(size, size, mean)
+    top, left = ((size - n) // 2 for n in picture.shape[1:])
+    square[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
+    return square
+
+
+def filled(height: int, width: int, mean: tuple[float, ...]) -> Tensor:
+    """A picture (C, height, width), uint8, of the mean colour, channels last in memory: nearly 0 once normalised."""
+    colour = torch.tensor([min(255, max(0, round(255 * m))) for m in mean], dtype=torch.uint8)
+    return colour.repeat(height, width, 1).permute(2, 0, 1)
 
 
 def center_crop(picture: Tensor, height: int, width: int) -> Tensor:
@@ -81,11 +129,38 @@ def center_crop(picture: Tensor, height: int, width: int) -> Tensor:
 
 def normalization(name: str, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation for each channel, of pictures in [0, 1]; a gray picture takes the colours' average."""
-    mean, std = NORMALIZATIONS[name]
+    return per_channel(*NORMALIZATIONS["imagenet" if name == "auto" else name], in_chans)
+
+
+def per_channel(
+    mean: tuple[float, ...], std: tuple[float, ...], in_chans: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of colours for another number of channels: gray takes their average, a fourth is centred."""
+    if len(mean) == in_chans:
+        return mean, std
     if in_chans == 1:
-        return (sum(mean) / 3,), (sum(std) / 3,)
-    extra = in_chans - 3
-    return mean + (0.5,) * extra, std + (0.5,) * extra
+        return (sum(mean) / len(mean),), (sum(std) / len(std),)
+    if len(mean) == 1:
+        return mean * in_chans, std * in_chans
+    extra = in_chans - len(mean)
+    return mean[:in_chans] + (0.5,) * extra, std[:in_chans] + (0.5,) * extra
+
+
+def channel_statistics(data: DataRecipe, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of a recipe for each channel: its own `mean` and `std`, or those that `normalization` names.
+
+    Raises:
+        RecipeError: there are not as many as channels.
+    """
+    if not data.mean:
+        return normalization(data.normalization, in_chans)
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) != in_chans:
+            raise RecipeError(
+                f"data.{key} = {list(values)} has {len(values)} values; the pictures have {in_chans} "
+                f"channel{'s' if in_chans > 1 else ''} (model.in_chans), and each takes one"
+            )
+    return data.mean, data.std
 
 
 def normalize(batch: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

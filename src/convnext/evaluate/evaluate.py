@@ -33,7 +33,7 @@ from convnext.run.loggers import log_result
 from convnext.run.record import progress, say
 from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
-from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
+from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
 from convnext.train.parts import fingerprint
 from convnext.train.prepare import open_data, read_data
 
@@ -150,7 +150,7 @@ def evaluate_weights(
     """Judges a weight file: one of a run, or a bare one of the network `model`.
 
     The classes of the data, sorted, must be in the order of a bare file's outputs. None for `size` and `normalization`
-    is 224 and "imagenet"; the file of a run has its own.
+    is what the weights were published with (see `nn.shown`); the file of a run has its own.
 
     Raises:
         UserError: the file, the model, the normalisation or the data cannot be used.
@@ -266,7 +266,7 @@ def list_predictions(judged: Judged) -> str:
         if chosen is not None:
             answers.append(np.flatnonzero(values.astype(np.float64) >= chosen))
         cells = ["|".join(names[int(i)] for i in answer) or "|" for answer in answers]
-        numbers = [f"{value:.4f}" for value in values]
+        numbers = decimals(values, exact=judged.result["multi_label"])
         writer.writerow([os.path.relpath(sample.path, base), *cells[:2], *numbers, *cells[2:]])
     return text.getvalue()
 

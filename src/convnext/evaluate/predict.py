@@ -6,42 +6,52 @@ import csv
 import glob
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from convnext.data.decode import PICTURE_SUFFIXES
+from convnext.data.given import Picture, Pictures, one_by_one, title_of
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.sources import Sample
-from convnext.errors import DataError
+from convnext.data.names import printable
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.walk import walk
+from convnext.errors import DataError, PictureError, WeightsError
 from convnext.metrics.thresholds import DEFAULT
 from convnext.nn.optimize import for_pictures
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
-from convnext.run.load import load_all
+from convnext.run.load import Loaded, load_all
 from convnext.run.record import progress
 from convnext.tasks.classify import task_for
-from convnext.tasks.collect import EVAL_BATCH, collect
+from convnext.tasks.collect import EVAL_BATCH, collect, decimals
+
+FEW = 8
+"""Pictures up to which the network is asked as it is: to make it faster would take longer."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one file: names with probabilities, the most probable first, or why it cannot be read."""
+    """What the model says of one picture: names with probabilities, the most probable first, or why it has none."""
 
-    path: Path
+    path: Path | None
+    """The file; None for a picture that came from memory."""
     top: tuple[tuple[str, float], ...]
     labels: tuple[str, ...] | None = None
     """For a model with several labels a picture: those that reach their threshold, as chosen on validation."""
     error: str = ""
+    missing: bool = False
+    """Whether what was named is not there at all."""
 
     @property
     def label(self) -> str | None:
-        """The most probable class, None for a file that cannot be read."""
+        """The most probable class, None for a picture that cannot be read."""
         return self.top[0][0] if self.top else None
 
     @property
@@ -50,69 +60,158 @@ class Prediction:
         return self.top[0][1] if self.top else None
 
 
+@runtime_checkable
+class HasPredict(Protocol):
+    """A model that is loaded already."""
+
+    def predict(self, pictures: Pictures, *, top: int = 5) -> list[Prediction]: ...
+
+
 def predict(
-    source: str | Path, files: str | Path | Sequence[str | Path], *, top: int = 5, device: str = "cpu"
+    source: str | os.PathLike[str] | HasPredict, pictures: Pictures, *, top: int = 5, device: str = "cpu"
 ) -> list[Prediction]:
-    """Predictions for pictures, in the order of `find_pictures`.
+    """Predictions for pictures: one for each that is given, in order; for a folder or pattern, one for each in it.
 
     Args:
-        source: a run folder or one of its model files.
-        files: a file, a folder (searched through) or a pattern such as `new/*.jpg`, or several.
+        source: a run folder or a model file, or what `convnext.load` or `convnext.train` gave.
+        pictures: one or several. A file, a folder (searched through as in training) or a pattern such as `new/*.jpg`;
+            or the bytes of a file, an open file, a PIL picture, an array or a tensor of uint8. What cannot be read, or
+            is not there, has a prediction with its `error`.
         top: how many names to give for each picture.
         device: where to compute.
 
     Raises:
-        UserError: the model cannot be loaded, or no file is found.
+        UserError: the model cannot be loaded, something is no picture, or nothing that is named is there.
+
+    Examples:
+        >>> import convnext
+        >>> picture = "photos/wide/wide-000.png"
+        >>> with open(picture, "rb") as file:
+        ...     found = convnext.predict("runs/photos", [picture, "photos/gone.png", file.read()])
+        >>> found[0].top == found[2].top
+        True
+        >>> found[1].label, found[1].error
+        (None, 'photos/gone.png is no file and matches none; give files, folders or patterns')
     """
-    loaded = load_all(Path(source))
-    paths = find_pictures([files] if isinstance(files, str | Path) else files)
-    samples = [Sample(path, ()) for path in paths]
-    workers = 0 if len(paths) <= EVAL_BATCH else min(4, max(1, usable_cores() - 1))
+    if isinstance(source, HasPredict):
+        return source.predict(pictures, top=top)
+    if not os.fspath(source):
+        raise DataError('the run is ""; give a run folder or a model file (is a variable empty?)')
+    return predictions_of(load_all(Path(source)), find_pictures(pictures), top=top, device=device)
+
+
+def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: str) -> list[Prediction]:
+    """The same of a loaded model and of what `find_pictures` gave."""
+    if not asked:
+        return []
     batches = eval_loader(
-        EvalPictures(samples, loaded.preprocessing),
-        Collate(len(loaded.classes), loaded.multi_label),
-        EVAL_BATCH,
-        workers,
-    )
+        AskedPictures(asked, loaded.preprocessing), Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH,
+        _workers(asked),
+    )  # fmt: skip
     place = find_device(device)
-    if place.type == "cpu":
-        model = for_pictures(loaded.model, len(paths), loaded.preprocessing.size)
+    if place.type == "cpu" and len(asked) > FEW:
+        model = for_pictures(loaded.model, len(asked), loaded.preprocessing.size)
     else:
         model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = task_for(loaded.classes, loaded.multi_label)
-    with progress("predicting", len(paths)) as bar, CORES.watched():
+    with progress("predicting", len(asked)) as bar, CORES.watched():
         found = collect(model, batches, task, loaded.preprocessing, device=place, advance=CORES.ticking(bar.advance))
+    if not np.isfinite(found.values).all():
+        raise WeightsError(
+            f"{loaded.path}: the model's answers are no numbers (NaN or infinite); its weights are damaged"
+        )
     values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
-    reasons = dict(zip((i for i in range(len(paths)) if i not in values), found.failed, strict=True))
     return [
-        _name(path, values[i], loaded.classes, loaded.thresholds if loaded.multi_label else None, top)
+        _name(one.path, values[i], loaded.classes, loaded.thresholds if loaded.multi_label else None, top)
         if i in values
-        else Prediction(path, (), None, reasons[i])
-        for i, path in enumerate(paths)
+        else Prediction(one.path, (), None, found.reasons[i], one.missing)
+        for i, one in enumerate(asked)
     ]
 
 
-def find_pictures(patterns: Sequence[str | Path]) -> list[Path]:
-    """Files as given; pictures below folders, sorted; matches of patterns, sorted. Each file once.
+def _workers(asked: Sequence[Asked]) -> int:
+    """Processes that read: none for a few pictures, or for what is in memory already."""
+    if len(asked) <= EVAL_BATCH or any(one.path is None for one in asked):
+        return 0
+    return min(4, max(1, usable_cores() - 1))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A picture to be named: what it is, what it is called, and its file where it is one.
+
+    `error` says of something that is not there (`missing`) what is wrong.
+    """
+
+    picture: Picture
+    name: str
+    path: Path | None = None
+    error: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether nothing of this name is there."""
+        return bool(self.error)
+
+
+class AskedPictures(EvalPictures):
+    """As `EvalPictures`, of pictures of any kind: item index -> (picture or None, no labels, index, what failed)."""
+
+    def __init__(self, asked: Sequence[Asked], preprocessing: Preprocessing) -> None:
+        super().__init__((), preprocessing)
+        self.asked = asked
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def __getitem__(self, index: int) -> tuple[Tensor | None, tuple[int, ...], int, str]:
+        one = self.asked[index]
+        try:
+            if not one.error:
+                return self.preprocessing.view(one.picture, one.name), (), index, ""
+        except PictureError as error:
+            return None, (), index, str(error)
+        return None, (), index, one.error
+
+
+def find_pictures(pictures: Pictures) -> list[Asked]:
+    """One entry for each picture that is given, in order; for folders those below them, for patterns their matches.
+
+    What is not there, a folder without pictures, and a pattern without a match are entries with an error.
 
     Raises:
-        DataError: a name matches nothing, or a folder holds no pictures.
+        DataError: nothing at all is there, or a name is empty.
+        UserError: something is no picture.
     """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not _hidden(p, path))
-            if not inside:
-                raise DataError(f"{path} holds no pictures; give files or folders of JPEG, PNG, WebP, TIFF or BMP")
-        elif path.exists():
-            inside = [path]
+    asked: list[Asked] = []
+    for index, picture in enumerate(one_by_one(pictures)):
+        if isinstance(picture, str | os.PathLike):
+            asked += _named(os.fspath(picture))
         else:
-            inside = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if Path(p).is_file())  # noqa: PTH207
-            if not inside:
-                raise DataError(f"{pattern} is no file and matches none; give files, folders or patterns")
-        found |= dict.fromkeys(inside)
-    return list(found)
+            asked.append(Asked(picture, title_of(picture, index)))
+    if asked and all(one.missing for one in asked):
+        raise DataError(asked[0].error)
+    return asked
+
+
+def _named(name: str) -> list[Asked]:
+    """The pictures that a name means: a file, a folder, or a pattern."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            walked = walk(path)
+            inside = [Asked(p, str(p), p) for p in walked.pictures]
+            inside += [Asked(p, str(p), p, f"{printable(p)}: {why}") for p, why in walked.unreadable]
+            none = "holds no pictures; give files or folders of JPEG, PNG, WebP, TIFF or BMP"
+        elif path.exists() or path.is_symlink():
+            return [Asked(path, name, path)]
+        else:
+            matches = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())  # noqa: PTH207
+            inside = [Asked(p, str(p), p) for p in matches]
+            none = "is no file and matches none; give files, folders or patterns"
+    except (OSError, ValueError) as error:  # a name that the system refuses
+        inside, none = [], f"cannot be looked for ({getattr(error, 'strerror', None) or error})"
+    return inside or [Asked(path, name, path, f"{printable(name)} {none}")]
 
 
 def to_csv(predictions: Sequence[Prediction]) -> str:
@@ -125,7 +224,7 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, *(["labels"] if multi else []), "error"])
     for p in predictions:
-        cells = [str(p.path)] + [cell for name, value in p.top for cell in (name, f"{value:.4f}")]
+        cells: list[object] = [p.path or ""] + [cell for name, value in p.top for cell in (name, value)]
         cells += [""] * (2 * width + 1 - len(cells))
         writer.writerow([*cells, *(["|".join(p.labels or ())] if multi else []), p.error])
     return text.getvalue()
@@ -136,24 +235,28 @@ def to_json(predictions: Sequence[Prediction]) -> str:
     good: list[dict[str, Any]] = []
     for p in predictions:
         if not p.error:
-            entry: dict[str, Any] = {"path": str(p.path), "label": p.top[0][0], "probability": p.top[0][1]}
+            entry: dict[str, Any] = {"path": _text(p.path), "label": p.top[0][0], "probability": p.top[0][1]}
             entry["top"] = [{"label": name, "probability": value} for name, value in p.top]
             good.append(entry | ({} if p.labels is None else {"labels": list(p.labels)}))
-    bad = [{"path": str(p.path), "reason": p.error} for p in predictions if p.error]
+    bad = [{"path": _text(p.path), "reason": p.error} for p in predictions if p.error]
     return json.dumps({"predictions": good, "unreadable": bad}, indent=1, ensure_ascii=False)
 
 
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
 def _name(
-    path: Path, values: NDArray[np.float32], classes: tuple[str, ...], thresholds: tuple[float, ...] | None, top: int
+    path: Path | None,
+    values: NDArray[np.float32],
+    classes: tuple[str, ...],
+    thresholds: tuple[float, ...] | None,
+    top: int,
 ) -> Prediction:
     """`thresholds` is None for one label a picture, and () where nothing was chosen."""
     order = np.argsort(-values, kind="stable")[: max(1, top)]
-    named = tuple((classes[i], float(values[i])) for i in order)
+    named = tuple(zip((classes[i] for i in order), decimals(values[order], exact=True), strict=True))
     if thresholds is None:
         return Prediction(path, named)
     limits = thresholds or (DEFAULT,) * len(classes)
     return Prediction(path, named, tuple(c for c, v, t in zip(classes, values, limits, strict=True) if float(v) >= t))
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)

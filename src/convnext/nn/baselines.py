@@ -104,6 +104,27 @@ class Baseline(Network):
         out: Tensor = self.net(x)
         return out
 
+    @property
+    def num_features(self) -> int:
+        """Numbers that timm's classifier sees of a picture."""
+        return int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """timm's own, in the layout of the network."""
+        self.check_input(x)
+        out: Tensor = self.net.forward_features(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """timm's own."""
+        out: Tensor = self.net.forward_head(x, pre_logits=pre_logits)
+        return out
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """timm's own; what the old outputs were called is forgotten."""
+        self.net.reset_classifier(num_classes)
+        self.num_classes, self.classes, self.multi_label, self.thresholds = num_classes, (), False, ()
+
     def classifier(self) -> nn.Module:
         """timm's classifier."""
         layer: nn.Module = self.net.get_classifier()

@@ -228,7 +228,11 @@ class ConvNeXt(Network):
 
     def pooled(self, x: Tensor) -> Tensor:
         """What the head sees: the last map averaged over its positions and normalised, (N, dims[-1])."""
-        out: Tensor = self.norm(self.stage_maps(x)[-1].mean((2, 3)))  # (N, C, H, W) -> (N, C)
+        return self.pool(self.stage_maps(x)[-1])
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The last map averaged over its positions and normalised, (N, dims[-1])."""
+        out: Tensor = self.norm(x.mean((2, 3)))  # (N, C, H, W) -> (N, C)
         return out
 
 

@@ -86,6 +86,7 @@ def create_model(
     checkpointing: bool = False,
     size: int | None = None,
     weights: str | os.PathLike[str] | None = None,
+    pretrained: bool = False,
 ) -> Network:
     """Builds a network, with random or given weights.
 
@@ -105,12 +106,18 @@ def create_model(
         size: side of the pictures, for those of timm's networks that have one size (ViT, Swin).
         weights: None or "none" for random weights, "auto", a file, or an entry such as "timm:convnext_tiny.fb_in1k".
             A download, and what was loaded, are told on stderr.
+        pretrained: timm's word; True is answered with ours.
 
     Raises:
         UserError: an argument is out of range, or the name is not known.
         WeightsError: the weights cannot be had or do not fit.
     """
     _check("name", name, isinstance(name, str), "must be the name of a model")
+    if pretrained:
+        raise UserError(
+            f'pretrained=True is written weights="auto" here: create_model("{name}", weights="auto") takes the first '
+            'published weights within reach; weights="timm:NAME", "official:NAME" or a file takes those'
+        )
     known = outline(name)
     patch = known.stem_patch if stem_patch is None else stem_patch
     scale = known.layer_scale if layer_scale is None else layer_scale
@@ -132,14 +139,17 @@ def create_model(
     if name.startswith(TIMM):
         if init != "paper":
             raise UserError(f'init is "{init}"; {name} is initialised by timm: leave init out, or "paper"')
-        return _baseline(
+        peer = _baseline(
             name, weights, head_init_scale, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path,
             checkpointing=checkpointing, size=size,
         )  # fmt: skip
+        peer.name = name
+        return peer
     model = _build(
         name, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path, layer_scale=scale, stem_patch=patch,
         form=form, output_norms=output_norms, checkpointing=checkpointing,
     )  # fmt: skip
+    model.name = name
     if init == "fan_in":
         init_fan_in(model)
     _scale_head(model, head_init_scale)

@@ -30,6 +30,7 @@ class Inference(Network):
         self.net, self.engine, self.dtype = net, engine, dtype
         self.kind = DTYPES[dtype]
         self.classes, self.multi_label, self.preprocessing = net.classes, net.multi_label, net.preprocessing
+        self.name, self.thresholds = net.name, net.thresholds
         self.requires_grad_(False).eval()
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -56,6 +57,25 @@ class Inference(Network):
     def check_input(self, x: Tensor) -> None:
         """As the network itself."""
         self.net.check_input(x)
+
+    @property
+    def num_features(self) -> int:
+        """As the network itself."""
+        return self.net.num_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map before it is pooled, in `dtype`; raises as `forward`."""
+        with self._plainly():
+            return self.net.forward_features(self._taken(x)).to(self.kind)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What becomes of the last map, in fp32."""
+        with self._plainly():
+            return self.net.forward_head(x, pre_logits).float()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Refused: it is made anew from the network itself."""
+        raise UserError("an optimised network keeps its head; reset that of the network that it was made from")
 
     def train(self, mode: bool = True) -> Inference:
         """Nothing: it stays in eval mode."""

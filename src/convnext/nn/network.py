@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from convnext.errors import UserError
 from convnext.nn.layers import run_checkpointed
 
 if TYPE_CHECKING:
-    from convnext.data.loader import Preprocessing
+    from convnext.data.preprocessing import Preprocessing
 
 
 class Network(nn.Module):
@@ -21,8 +22,9 @@ class Network(nn.Module):
     (N, channels[i], H / strides[i], W / strides[i]).
 
     A network that comes from a run knows the names of its `classes`, whether a picture may have several
-    (`multi_label`, and then the `thresholds` from which on each is named), and its `preprocessing`, whose
-    `prepare(file)` gives what the network takes; a new one knows none.
+    (`multi_label`, and then the `thresholds` from which on each is named), and its `preprocessing`; a call with
+    pictures of any kind (paths, bytes, PIL pictures, uint8 arrays and tensors) prepares them. A new one knows none, and
+    takes normalised tensors alone.
 
     Args:
         in_chans: channels of the picture.
@@ -54,6 +56,26 @@ class Network(nn.Module):
         self.thresholds: tuple[float, ...] = ()
         self.preprocessing: Preprocessing | None = None
         self.engine = "eager"
+        self.name = ""
+        """As `create_model` built it, "" for one that was built otherwise."""
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(x, Tensor):
+            prepared = x.dtype != torch.uint8 or self.preprocessing is None  # what it may not be, `check_input` says
+        else:
+            prepared = type(x).__module__.startswith("torch.")  # a stand-in of torch's own, that traces
+        if not prepared:
+            x = self._prepared(x)
+        return super().__call__(x, *args, **kwargs)
+
+    def _prepared(self, pictures: Any) -> Tensor:
+        """Pictures of any kind as a batch of the network's own, where its parameters are."""
+        if self.preprocessing is None:
+            raise UserError(
+                "this network was given pictures and does not know how to prepare them: it is no model of a run. Give "
+                "it normalised tensors (N, C, H, W), or set its preprocessing = convnext.Preprocessing(size=224)"
+            )
+        return self.preprocessing.prepare(pictures).to(next(self.parameters()).device)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The maps from fine to coarse.
@@ -86,6 +108,42 @@ class Network(nn.Module):
         out: Tensor = run_checkpointed(module, x) if self.checkpointing and self.training else module(x)
         return out
 
+    @property
+    def num_features(self) -> int:
+        """Numbers that the head sees of a picture: the columns of what `pooled` gives."""
+        return self.channels[-1]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map, (N, C, H, W), before it is pooled; as in timm."""
+        return self.stage_maps(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What becomes of the last map: logits, or with `pre_logits` what `pooled` gives; as in timm."""
+        pooled = self.pool(x)
+        out: Tensor = pooled if pre_logits else self.head(pooled)
+        return out
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The last map (N, C, H, W) averaged over its positions, (N, C)."""
+        return x.mean((2, 3))
+
+    def get_classifier(self) -> nn.Module:
+        """The layer that gives the logits; timm's name for `classifier`."""
+        return self.classifier()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new head of so many classes, initialised as a new network's is; 0 leaves it out. As in timm.
+
+        What the old outputs were called is forgotten.
+        """
+        like = next(self.parameters())
+        self.head = nn.Identity()
+        if num_classes > 0:
+            self.head = nn.Linear(self.num_features, num_classes).to(like.device, like.dtype)
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+        self.num_classes, self.classes, self.multi_label, self.thresholds = num_classes, (), False, ()
+
     def classifier(self) -> nn.Module:
         """The layer that gives the logits; `nn.Identity` when there is none."""
         return self.head
@@ -98,8 +156,8 @@ class Network(nn.Module):
         """Refuses what is not a batch of pictures with `in_chans` channels that reach the last map."""
         if not x.is_floating_point():
             raise UserError(
-                f"the input holds {x.dtype}; the model takes normalised floating-point pictures (a run's model has "
-                "them from preprocessing.prepare(file))"
+                f"the input holds {x.dtype}; the model takes normalised floating-point pictures, or uint8 "
+                "pictures where it knows its preprocessing, as a run's model does"
             )
         smallest = self.strides[-1]
         if x.ndim != 4 or x.shape[1] != self.in_chans:

@@ -115,7 +115,9 @@ def _official() -> dict[str, PublishedWeights]:
 
     def add(model: str, file: str, data: str, licence: str, size: int, top1: float | None, classes: int = 1000) -> None:
         crop = 1.0 if size >= 384 else 0.875
-        found[f"official:{file}"] = PublishedWeights(model, data, licence, size, crop, top1=top1, classes=classes)
+        found[f"official:{file}"] = PublishedWeights(
+            model, data, licence, size, crop, squash=size >= 384, top1=top1, classes=classes
+        )
 
     table1 = {  # 1k at 224, 1k at 384, 22k at 224, 22k at 384
         "tiny": (82.1, None, 82.9, 84.1), "small": (83.1, None, 84.6, 85.8), "base": (83.8, 85.1, 85.8, 86.8),
@@ -150,7 +152,7 @@ def _torchvision() -> dict[str, PublishedWeights]:
     rows = {"tiny": (82.52, 236), "small": (83.616, 230), "base": (84.062, 232), "large": (84.414, 232)}
     return {
         f"torchvision:convnext_{size}": PublishedWeights(
-            f"convnext_{size}", _IN1K, BSD, 224, round(224 / resize, 4), "bilinear", top1=top1
+            f"convnext_{size}", _IN1K, BSD, 224, 224 / resize, "bilinear", top1=top1
         )
         for size, (top1, resize) in rows.items()
     }

@@ -10,16 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from convnext.data.levels import Range
-from convnext.data.loader import Preprocessing
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.scales import range_of_recipe
-from convnext.data.transforms import normalization
 from convnext.errors import RunError, UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
+from convnext.nn.shown import named_or, shown_as
 from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_model, recognise
 from convnext.run.folder import RunFolder, open_run, resuming
+from convnext.run.record import say
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def load_file(
 ) -> Loaded:
     """A weight file: one of a run, or a bare one of the network `model_name`, whose outputs are `classes` in order.
 
-    None for the size and the normalisation of a bare file is 224 and "imagenet"; the file of a run has its own.
+    None for the size and the normalisation of a bare file is what it was published with (see `nn.shown`); the file of a
+    run has its own.
 
     Raises:
         UserError: a bare file without a name, or a run's file with another name, a size or a normalisation.
@@ -84,7 +86,7 @@ def load_file(
     if config is None:
         if model_name is None:
             raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
-        return _bare(path, state, model_name, classes, size or 224, normalization_name or "imagenet")
+        return _bare(path, state, model_name, classes, size, normalization_name)
     if size or normalization_name:
         raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
     loaded = _described(path, state, config)
@@ -105,7 +107,7 @@ def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
         seen = config["preprocessing"]
         preprocessing = Preprocessing(
             seen["size"], seen["crop_ratio"], seen["interpolation"], tuple(seen["mean"]), tuple(seen["std"]),
-            seen["in_chans"], value_range=_range(seen.get("value_range")),
+            seen["in_chans"], seen.get("fit", "crop"), _range(seen.get("value_range")),
         )  # fmt: skip
         classes, multi_label = tuple(config["classes"]), bool(config["multi_label"])
     except (KeyError, TypeError) as error:
@@ -139,15 +141,16 @@ def _bare(
     state: Mapping[str, Tensor],
     model_name: str,
     classes: tuple[str, ...],
-    size: int,
-    normalization_name: str,
+    size: int | None,
+    normalization_name: str | None,
 ) -> Loaded:
-    """Bare weights, for a data set whose classes are in the order of their outputs."""
-    model = _bare_network(path, state, model_name, len(classes), size)
+    """Bare weights, for a data set whose classes are in the order of their outputs; shown pictures as published."""
+    shown = shown_as(path, model_name)
+    shown = named_or(normalization_name, shown.at(size or shown.size))
+    model = _bare_network(path, state, model_name, len(classes), shown.size)
     model.eval()
-    mean, std = normalization(normalization_name, model.in_chans)
-    ratio = 1.0 if size >= 384 else 0.875
-    preprocessing = Preprocessing(size, ratio, "bicubic", mean, std, model.in_chans)
+    say(f"{path}: pictures are shown at {shown}")
+    preprocessing = shown.preprocessing(model.in_chans)
     described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
     return Loaded(model, path, classes, False, preprocessing, described)
 

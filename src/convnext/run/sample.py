@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.loader import Preprocessing, TrainPictures
+from convnext.data.loader import TrainPictures
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.shards import glimpse
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed

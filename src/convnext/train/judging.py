@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from convnext.data.loader import Batch, Preprocessing
+from convnext.data.loader import Batch
+from convnext.data.preprocessing import Preprocessing
 from convnext.errors import DataError
 from convnext.tasks.collect import Predictions, collect
 from convnext.tasks.task import Task
@@ -66,6 +67,7 @@ def joined_in_order(parts: list[Predictions]) -> Predictions:
     if len(parts) == 1:
         return parts[0]
     failed = tuple(text for part in parts for text in part.failed)
+    reasons = {at: text for part in parts for at, text in part.reasons.items()}
     parts = [part for part in parts if len(part.labels)] or parts[:1]
     order = np.argsort(np.concatenate([part.indices for part in parts]), kind="stable")
     return Predictions(
@@ -73,6 +75,7 @@ def joined_in_order(parts: list[Predictions]) -> Predictions:
         np.concatenate([part.labels for part in parts])[order],
         np.concatenate([part.indices for part in parts])[order],
         failed,
+        reasons,
     )
 
 

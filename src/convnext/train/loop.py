@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from convnext.config import get
-from convnext.data.loader import Batch, EpochSampler, Preprocessing
+from convnext.data.loader import Batch, EpochSampler
 from convnext.data.mixing import Mixing
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import normalize
 from convnext.errors import DataError, NonFiniteLoss, Silenced
 from convnext.recipe import Recipe

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from convnext.data.augment import TrainTransform
-from convnext.data.loader import Collate, EpochSampler, EvalPictures, Preprocessing, TrainPictures
+from convnext.data.loader import Collate, EpochSampler, EvalPictures, TrainPictures
 from convnext.data.names import called
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.scales import range_of_recipe
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset
-from convnext.data.transforms import normalization, train_short_side
+from convnext.data.transforms import channel_statistics, train_short_side
 from convnext.errors import DataError, RecipeError
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
@@ -54,10 +55,11 @@ def build_model(recipe: Recipe, dataset: Dataset) -> Network:
 def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     """Task, preprocessing and data sets of a complete recipe."""
     data, model, size = recipe.data, recipe.model, int(recipe.data.size)
-    mean, std = normalization(data.normalization, model.in_chans)
+    mean, std = channel_statistics(data, model.in_chans)
+    ratio = data.crop_ratio if data.fit == "crop" else 1.0  # nothing is cropped
     value_range = range_of_recipe(data.value_range)
     preprocessing = Preprocessing(
-        int(data.eval_size), data.crop_ratio, data.interpolation, mean, std, model.in_chans, value_range
+        int(data.eval_size), ratio, data.interpolation, mean, std, model.in_chans, data.fit, value_range
     )  # fmt: skip
     try:
         transform = TrainTransform(data, recipe.augment, size, model.in_chans)
@@ -159,12 +161,7 @@ def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing)
             "size": int(recipe.data.size),
         },
         "classes": list(dataset.classes), "multi_label": dataset.multi_label,
-        "preprocessing": {
-            "size": preprocessing.size, "crop_ratio": preprocessing.crop_ratio,
-            "interpolation": preprocessing.interpolation, "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std), "in_chans": preprocessing.in_chans,
-            "value_range": None if preprocessing.value_range is None else list(preprocessing.value_range),
-        },
+        "preprocessing": preprocessing.to_json(),
     }  # fmt: skip
 
 

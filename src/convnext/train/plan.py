@@ -60,6 +60,11 @@ class Plan:
         self.choices.append({"key": key, "value": value, "why": why})
         return value
 
+    def choose_quietly(self, key: str, value: Any) -> None:
+        """The same where there is nothing to tell: the usual."""
+        if get(self.recipe, key) == "auto":
+            self.recipe = override(self.recipe, {key: value})
+
     def note(self, key: str, why: str) -> None:
         """Says something about a value that stays as it is."""
         self.choices.append({"key": key, "value": get(self.recipe, key), "why": why})

@@ -145,6 +145,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
         plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
     examine_freezing(plan)
     choose_range(plan, dataset)
+    plan.choose_quietly("data.normalization", "imagenet")
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
     if isinstance(dataset, ShardedDataset):
