@@ -167,7 +167,7 @@ def evaluate(
     if not place.is_file():
         if model or size:
             raise UserError("model and size are for bare weight files; a run knows its own")
-        return evaluate_run(place, data, split=split, which=weights)
+        return evaluate_run(place, None if data is None else Path(data), split=split, which=weights)
     if data is None:
         raise UserError(f"{place} is a model file: give the data to judge it on")
     return evaluate_weights(place, model, Path(data), size=size, normalization=None, split=split)

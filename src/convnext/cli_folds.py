@@ -7,7 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from convnext.cli_parts import name_of, print_out
+from convnext.cli_parts import print_out
+from convnext.data.names import name_of
 from convnext.config import load_recipe, split_settings
 from convnext.errors import Stopped, UserError
 from convnext.report.page import write_report

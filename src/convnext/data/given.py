@@ -47,7 +47,8 @@ def one_by_one(pictures: Pictures) -> list[Picture]:
     if not isinstance(pictures, Iterable):
         raise UserError(f"{type(pictures).__name__} is no picture; give {_KINDS}, or several of them")
     found: list[Picture] = []
-    for picture in pictures:
+    several: Iterable[Any] = pictures
+    for picture in several:
         if is_one(picture):
             found.append(_checked(picture, title_of(picture, len(found))))
         elif isinstance(picture, np.ndarray | Tensor):  # a batch among others

@@ -44,6 +44,9 @@ class Model:
         torch.Size([2, 320])
     """
 
+    _loaded: Loaded
+    _device: str
+
     def __init__(self, loaded: Loaded, device: str = "cpu") -> None:
         self._set("_loaded", loaded)
         self._set("_device", device)
