@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from convnext.cli_parts import print_out
-from convnext.data.names import name_of
 from convnext.config import load_recipe, split_settings
+from convnext.data.names import name_of
 from convnext.errors import Stopped, UserError
 from convnext.report.page import write_report
 from convnext.study.folds import describe_folds, has_folds, resume_folds, train_folds
