@@ -99,7 +99,8 @@ def load_complete(path: Path) -> Recipe:
         RecipeError: as `load_recipe`, or a value is "auto".
     """
     recipe = load_recipe(path)
-    open_ended = ("train.minutes", "model.init")  # not used once epochs are known; not there in runs of before
+    # not used once epochs are known; not there in runs of before
+    open_ended = ("train.minutes", "model.init", "data.value_range")
     left = [key for key in all_keys() if key not in open_ended and get(recipe, key) == "auto"]
     if left:
         raise RecipeError(

@@ -76,6 +76,22 @@ def _header(frame: bytes, orientation: int) -> Header | None:
     return Header(width, height, frame[5], orientation) if width and height else None
 
 
+def unusual_jpeg(data: bytes) -> str:
+    """What kind of JPEG it is that common decoders do not read; "" for the common ones."""
+    for marker, body in _segments(data):
+        if marker == 0xF7:
+            return "JPEG-LS"
+        if marker in (0xC3, 0xC7, 0xCB, 0xCF):
+            return "lossless"
+        if marker in (0xC5, 0xC6, 0xCD, 0xCE):
+            return "hierarchical"
+        if marker in (*_START_OF_FRAME, 0xC9, 0xCA) and len(body) >= 6:
+            if body[0] != 8:
+                return f"{body[0]} bits a value"
+            return "" if body[5] in (1, 3, 4) else f"{body[5]} channels"
+    return ""
+
+
 def keeps_all(data: bytes) -> bool:
     """Whether a decoder keeps all coefficients of a JPEG until it has read the last: progressive, or several scans.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from importlib import util
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from convnext.data.kinds import unread_kind
 from convnext.data.levels import Refused
 from convnext.data.names import printable
 from convnext.data.room import NoRoom
@@ -44,6 +46,10 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
     if isinstance(error, Refused):
         return str(error)
     text = " ".join(str(error).split())
+    if re.search("unsupported|not supported|not yet supported|cannot handle", text, re.IGNORECASE):
+        return f"of a kind that is not read here ({text}); convert it, as to PNG"
+    if file is not None and not file.closed and (kind := unread_kind(file)):
+        return kind
     if isinstance(error, OSError) and error.errno is None:
         if "truncated" in text:
             return "cut off: the file ends before the picture does"
@@ -54,6 +60,8 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
 def _unidentified(file: IO[bytes], heif: bool) -> str:
     """A guess, from its first bytes, at what a file is that no decoder takes."""
     try:
+        if kind := unread_kind(file):
+            return kind
         file.seek(0)
         head = file.read(64)
     except (OSError, ValueError):
