@@ -21,13 +21,13 @@ def test_a_containers_memory_limit_counts(version: int, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_limit_of_the_groups_own_place_counts(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group below the root, or any above it, has a limit; files that were read once do not count as used."""
+    """A group below the root, or any above it, has a limit; files that were read do not count as used."""
     root = "/sys/fs/cgroup" if version == 2 else "/sys/fs/cgroup/memory"
     limit, used = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))[2 - version]
     files = {
         "/proc/self/cgroup": "0::/jobs/one\n" if version == 2 else "9:cpu:/x\n4:memory:/jobs/one\n0::/\n",
         f"{root}/jobs/{limit}": "3000000000\n", f"{root}/jobs/{used}": "2500000000\n",
-        f"{root}/jobs/memory.stat": "cache 5\ninactive_file 1500000000\n",
+        f"{root}/jobs/memory.stat": "cache 5\ninactive_file 1000000000\nactive_file 500000000\n",
         "/proc/meminfo": "MemAvailable:   60000000 kB\n",
     }  # fmt: skip
     monkeypatch.setattr(memory, "_read", lambda path: files.get(path, ""))

@@ -11,8 +11,8 @@ _CGROUP_MEMORY = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 """Files that hold a container's limit and what it uses, bytes."""
-_NOT_IN_USE = ("inactive_file", "total_inactive_file")
-"""Of what a container uses: files that were read once, which the system drops when memory is needed."""
+_NOT_IN_USE = ({"inactive_file", "active_file"}, {"total_inactive_file", "total_active_file"})
+"""Of what a container uses: files that were read, which the system drops when it must; alone, or with groups below."""
 
 
 def total_memory() -> int:
@@ -55,10 +55,9 @@ def _groups() -> list[tuple[str, str]]:
 
 
 def _dropped(used: str) -> int:
-    """Bytes of a group's use that stand for nothing but files read once."""
+    """Bytes of a group's use that stand for nothing but files that were read."""
     rows = [line.split() for line in _read(str(Path(used).with_name("memory.stat"))).splitlines()]
-    found = [row[1] for row in rows if len(row) == 2 and row[0] in _NOT_IN_USE]
-    return max(map(int, found), default=0)
+    return max(sum(int(row[1]) for row in rows if len(row) == 2 and row[0] in names) for names in _NOT_IN_USE)
 
 
 def _read(path: str) -> str:
