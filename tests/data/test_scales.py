@@ -165,6 +165,7 @@ def test_the_doctor_and_the_reader_say_what_is_dark_or_blank(tmp_path: Path) -> 
     for name in "abc":
         Image.new("L", (40, 40), 9).save(root / "a" / f"blank-{name}.png")
     assert any(note.startswith("3 of 11 pictures are blank") for note in read_dataset(root).notes)
+    assert not any("blank" in note for note in diagnose(root).notes)
 
 
 def test_the_check_keeps_the_values_as_they_are_stored(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable, values
 from convnext.data.names import printable
-from convnext.data.scales import scales_of
+from convnext.data.scales import remarks, scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
 from convnext.data.sources import OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
@@ -138,6 +138,8 @@ def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path]
         *looks(pictures),
         *values(pictures, scales_of((sample.path, facts[sample.path]) for sample in data.splits.get("train", ()))),
     ]
+    found_too = remarks([picture.facts for picture in pictures])  # by the reader, for those who do not ask a doctor
+    notes = tuple(note for note in data.notes if note not in found_too)
     return Diagnosis(
         root=data.root,
         findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),
@@ -148,7 +150,7 @@ def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path]
         pictures=len(pictures),
         broken=len(data.broken),
         short_sides=sizes(pictures),
-        notes=data.notes if base in (data.root, data.root.parent) else (*data.notes, f"files are in {printable(base)}"),
+        notes=notes if base in (data.root, data.root.parent) else (*notes, f"files are in {printable(base)}"),
     )
 
 
