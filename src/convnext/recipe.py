@@ -63,7 +63,7 @@ class DataRecipe:
     )
     value_range: Literal["auto", "bits"] | tuple[float, float] = knob(
         "auto",
-        "values that are black and white in pictures of more than 8 bits, as [0, 4095]; bits: what their format says",
+        "black and white where values have more than 8 bits, as [0, 4095]; bits: by the file format",
     )
     crop_ratio: Annotated[float, Ge(0.05), Le(1)] = knob(
         0.875, "fit = crop: share of the short side that the central crop keeps"
