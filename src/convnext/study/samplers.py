@@ -70,7 +70,9 @@ def make_sampler(name: str, knobs: tuple[Knob, ...], seed: int, slot: int) -> op
         if name == "random":
             return s.RandomSampler(seed=own)
         if name == "cmaes":
-            return s.CmaEsSampler(seed=own, warn_independent_sampling=False)
+            from convnext.study.cma import CMASampler
+
+            return CMASampler(knobs, own)
         if name == "nsga2":
             return s.NSGAIISampler(seed=own, population_size=POPULATION)
         return s.TPESampler(seed=own, n_startup_trials=8, constant_liar=True)

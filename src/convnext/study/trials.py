@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import optuna
 
 DATABASE, NAME = "tune.db", "tune"
-COUNTS, SLOT, REASON = "counts", "slot", "reason"
-"""What is noted at a trial: that it failed by its settings, its place in the search, and why it failed."""
+COUNTS, SLOT, REASON, GENERATION = "counts", "slot", "reason", "generation"
+"""What is noted at a trial: that it failed by its settings, its place in the search, why it failed, and in an evolution
+the generation that it was drawn for."""
 _PATIENCE = 120.0
 _LEAST = 8
 """Trials that must have ended for the importance of the keys to be said."""

@@ -25,6 +25,7 @@ from convnext.study.subject import Search
 from convnext.study.trials import (
     COUNTS,
     DATABASE,
+    GENERATION,
     NAME,
     REASON,
     SLOT,
@@ -215,6 +216,8 @@ def _ask(
     trial = study.ask({knob.key: knob.distribution() for knob in what.knobs})
     hold(what.out, trial.number, held)
     trial.set_user_attr(SLOT, slot)
+    if (generation := getattr(study.sampler, GENERATION, None)) is not None:
+        trial.set_user_attr(GENERATION, generation)
     return trial
 
 
