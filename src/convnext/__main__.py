@@ -9,15 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import TextIO, cast
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    from convnext.cli import app
-    from convnext.errors import Silenced, UserError
     from convnext.run.cores import CORES
-    from convnext.run.environment import is_first_process
     from convnext.run.memory import keep_memory
+    from convnext.run.messages import Listener
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -27,41 +26,70 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     keep_memory()
     CORES.note()
+    before, sys.stderr = sys.stderr, cast("TextIO", Listener(sys.stderr))
+    try:
+        return _run(arguments)
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
+
+
+def _run(arguments: list[str] | None) -> int:
+    from convnext.cli import app
+    from convnext.errors import Silenced, UserError
+    from convnext.run.environment import is_first_process
+    from convnext.run.messages import tell
+
     if (after := _empty_name(sys.argv[1:] if arguments is None else arguments)) is not None:
         where = f" after {after}" if after else ""
-        print(f'convnext: a name{where} is empty (""); is a variable not set?', file=sys.stderr)
+        tell(f'convnext: a name{where} is empty (""); is a variable not set?')
         return 2
     try:
         code = app(args=arguments, standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
     except UserError as error:
         if is_first_process() and not isinstance(error, Silenced):
-            print(f"convnext: {error}", file=sys.stderr)
+            tell(f"convnext: {error}")
         return 2
     except KeyboardInterrupt:
         if is_first_process():
-            print("convnext: stopped", file=sys.stderr)
+            tell("convnext: stopped")
         return 130
     except OSError as error:  # the system's word on a file: no permission, a name too long, a disk gone read-only
         if error.errno == errno.ENOSPC:
-            print(f"convnext: {error.filename or 'the output'} cannot be written: the disk is full", file=sys.stderr)
+            tell(f"convnext: {error.filename or 'the output'} cannot be written: the disk is full")
+            return 2
+        if error.errno == errno.ENOMEM:
+            tell(f"convnext: {_NO_MEMORY}")
             return 2
         if error.filename is None:
             return _fault(error)
-        print(f"convnext: {error.filename}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        tell(f"convnext: {error.filename}: {(error.strerror or str(error)).lower()}")
+        return 2
+    except MemoryError as error:
+        tell(f"convnext: {_NO_MEMORY}{f' ({error})' if str(error) else ''}")
         return 2
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(error, file=sys.stderr)
+            tell(str(error))
             return 2
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
             said = error.format_message().rstrip(".")
             hint = "`convnext --help` lists the commands"
             if "no such option" in said.lower():
                 hint = "settings of a run are written key=value, as train.epochs=50"
-            print(f"convnext: {said}; {hint}", file=sys.stderr)
+            tell(f"convnext: {said}; {hint}")
+            return 2
+        if "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":  # torch's words
+            tell(f"convnext: {_NO_MEMORY} ({(str(error).splitlines() or [''])[0]})")
             return 2
         return _fault(error)
+
+
+_NO_MEMORY = (
+    "the memory is full: close other programs or give the container more, or take less at once (train.batch, "
+    "train.micro_batch, data.size, data.workers, data.cache_gb)"
+)
 
 
 def _empty_name(arguments: list[str]) -> str | None:
@@ -78,8 +106,10 @@ def _empty_name(arguments: list[str]) -> str | None:
 def _fault(error: Exception) -> int:
     import traceback
 
-    traceback.print_exc()
-    print(f"convnext: a fault of this program, not yours ({type(error).__name__}); please report it", file=sys.stderr)
+    from convnext.run.messages import tell
+
+    tell("".join(traceback.format_exception(error)).rstrip("\n"))
+    tell(f"convnext: a fault of this program, not yours ({type(error).__name__}); please report it")
     return 1
 
 

@@ -13,7 +13,7 @@ import typer
 from convnext.cli_bench import benches
 from convnext.cli_data import data as data_commands
 from convnext.cli_networks import networks
-from convnext.cli_parts import Device, Json, print_out
+from convnext.cli_parts import Device, Json, print_as_is, print_out
 from convnext.cli_recipes import recipes
 from convnext.cli_tune import tuning
 from convnext.data.names import name_of
@@ -72,20 +72,27 @@ def train(
     from convnext.cli_folds import has_folds, run_folds
     from convnext.config import load_recipe, split_settings
     from convnext.errors import Stopped, UserError
-    from convnext.evaluate.evaluate import judge_run
-    from convnext.report.page import write_report
+    from convnext.report.finish import finish_run
     from convnext.report.text import describe_result
     from convnext.run.environment import is_first_process
     from convnext.run.folder import resuming
-    from convnext.train.train import preview_run, resume_run, train_run
+    from convnext.run.record import say
+    from convnext.train.resume import resume_run
+    from convnext.train.train import preview_run, train_run
 
     if folds or (resume and has_folds(out or data)):
         alone = not (gpus or nodes > 1 or slurm or dry_run)
         return run_folds(data, settings or [], out, folds, resume=resume, overwrite=overwrite, alone=alone)
     if resume:
-        if (place := out or data) is None or settings or overwrite or dry_run:
-            raise UserError("--resume takes the run folder and nothing else: convnext train --resume --out RUN")
-        begin = partial(resume_run, place, data if out else None)
+        if data is not None and "=" in str(data) and not data.exists():  # the first word after the options
+            data, settings = None, [str(data), *(settings or [])]
+        file, changes = split_settings(settings or [])
+        if (place := out or data) is None or file or overwrite or dry_run:
+            raise UserError(
+                "--resume takes the run folder, and settings that change from here on: "
+                "convnext train --resume --out RUN [train.epochs=60]"
+            )
+        begin = partial(resume_run, place, data if out else None, changes)
     else:
         if data is None:
             raise UserError("train needs DATA: a folder with one folder of pictures a class, or a CSV table")
@@ -104,12 +111,13 @@ def train(
         run = begin()
     except Stopped as stopped:
         if is_first_process():
-            print(f"go on with: {resuming(Path(str(stopped)))}", file=sys.stderr)
+            say(f"go on with: {resuming(Path(str(stopped)))}")
         raise
     if not is_first_process():
         return 0
-    print_out(describe_result(judge_run(run.path)))
-    print_out(f"report: {write_report(run.path)}")
+    result, page = finish_run(run.path)
+    print_out(describe_result(result))
+    print_out(f"report: {page}")
     return 0
 
 
@@ -144,6 +152,7 @@ def evaluate(
     from convnext.evaluate.bounds import read_bounds, shortfalls
     from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
     from convnext.report.text import describe_result
+    from convnext.run.messages import tell
 
     bounds = read_bounds(fail_under or [])
     if run.is_file():
@@ -157,7 +166,7 @@ def evaluate(
     short = shortfalls(judged.result, bounds)
     print_out(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
     for text in short:
-        print(f"convnext: {text}", file=sys.stderr)
+        tell(f"convnext: {text}")
     return 3 if short else 0
 
 
@@ -175,18 +184,19 @@ def predict(
     from convnext.evaluate.predict import predict as predict_files
     from convnext.evaluate.predict import to_csv, to_json
     from convnext.run.folder import write_output
+    from convnext.run.messages import tell
 
     found = predict_files(run, files, top=top, device=device)
     text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
     if out is None:
-        print_out(text.rstrip("\n"))
+        (print_out if sys.stdout.isatty() or text.startswith("{") else print_as_is)(text.rstrip("\n"))
     else:
         if any(p.path is not None and out.resolve() == p.path.resolve() for p in found):
             raise DataError(f"--out {out} is one of the pictures; give the table a name of its own")
         write_output(out, text.encode("utf-8", "backslashreplace"))
     for p in found:
         if p.error:
-            print(f"not read: {p.error}", file=sys.stderr)
+            tell(f"not read: {p.error}")
     if all(p.error for p in found):
         raise DataError("none of the files can be read as a picture")
     return 2 if any(p.missing for p in found) else 0

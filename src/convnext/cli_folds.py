@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from convnext.cli_parts import print_out
@@ -12,6 +11,7 @@ from convnext.config import load_recipe, split_settings
 from convnext.data.names import name_of
 from convnext.errors import Stopped, UserError
 from convnext.report.page import write_report
+from convnext.run.record import say
 from convnext.study.folds import describe_folds, has_folds, resume_folds, train_folds
 
 __all__ = ["has_folds", "run_folds"]
@@ -48,7 +48,7 @@ def run_folds(
             recipe = load_recipe(*split_settings(settings))
             summary = train_folds(data or "", recipe, place, folds, overwrite=overwrite, after=report)
     except Stopped:
-        print(f"go on with: convnext train --resume --out {shlex.quote(str(place))}", file=sys.stderr)
+        say(f"go on with: convnext train --resume --out {shlex.quote(str(place))}")
         raise
     print_out(describe_folds(summary))
     print_out(f"every picture as it was judged unseen: {place / 'predictions.csv'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +59,7 @@ def roadmap(
     """Walk from a ResNet to a ConvNeXt, one change at a time; train the steps with --train DATA."""
     from convnext.config import split_settings
     from convnext.errors import Stopped, UserError
+    from convnext.run.messages import tell
     from convnext.study import roadmap as study
 
     if settings and train is None:
@@ -77,7 +77,7 @@ def roadmap(
         try:
             train_steps(train, road, chosen, seeds, out, make_recipe(file, overrides))
         except (Stopped, KeyboardInterrupt):
-            print("go on with the same command; what is finished stays", file=sys.stderr)
+            tell("go on with the same command; what is finished stays")
             raise
     else:
         study.add_measured(road, out)

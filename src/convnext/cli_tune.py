@@ -39,6 +39,7 @@ def tune(
     from convnext.config import load_recipe, split_settings
     from convnext.errors import UserError
     from convnext.report.tune_page import write_tune_report
+    from convnext.run.record import say
     from convnext.study.space import find_space, load_space, without
     from convnext.study.subject import Search
     from convnext.study.trials import best_of
@@ -59,7 +60,7 @@ def tune(
         again = repeat(open_study(what), what, repeats, trainer(what)) if repeats else []
     except KeyboardInterrupt:
         command = shlex.join(["convnext", *sys.argv[1:]])
-        print(f"the study in {place} is saved; go on with the same command: {command}", file=sys.stderr)
+        say(f"the study in {place} is saved; go on with the same command: {command}")
         raise
     best = best_of(rows)
     if best is None:

@@ -98,6 +98,8 @@ def load_complete(path: Path) -> Recipe:
     Raises:
         RecipeError: as `load_recipe`, or a value is "auto".
     """
+    if path.is_symlink():  # its values are printed, and what a stranger's link leads to is not theirs to show
+        raise RecipeError(f"{path} is a link to another place, which is not followed; put a copy of the recipe there")
     recipe = load_recipe(path)
     # not used once epochs are known; not there in runs of before
     open_ended = ("train.minutes", "model.init", "data.value_range")
@@ -327,6 +329,8 @@ def _nearest_key(key: str) -> str:
 _RULES = {
     "missing": "a list of full length, as train.betas=[0.9,0.999]", "too_long": "no longer, as train.betas=[0.9,0.999]",
     "tuple_type": 'a list, as train.betas=[0.9,0.999] or data.classes=["a","b"]',
+    "predicate_failed": "words that timm knows: rand, then each once at most m0 to m10, n1 to n20, mstd, mmax, p, "
+    "inc0 or inc1, as rand-m9-mstd0.5-inc1",
     "int_parsing": "a whole number", "float_parsing": "a number",
 }  # fmt: skip
 """Our words for pydantic's errors, where its own speak of Python."""

@@ -146,6 +146,27 @@ def open_own(path: Path, *, append: bool = False) -> IO[bytes]:
     return os.fdopen(handle, "a+b" if append else "r+b")
 
 
+def read_own(path: Path, most: int = 1 << 30) -> bytes:
+    """The content of a plain file, through no link: what that leads to was never meant to be shown.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: a link, a pipe or anything else but a plain file is in its place, it has more than `most` bytes, or it
+            cannot be read.
+    """
+    _refuse_link(path)
+    handle = os.open(path, os.O_RDONLY | _NO_LINK | _PLAIN)
+    with os.fdopen(handle, "rb") as file:
+        known = os.fstat(handle)
+        if not stat.S_ISREG(known.st_mode):
+            raise OSError(errno.EINVAL, "this is no plain file; remove it", os.fspath(path))
+        if known.st_size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {known.st_size:,} bytes; such a file has {most:,} at most", os.fspath(path)
+            )
+        return file.read()
+
+
 def own_folder(path: Path) -> Path:
     """A folder, made where it is missing (its parent is there), that is no link to another; gives it back.
 

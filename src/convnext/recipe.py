@@ -6,10 +6,11 @@ A recipe is a complete TOML file with one table for each class below and the top
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 Auto = Literal["auto"]
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -25,6 +26,27 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 """Mean and deviation by name: ImageNet's, pictures in [0, 1], pictures in [-1, 1]."""
+
+
+_RANDAUGMENT = {
+    "m": r"\d{1,2}", "n": r"[1-9]|1\d|20", "mstd": r"\d{1,3}(\.\d*)?", "mmax": r"[1-9]\d?", "p": r"0(\.\d*)?|1(\.0*)?",
+    "inc": "[01]", "t": "weights|3aw?",
+}  # fmt: skip
+"""timm's words for RandAugment, and their values: timm itself leaves out what it does not know without a word."""
+
+
+def is_randaugment(text: str) -> bool:
+    """Whether timm takes every word of a RandAugment string as it is meant; "" is none."""
+    first, *words = text.split("-")
+    if text and (first != "rand" or len(words) > len(_RANDAUGMENT)):
+        return False
+    found: dict[str, str] = {}
+    for word in words:
+        key = next((key for key, value in _RANDAUGMENT.items() if re.fullmatch(f"{key}({value})", word, re.ASCII)), "")
+        if not key or key in found:
+            return False
+        found[key] = word.removeprefix(key)
+    return float(found.get("m", 0)) <= float(found.get("mmax", 10))
 
 
 def knob(default: Any, doc: str) -> Any:
@@ -99,7 +121,9 @@ class AugmentRecipe:
     quarter_turns: Fraction = knob(0.0, "probability of a turn by 90, 180 or 270 degrees, exact; 0.75: all four alike")
     rotation: Annotated[float, Ge(0), Le(180)] = knob(0.0, "largest random rotation to either side, degrees")
     color_jitter: NonNegative = knob(0.3, "strength of random brightness, contrast and saturation")
-    randaugment: str = knob("", "timm's RandAugment string, as rand-m9-mstd0.5-inc1 (the paper's)")
+    randaugment: Annotated[str, Predicate(is_randaugment)] = knob(
+        "", "timm's RandAugment string, as rand-m9-mstd0.5-inc1 (the paper's)"
+    )
     erasing: Fraction = knob(0.0, "probability of erasing a random rectangle (Table 5: 0.25)")
     mixup: NonNegative = knob(0.0, "alpha of mixup (Table 5: 0.8)")
     cutmix: NonNegative = knob(0.0, "alpha of cutmix (Table 5: 1.0)")
@@ -162,6 +186,7 @@ class TrainRecipe:
     )
     save_every: NonNegative = knob(10.0, "minutes between saved states within an epoch; 0: at the end of epochs only")
     keep_last: Annotated[int, Ge(1), Le(1000)] = knob(1, "how many states of ended epochs are kept, the newest ones")
+    keep_state: bool = knob(False, "keep the optimizer's state of a finished run, by which it can be prolonged")
     device: str = knob("auto", "cpu, cuda, cuda:1, mps; auto takes the best there is")
     seed: Annotated[int, Ge(0), Lt(2**63)] = knob(0, "seed of the initial weights, the order and the augmentation")
 

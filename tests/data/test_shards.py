@@ -32,7 +32,8 @@ from convnext.data.tarball import member_path, members, nested, open_member, par
 from convnext.errors import DataError, SourceLost, UserError
 from convnext.nn.weights import read_model
 from convnext.train.loop import Loop
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 SETTINGS = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",

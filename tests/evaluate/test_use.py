@@ -20,7 +20,8 @@ from convnext.config import load_recipe
 from convnext.errors import DataError, RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.run.environment import find_device
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=2",

@@ -20,7 +20,8 @@ from convnext.recipe import Recipe
 from convnext.train import course as courses
 from convnext.train.course import Course, Pace
 from convnext.train.plan import Steps, rate_at
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 STEPS = Steps(10, 100, 10)
 RECIPE = override(Recipe(), {"train.lr": 1.0, "train.batch": 1, "train.epochs": 10, "train.min_lr": 0.01})

@@ -23,7 +23,8 @@ from convnext.nn.weights import load_state, read_model
 from convnext.run.folder import RunFolder
 from convnext.tasks.classify import MultiLabel
 from convnext.train import train as training
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=1",
@@ -160,7 +161,7 @@ def test_a_finished_run_is_judged_anew_when_its_verdict_is_old(
 ) -> None:
     """More epochs asked for afterwards, and a stop before they are judged: the old verdict is not the last word."""
     out = tmp_path / "run"
-    assert main(["train", str(stripes), *QUICK, "--out", str(out)]) == 0
+    assert main(["train", str(stripes), *QUICK, "train.keep_state=true", "--out", str(out)]) == 0
     assert main(["train", "--resume", "--out", str(out)]) == 2
     assert "is finished (1 epochs)" in capsys.readouterr().err
     recipe = out / "recipe.toml"

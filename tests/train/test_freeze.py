@@ -24,7 +24,8 @@ from convnext.train import loop as loops
 from convnext.train.freeze import Freezing, examine_freezing, frozen_names
 from convnext.train.optimizers import make_optimizer
 from convnext.train.plan import Plan
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 QUICK = [
     "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8", "data.workers=0",

@@ -21,7 +21,8 @@ from convnext.run.environment import usable_cores
 from convnext.run.state import EMA
 from convnext.train.doctor import examine, has_batch_norm
 from convnext.train.plan import Plan, Steps, count_steps, peak_rate, rate_at
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 SIZES = ("tiny", "small", "base", "large", "xlarge")
 TABLES = Path(__file__).resolve().parents[3] / "shared" / "paper" / "tables.toml"

@@ -26,7 +26,8 @@ from convnext.run.folder import locked
 from convnext.run.load import load
 from convnext.run.state import previous
 from convnext.train import loop as loops
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 StripesWriter = Callable[..., Path]
 QUICK = [

@@ -299,12 +299,13 @@ def eval_loader(
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; only the main process must answer, and end its workers.
+    """Ctrl-C, SIGTERM and SIGHUP reach the whole process group; only the main process must answer, and end its workers.
 
     A loader also takes no more memory for a picture than its share.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     about = get_worker_info()
     share_with(1 if about is None else about.num_workers)
 

@@ -3,17 +3,74 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+_JOINERS = "\u200c\u200d"
+"""Invisible, but without power over anything else: they join letters of Persian and Indian scripts, and emoji."""
+
 
 def printable(path: Path | str) -> str:
-    """A path that can be printed anywhere: bytes that are not UTF-8 and control characters appear as escapes."""
+    """A path that can be printed anywhere: bytes that are not UTF-8, controls of the terminal and marks that change the
+    direction of writing appear as escapes."""
     text = os.fspath(path)
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+    return "".join(sign.encode("unicode_escape").decode("ascii") if _has_power(sign) else sign for sign in text)
+
+
+def harmless(text: str) -> str:
+    """A text of several lines that can be shown on a terminal: `printable` but for its line ends and tabs.
+
+    The escapes are those of JSON, so that JSON stays what it was.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_as_json(sign) if _has_power(sign) and sign not in "\n\t" else sign for sign in text)
+
+
+def _has_power(sign: str) -> bool:
+    """Whether a sign does something to a terminal or to the text around it: controls, halves of signs, line ends and
+    marks of direction; not letters, spaces and signs of any script."""
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") and sign not in _JOINERS
+
+
+def _as_json(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_cell(text: str) -> str:
+    """A cell of a table that a spreadsheet does not take for a formula.
+
+    One that begins like a formula, and is no number, gets an apostrophe ahead of it, which spreadsheets take for "this
+    is text". `csv_value` takes it away again.
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) and not _is_number(text) else text
+
+
+def csv_value(cell: str) -> str:
+    """What `csv_cell` was given."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
+
+
+def csv_path(path: Path | str) -> str:
+    """A path in a table: one that begins like a formula begins with `./`, and is the same path."""
+    text = os.fspath(path)
+    return f".{os.sep}{text}" if text.startswith(_FORMULA) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 def is_text(name: Path | str) -> bool:

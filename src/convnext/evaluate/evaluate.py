@@ -18,7 +18,7 @@ from convnext.config import load_complete, nearest
 from convnext.data.decode import read_picture
 from convnext.data.levels import Range
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.names import called
+from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import Dataset, Sample, read_dataset
@@ -110,7 +110,8 @@ def evaluate_run(
     result |= {
         "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
-        "epoch": loaded.config["epoch"], "epochs": len(log), "train_seconds": log[-1]["seconds"] if log else 0.0,
+        "epoch": loaded.config["epoch"], "epochs": len(log),
+        "train_seconds": log[-1].get("seconds", 0.0) if log else 0.0,
         "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
         "data_root": called(dataset.root),
         "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
@@ -265,9 +266,9 @@ def list_predictions(judged: Judged) -> str:
         answers = [sample.labels, named]
         if chosen is not None:
             answers.append(np.flatnonzero(values.astype(np.float64) >= chosen))
-        cells = ["|".join(names[int(i)] for i in answer) or "|" for answer in answers]
+        cells = [csv_cell("|".join(names[int(i)] for i in answer) or "|") for answer in answers]
         numbers = decimals(values, exact=judged.result["multi_label"])
-        writer.writerow([os.path.relpath(sample.path, base), *cells[:2], *numbers, *cells[2:]])
+        writer.writerow([csv_path(os.path.relpath(sample.path, base)), *cells[:2], *numbers, *cells[2:]])
     return text.getvalue()
 
 
@@ -284,18 +285,17 @@ def _keep_mistakes(run: RunFolder, judged: Judged, value_range: Range | None) ->
             confidence = float(np.abs(values - 0.5)[wrong].max() + 0.5)
         else:
             named, confidence = [classes[int(values.argmax())]], float(values.max())
-        name = f"pictures/mistake-{len(rows):02d}.jpg"
+        name = f"mistake-{len(rows):02d}.jpg"
         try:
             thumbnail = read_picture(sample.path, at_least=THUMBNAIL, value_range=value_range)
         except PictureError:
             continue
         thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        run.pictures.mkdir(exist_ok=True)
-        write_bytes(run.path / name, jpeg(thumbnail))
+        write_bytes(run.folder("pictures") / name, jpeg(thumbnail))
         truth = " | ".join(classes[i] for i in sample.labels)
         rows.append({
             "path": str(sample.path), "truth": truth, "predicted": " | ".join(named) or "none",
-            "confidence": confidence, "picture": name,
+            "confidence": confidence, "picture": f"pictures/{name}",
         })  # fmt: skip
     run.write_json("mistakes.json", rows)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from convnext.data.given import Picture, Pictures, one_by_one, title_of
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.names import printable
+from convnext.data.names import csv_cell, csv_path, printable
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.walk import walk
 from convnext.errors import DataError, PictureError, WeightsError
@@ -224,9 +224,10 @@ def to_csv(predictions: Sequence[Prediction]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, *(["labels"] if multi else []), "error"])
     for p in predictions:
-        cells: list[object] = [p.path or ""] + [cell for name, value in p.top for cell in (name, value)]
+        path = "" if p.path is None else csv_path(p.path)
+        cells: list[object] = [path] + [cell for name, value in p.top for cell in (csv_cell(name), value)]
         cells += [""] * (2 * width + 1 - len(cells))
-        writer.writerow([*cells, *(["|".join(p.labels or ())] if multi else []), p.error])
+        writer.writerow([*cells, *([csv_cell("|".join(p.labels or ()))] if multi else []), csv_cell(p.error)])
     return text.getvalue()
 
 

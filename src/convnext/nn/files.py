@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import json
-import os
 import pickle
 import re
 import warnings
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 
 from convnext.errors import WeightsError
+from convnext.files import Part
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _WRAPPERS = ("model", "state_dict", "model_ema", "state_dict_ema")  # keys under which training codes keep the weights
@@ -144,47 +143,26 @@ def save_model(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) 
     plain = torch.contiguous_format  # copies, because safetensors refuses tensors that share memory
     tensors = {key: tensor.detach().to("cpu", copy=True, memory_format=plain) for key, tensor in state.items()}
     metadata = {"format": "convnext", "config": json.dumps(config)}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(safetensors.torch.save(tensors, metadata))
-        _sort_metadata(partial)
-        _flush(partial)
-        partial.replace(path)
-        _flush(path.parent)
+        with Part(path) as part:
+            part.file.write(_with_sorted_metadata(safetensors.torch.save(tensors, metadata)))
     except (OSError, safetensors.SafetensorError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise WeightsError(
                 f"{path} could not be written: the disk is full. Free some space; what was saved before is intact"
             ) from error
         raise WeightsError(f"{path} cannot be written: {_first_line(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
-def _sort_metadata(path: Path) -> None:
-    """Sorts the metadata in a safetensors file's header, so that equal models are equal files: the library shuffles."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that a file, or a folder where the system lets it, is on the disk."""
-    folder = path.is_dir()
-    if os.name != "posix" and folder:
-        return
-    with contextlib.suppress(OSError) if folder else contextlib.nullcontext():  # some file systems flush no folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file with sorted metadata in its header, so that equal models are equal files: the library shuffles
+    them.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return content[:8] + text.ljust(size) + content[8 + size :] if len(text) <= size else content
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

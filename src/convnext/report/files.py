@@ -61,11 +61,11 @@ def read_run(folder: Path) -> RunFiles:
         RunError: not a run folder, or one of its files is damaged.
     """
     run = open_run(folder)
-    text, recipe = _read_recipe(run.recipe)
+    text, recipe = _read_recipe(run)
     return RunFiles(
         folder=folder,
         recipe_text=text,
-        recipe=recipe,
+        recipe={key: value if isinstance(value, dict) or key == "weights" else {} for key, value in recipe.items()},
         environment=run.read_table("environment.json") or {},
         data=run.read_table("data.json") or {},
         plan=_read_rows(run, "plan.json"),
@@ -76,18 +76,16 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
-def _read_recipe(path: Path) -> tuple[str, Json]:
+def _read_recipe(run: RunFolder) -> tuple[str, Json]:
+    path, text = run.recipe, run.read_text(run.recipe.name) or ""
     try:
-        text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, not TOML
+    except (ValueError, RecursionError) as error:
         raise RunError(
             f"{path} cannot be read ({error}): it must be TOML. Mend it, or restore it from a copy"
         ) from None
 
 
 def _read_rows(run: RunFolder, name: str) -> list[Json]:
-    value = run.read_json(name)
-    if value is not None and not isinstance(value, list):
-        raise RunError(f"{run.path / name} holds a {type(value).__name__}: it must be a JSON list. Remove the file")
-    return [row for row in value or [] if isinstance(row, dict)]
+    rows: list[Json] = run.read_json(name) or []
+    return rows

@@ -7,7 +7,9 @@ import datetime
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,14 @@ def describe_environment(command: str) -> dict[str, Any]:
     return facts
 
 
+def command_line() -> str:
+    """The command that this process runs, as it can be typed again."""
+    first, *rest = sys.argv or [""]
+    if Path(first).name in ("convnext", "convnext.exe") or Path(first).parts[-2:] == ("convnext", "__main__.py"):
+        return shlex.join(["convnext", *rest])
+    return shlex.join(["python", first, *rest] if first.endswith(".py") else [first, *rest])
+
+
 def find_device(name: str) -> torch.device:
     """The device of that name; the best that there is for "auto".
 
@@ -60,6 +70,24 @@ def find_device(name: str) -> torch.device:
 def is_first_process() -> bool:
     """Whether this process speaks and writes: alone, or rank 0 of those that torchrun, srun or submitit started."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def launched(name: str, default: int, *, least: int = 0, most: int = 1 << 20) -> int:
+    """A number that torchrun, srun or submitit hand over in the environment; `default` where it is not set.
+
+    Raises:
+        UserError: it is no whole number from `least` to `most`.
+    """
+    text = os.environ.get(name)
+    if not text or not text.strip():
+        return default
+    number = int(text) if re.fullmatch(r"\d{1,7}", text.strip(), re.ASCII) else None
+    if number is None or not least <= number <= most:
+        raise UserError(
+            f"the environment variable {name} is {text[:40]!r}; launchers such as torchrun set it to a whole number, "
+            f"{least} to {most}. Unset it to train alone, or start by `torchrun --nproc-per-node N -m convnext train`"
+        )
+    return number
 
 
 def usable_cores() -> int:

@@ -11,31 +11,33 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from convnext.errors import RunError
+from convnext.files import Part, is_own_folder, own_folder, read_own
+from convnext.run.lock import HOLDER, LOCK, held
+from convnext.run.schema import Damaged, parse
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
-
-LOCK = ".lock"
+LOG, CHANGES = "log.jsonl", "changes.json"
 STARTED = "CONVNEXT_STARTED"
 """Environment variable: the options by which this process was started beside others."""
-_held: set[Path] = set()
-"""Run folders that this process holds: the system's locks keep out other processes only."""
 
-_MARKS = ("log.jsonl", "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors", "data.json")
+_MARKS = (LOG, "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors", "data.json")
 _REST = (
-    "splits.csv", "predictions.csv", "batch.json", "result.json", "mistakes.json", "report.html", "pictures/batch.jpg",
-    "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
+    "splits.csv", "predictions.csv", "batch.json", CHANGES, "result.json", "mistakes.json", "report.html",
+    "pictures/batch.jpg", "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
     "states/epoch-*.state.pt", "states/.*.part",
 )  # fmt: skip
+_REMEDY = {
+    "result.json": "Remove it: `convnext train --resume --out RUN` judges the run again",
+    "data.json": "Put a copy of it back",
+    "tune.json": "Remove it: the same command as before writes it anew from tune.db",
+}
+_ANY_REMEDY = "Mend it, or remove it: the run can do without"
 _BEGUN = ("environment.json", "plan.json", "recipe.toml")
 """What is written first."""
+FOLDERS = ("pictures", "tensorboard", "states")
+"""Folders of a run."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class RunFolder:
     @property
     def log(self) -> Path:
         """One JSON object an epoch."""
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def state(self) -> Path:
@@ -89,19 +91,49 @@ class RunFolder:
         """The verdict."""
         return self.path / "result.json"
 
+    def folder(self, name: str) -> Path:
+        """A folder of the run, made where it is missing.
+
+        Raises:
+            RunError: a link or a file is in its place, or it cannot be made.
+        """
+        try:
+            return own_folder(self.path / name)
+        except OSError as error:
+            raise RunError(_write_problem(self.path / name, error)) from None
+
     def write_json(self, name: str, value: Any) -> None:
         """Writes a small JSON file whole or not at all."""
         write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
 
-    def read_json(self, name: str) -> Any:
-        """The content of a JSON file, None when there is none."""
+    def read_text(self, name: str) -> str | None:
+        """A small text file of the run, None when there is none.
+
+        Raises:
+            RunError: it cannot be read, is a link, or is not UTF-8.
+        """
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return read_own(path).decode("utf-8")
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}); the run folder is damaged") from None
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise RunError(f"{path} cannot be read ({why}); the run folder is damaged") from None
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file, None when there is none. What `schema.FILES` names has the kinds named there.
+
+        Raises:
+            RunError: it cannot be read, or a value is of another kind.
+        """
+        text = self.read_text(name)
+        if text is None:
+            return None
+        try:
+            return parse(text.encode(), name)
+        except Damaged as error:
+            raise RunError(f"{self.path / name} is damaged: {error}. {_REMEDY.get(name, _ANY_REMEDY)}") from None
 
     def read_table(self, name: str) -> dict[str, Any] | None:
         """The content of a JSON file that holds a table, None when there is none."""
@@ -116,34 +148,46 @@ class RunFolder:
         Raises:
             RunError: another line is no epoch.
         """
-        if not self.log.exists():
+        try:
+            content = read_own(self.log)
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        lines = [line for line in self.log.read_bytes().split(b"\n") if line.strip()]
+        except OSError as error:
+            raise RunError(f"{self.log} cannot be read ({error.strerror}); the run folder is damaged") from None
+        lines = [line for line in content.split(b"\n") if line.strip()]
         rows = []
         for number, line in enumerate(lines, 1):
-            row = _epoch_of(line)
-            if row is not None:
-                rows.append(row)
-            elif number < len(lines):
-                raise RunError(f"{self.log}, line {number} is damaged: it holds no epoch. Mend or remove that line")
+            try:
+                rows.append(parse(line, LOG))
+            except Damaged as error:
+                if number == len(lines) and not content.endswith(b"\n"):
+                    continue
+                raise RunError(f"{self.log}, line {number} is damaged: {error}. Mend or remove that line") from None
         return rows
-
-
-def _epoch_of(line: bytes) -> dict[str, Any] | None:
-    """A line of the log, None for anything else."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("epoch"), int) else None
 
 
 def refuse_taken(path: Path, *, overwrite: bool = False) -> None:
     """Raises a RunError when a new run cannot be put into `path`; changes nothing."""
+    refuse_links(path)
     if (path / LOCK).is_file():
         with locked(RunFolder(path)):
             pass
     _refuse_content(path, overwrite)
+
+
+def refuse_links(path: Path) -> None:
+    """Raises a RunError where a folder of the run is a link to another, whose files would be taken for the run's.
+
+    Links come with folders that others have packed. The run folder itself may be one: that is its user's own doing.
+    """
+    for name in (*FOLDERS, LOCK, HOLDER):
+        refuse_linked(path / name)
+
+
+def refuse_linked(path: Path) -> None:
+    """Raises a RunError where a path is a link."""
+    if path.is_symlink():
+        raise RunError(f"{path} is a link to another place, which is not followed; remove it")
 
 
 def _refuse_content(path: Path, overwrite: bool) -> None:
@@ -154,7 +198,7 @@ def _refuse_content(path: Path, overwrite: bool) -> None:
         there = _nearest_existing(path)
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
-    inside = {name for name in inside if name not in (LOCK, ".writable") and not name.endswith(".part")}
+    inside = {name for name in inside if name not in (LOCK, HOLDER) and not name.endswith(".part")}
     begun = inside <= set(_BEGUN)  # stopped before its first sign of a run
     if inside and not ("recipe.toml" in inside and (begun or inside & set(_MARKS))):
         raise RunError(f"{path} holds other files and no run; give --out a new or an empty folder")
@@ -190,9 +234,7 @@ def new_run(path: Path, *, overwrite: bool = False) -> Iterator[RunFolder]:
     refuse_taken(path, overwrite=overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)
+        Part(path / "writable").drop()
     except OSError as error:
         raise RunError(_not_writable(path, error)) from None
     with locked(RunFolder(path)):
@@ -207,32 +249,15 @@ def locked(run: RunFolder) -> Iterator[None]:
     """Keeps other processes from writing to the run folder meanwhile; the lock goes with the process that holds it.
 
     Raises:
-        RunError: another process is training or judging in this folder.
+        RunError: another process is training or judging in this folder, or a folder in it is a link to another.
     """
-    if fcntl is None:
+    refuse_links(run.path)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(run.path))
+        except OSError as error:
+            raise RunError(_not_writable(run.path, error)) from None
         yield
-        return
-    place = run.path.resolve()
-    busy = RunError(f"another process is working in {run.path}; wait for it, or give another --out")
-    if place in _held:
-        raise busy
-    try:
-        file = (place / LOCK).open("w")
-    except OSError as error:
-        raise RunError(_not_writable(run.path, error)) from None
-    with file:
-        try:
-            # unlike a lock of flock's, this one is not kept alive by forked loader processes
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise busy from None
-        except OSError:  # a file system without locks
-            pass
-        _held.add(place)
-        try:
-            yield
-        finally:
-            _held.discard(place)
 
 
 def _nearest_existing(path: Path) -> Path:
@@ -249,7 +274,7 @@ def _remove_run(path: Path) -> None:
     So a process that is killed meanwhile leaves a folder that `new_run` takes for a run, and replaces.
     """
     _remove(path, _REST)
-    for folder in ("pictures", "tensorboard", "states"):
+    for folder in FOLDERS:
         with contextlib.suppress(OSError):  # not there, or somebody else's files are in it
             (path / folder).rmdir()
     _remove(path, (*_MARKS, *_BEGUN))
@@ -257,7 +282,8 @@ def _remove_run(path: Path) -> None:
 
 def _remove(path: Path, patterns: Sequence[str]) -> None:
     for pattern in patterns:
-        for file in path.glob(pattern):
+        folder = path / pattern.partition("/")[0] if "/" in pattern else path
+        for file in path.glob(pattern) if folder == path or is_own_folder(folder) else ():
             file.unlink(missing_ok=True)
 
 
@@ -268,7 +294,7 @@ def open_run(path: Path) -> RunFolder:
         RunError: there is none, or it holds no run.
     """
     if not path.is_dir():
-        raise RunError(f"there is no run folder {path}; `convnext train DATA --out {path}` makes one")
+        raise RunError(f"there is no run folder {path}; `convnext train DATA --out {shlex.quote(str(path))}` makes one")
     folder = RunFolder(path)
     if not folder.recipe.exists():
         hint = "give the folder that `train --out` wrote"
@@ -276,6 +302,27 @@ def open_run(path: Path) -> RunFolder:
             hint = f"it holds the folds of `train --folds`: give one of them, as {path / 'fold-1'}"
         raise RunError(f"{path} is no run folder: it has no recipe.toml; {hint}")
     return folder
+
+
+def is_judged(run: RunFolder) -> bool:
+    """Whether the verdict is that of the last epoch in the log."""
+    result, rows = run.read_table("result.json"), run.read_log()
+    return bool(result and rows) and (result or {}).get("epochs") == rows[-1]["epoch"]
+
+
+def report_is_due(run: RunFolder) -> bool:
+    """Whether the page is missing, or older than the verdict."""
+    try:
+        return (run.path / "report.html").stat().st_mtime_ns < run.result.stat().st_mtime_ns
+    except OSError:
+        return True
+
+
+def drop_state(run: RunFolder) -> None:
+    """Removes the optimizer's state of a run that is finished and judged: by far its largest files."""
+    for file in (run.state, run.state.with_name("previous.state.pt")):
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def resuming(path: Path) -> str:
@@ -312,45 +359,33 @@ def write_bytes(path: Path, content: bytes, keep: Path | None = None) -> None:
     Raises:
         RunError: the disk is full or the folder cannot be written; the old file is still there.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None:
-            if temporary.read_bytes() != content:
-                raise RunError(f"{path} could not be written: its disk gives back something else than was written")
-            if path.exists():
-                share(path, keep)
-        temporary.replace(path)
-        _flush_folder(path.parent)
+        with Part(path) as part:
+            part.file.write(content)
+            if keep is not None:
+                part.file.flush()
+                os.fsync(part.file.fileno())
+                if part.path.read_bytes() != content:
+                    raise RunError(f"{path} could not be written: its disk gives back something else than was written")
+                if path.exists():
+                    share(path, keep)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RunError(_write_problem(path, error)) from None
 
 
 def share(file: Path, name: Path) -> None:
     """Gives a file a second name, which replaces another file of that name; a copy where the disk has no links."""
-    temporary = name.with_name(f".{name.name}.part")
-    temporary.unlink(missing_ok=True)
+    part = Part(name)
+    part.path.unlink()
     try:
-        os.link(file, temporary)
+        os.link(file, part.path)
     except OSError:
-        shutil.copyfile(file, temporary)
-    temporary.replace(name)
-
-
-def _flush_folder(path: Path) -> None:
-    """Makes a rename last through a power cut, where the system lets a folder be flushed."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):  # some network file systems cannot; the rename itself has succeeded
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        part.drop()
+        with Part(name) as part, file.open("rb") as content:
+            shutil.copyfileobj(content, part.file)
+        return
+    part.file.close()
+    part.path.replace(name)
 
 
 def _write_problem(path: Path, error: OSError) -> str:

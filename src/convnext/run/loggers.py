@@ -151,7 +151,7 @@ class _TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self.recipe, self.at = recipe, epoch
-        self.board = SummaryWriter(str(run.path / "tensorboard"), purge_step=epoch + 1)
+        self.board = SummaryWriter(str(run.folder("tensorboard")), purge_step=epoch + 1)
         if epoch == 0:
             self.board.add_text("recipe", "".join(f"    {line}\n" for line in to_toml(recipe).splitlines()))
 

@@ -8,31 +8,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any, cast
 
 from convnext.errors import RunError
+from convnext.files import open_own
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.loggers import open_logger
-
-_silent = False
-
-
-def say(text: str) -> None:
-    """One readable line on standard error, so that standard output stays free for results."""
-    if not _silent:
-        print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def silenced(silent: bool) -> Iterator[None]:
-    """Where several processes train together all but one say nothing and show no progress."""
-    global _silent
-    before, _silent = _silent, silent or _silent
-    try:
-        yield
-    finally:
-        _silent = before
+from convnext.run.messages import Listener, is_silent
+from convnext.run.messages import say as say
+from convnext.run.messages import silenced as silenced
 
 
 class Record:
@@ -47,8 +32,8 @@ class Record:
     def epoch(self, row: dict[str, Any]) -> None:
         """Appends one epoch; on disk when this returns."""
         try:
-            with self.run.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with open_own(self.run.log, append=True) as file:
+                file.write(f"{json.dumps(row)}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -97,7 +82,7 @@ class Bar:
 def progress(title: str, total: int, unit: str = "pictures") -> Iterator[Bar]:
     """A progress display around a piece of work, with speed and time left."""
     bar = Bar(title, total, unit)
-    if _silent or not sys.stderr.isatty():
+    if is_silent() or not sys.stderr.isatty():
         yield bar
         return
     from rich.console import Console
@@ -107,7 +92,7 @@ def progress(title: str, total: int, unit: str = "pictures") -> Iterator[Bar]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
         TextColumn("[cyan]{task.fields[note]}"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+    with Progress(*columns, console=Console(file=cast("IO[str]", Listener(sys.stderr))), transient=True) as live:
         bar._live, bar._task = live, live.add_task(title, total=bar.total, note="")
         yield bar
 

@@ -38,8 +38,7 @@ def save_batch(
     for place, picture in enumerate(shown):
         at = (place % COLUMNS * (side + GAP), place // COLUMNS * (side + GAP))
         grid.paste(to_image(picture), at)
-    run.pictures.mkdir(exist_ok=True)
-    write_bytes(run.pictures / "batch.jpg", jpeg(grid))
+    write_bytes(run.folder("pictures") / "batch.jpg", jpeg(grid))
     run.write_json("batch.json", {"labels": labels})
 
 

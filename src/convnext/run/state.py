@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import RunError
-from convnext.run.folder import share, write_bytes
+from convnext.files import is_own_folder
+from convnext.run.folder import RunFolder, share, write_bytes
 from convnext.run.record import say
 
 RandomState = dict[str, Tensor]
@@ -255,8 +256,9 @@ def keep_newest(state: Path, folder: Path, epoch: int, count: int) -> None:
     The file shares its bytes with `state` where the disk can do that. With a count of 1 the state itself is enough.
     """
     if count > 1:
-        folder.mkdir(exist_ok=True)
-        share(state, folder / f"epoch-{epoch:04d}.state.pt")
+        share(state, RunFolder(folder.parent).folder(folder.name) / f"epoch-{epoch:04d}.state.pt")
+    elif not is_own_folder(folder):
+        return
     kept = sorted(folder.glob("epoch-*.state.pt"))
     for old in kept[: max(0, len(kept) - count)] if count > 1 else kept:
         old.unlink(missing_ok=True)

@@ -23,10 +23,11 @@ from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, locked, new_run, write_text
+from convnext.run.folder import RunFolder, drop_state, locked, new_run, refuse_linked, write_text
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 BEGUN, GIVEN = "folds.json", "folds.toml"
 HEADLINES = (
@@ -133,6 +134,7 @@ def _clear(out: Path, folds: int) -> None:
     for name in ("result.json", "predictions.csv"):
         (out / name).unlink(missing_ok=True)
     for fold in range(1, folds + 1):
+        refuse_linked(out / f"fold-{fold}")
         if (out / f"fold-{fold}").exists():
             with new_run(out / f"fold-{fold}", overwrite=True):
                 pass
@@ -157,6 +159,7 @@ def _go_on(out: Path, folds: int, *, after: AfterFold | None) -> dict[str, Any]:
 
 def _one(run: RunFolder, recipe: Recipe) -> Judged:
     """A fold that is trained and judged, whatever of that is still to do."""
+    refuse_linked(run.path)
     if not run.recipe.exists():
         train_run(recipe.data.root, recipe, run.path)
     elif run.result.exists():
@@ -164,7 +167,10 @@ def _one(run: RunFolder, recipe: Recipe) -> Judged:
         return evaluate_run(run.path)
     else:
         resume_run(run.path)
-    return judge_and_keep(run.path)
+    judged = judge_and_keep(run.path)
+    if not recipe.train.keep_state:
+        drop_state(run)
+    return judged
 
 
 def _summary(judged: list[Judged]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import judge_run
 from convnext.nn.roadmap import Step
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, locked, write_text
+from convnext.run.folder import RunFolder, drop_state, locked, refuse_linked, write_text
 from convnext.run.record import say
 from convnext.study.roadmap import RESULT, Road, add_measured, one_line, read_record
-from convnext.train.train import resume_run, train_run
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
 
 DEFAULTS: dict[str, Any] = {
     "weights": "none",
@@ -114,13 +115,17 @@ def _train_all(data: Path, road: Road, runs: list[tuple[Step, int]], out: Path, 
 def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     """One run: as it stands if it is complete, else trained or gone on with."""
     folder = RunFolder(out)
+    refuse_linked(out)
     if not folder.recipe.exists():
         train_run(data, recipe, out)
     elif (known := folder.read_json("result.json")) is not None:
         return dict(known)
     else:
         resume_run(out)
-    return dict(judge_run(out))
+    result = dict(judge_run(out))
+    if not recipe.train.keep_state:
+        drop_state(folder)
+    return result
 
 
 def _goes_on(out: Path, road: Road, recipe: Recipe, data: Path) -> bool:

@@ -15,7 +15,7 @@ from convnext.train.parts import fingerprint
 
 WHERE = (
     "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb", "train.device", "train.save_every",
-    "train.keep_last",
+    "train.keep_last", "train.keep_state",
 )  # fmt: skip
 """Keys that say where a trial runs, not what it gives: processes of one study may differ in them."""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext.errors import RunError
-from convnext.run.folder import RunFolder, locked
+from convnext.files import is_own_folder, own_folder
+from convnext.run.folder import RunFolder, locked, refuse_linked
 from convnext.run.record import say
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ def folder_of(out: Path, number: int) -> Path:
 def run_of(out: Path, number: int) -> RunFolder:
     """A trial's run."""
     return RunFolder(folder_of(out, number) / "run")
+
+
+def refuse_links(out: Path) -> None:
+    """Raises a RunError where a folder or the database of a study is a link: others' files would be taken for its.
+
+    Links come with folders that others have packed. The study's folder itself may be one: that is its user's own doing.
+    """
+    bases = [out / f"{DATABASE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
+    folders = [out / "trials", *(out / "trials").glob("*"), *(out / "trials").glob("*/run")]
+    folders += [out / "repeats", *(out / "repeats").glob("*")]
+    for path in (*bases, *folders):
+        refuse_linked(path)
 
 
 @contextlib.contextmanager
@@ -80,7 +93,8 @@ def hold(out: Path, number: int, held: contextlib.ExitStack) -> None:
     """Holds a trial's folder; the lock goes with the process, and by it others know that the trial is alive."""
     folder = folder_of(out, number)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder.parent)
+        own_folder(folder)
     except OSError as error:
         raise RunError(f"{folder} cannot be made ({error.strerror}); give --out a folder of yours") from None
     held.enter_context(locked(RunFolder(folder)))
@@ -103,7 +117,10 @@ def fail_dead(study: optuna.Study, out: Path) -> None:
 
 def drop_weights(run: RunFolder) -> None:
     """Removes what is large in a run; its recipe and its log stay."""
-    files = [run.state, run.state.with_name("previous.state.pt"), run.last, run.best, *run.states.glob("*.state.pt")]
+    if not is_own_folder(run.path):
+        return
+    files = [run.state, run.state.with_name("previous.state.pt"), run.last, run.best]
+    files += run.states.glob("*.state.pt") if is_own_folder(run.states) else []
     for file in files:
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from convnext.config import get, override
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
-from convnext.run.folder import LOCK
+from convnext.run.environment import launched
+from convnext.run.lock import LOCK
 from convnext.run.record import say
 from convnext.study.samplers import grid_size, make_pruner, make_sampler, refuse_unfit
 from convnext.study.subject import Search
@@ -34,10 +36,11 @@ from convnext.study.trials import (
     folder_of,
     free_slot,
     hold,
+    refuse_links,
     rows_of,
     turn,
 )
-from convnext.study.tune_result import Train, describe, keep_best, write_result
+from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_result, write_result
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
 from convnext.train.prepare import fill_up, read_data, refuse_absent, refuse_nesting
@@ -57,7 +60,7 @@ def with_data(what: Search) -> Search:
     Raises:
         UserError: the data cannot be used, or the study would lie in it.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched("WORLD_SIZE", 1, least=1) > 1:
         raise UserError("tune trains each trial in one process; for more, start the same command several times")
     refuse_unfit(what.sampler, what.pruner, what.knobs)
     refuse_nesting(what.data, what.out)
@@ -87,6 +90,7 @@ def search(
     study = open_study(what)
     if train is None:
         what = replace(what, recipe=_settled(study, what))
+    mend_result(study, what)
     study.pruner = make_pruner(what.pruner, what.recipe.train.epochs)
     if what.sampler == "grid":
         trials = min(trials or grid_size(what.knobs), grid_size(what.knobs))
@@ -143,21 +147,36 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
     from sqlalchemy.exc import SQLAlchemyError
 
     file = out.absolute() / DATABASE
+    refuse_links(out)
     if not make and not file.is_file():
-        raise RunError(f"{out} holds no study; `convnext tune DATA --out {out}` makes one")
+        raise RunError(f"{out} holds no study; `convnext tune DATA --out {shlex.quote(str(out))}` makes one")
     for place in (file, out):
         if place.exists() and not os.access(place, os.W_OK):
             raise RunError(f"{place} cannot be written; change its permissions, or give --out another folder")
     try:
+        if not make or file.is_file():
+            _refuse_emptied(out, file)
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+        if make and not storage.get_all_studies():
+            _refuse_emptied(out, file, empty=True)
         if make:
             return optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        return optuna.load_study(storage=storage, study_name=NAME)
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
+        study = optuna.load_study(storage=storage, study_name=NAME)
+        study.get_trials(deepcopy=False)
+        return study
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
             f"{out / DATABASE} cannot be used ({first}); put a copy of it back, or give --out another folder"
         ) from None
+
+
+def _refuse_emptied(out: Path, file: Path, *, empty: bool = False) -> None:
+    """A database without a study beside trials has lost them: a new one would begin in their place, in silence."""
+    if (empty or file.stat().st_size == 0) and any((out / name).exists() for name in ("trials", RESULT)):
+        raise RunError(
+            f"{file} is empty, but there are trials in {out}: put a copy of it back, or give --out another folder"
+        )
 
 
 def _refuse_files(out: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,14 @@ from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock, say
 from convnext.study.subject import Search
-from convnext.study.trials import Row, best_of, drop_weights, rows_of, run_of, turn
+from convnext.study.trials import DATABASE, Row, best_of, drop_weights, rows_of, run_of, turn
 
 if TYPE_CHECKING:
     import optuna
 
 RESULT, BEST = "tune.json", "best.toml"
+REPEATS = "repeats"
+"""What is noted at the study: what the best gave with other seeds."""
 _CELLS = 20
 
 Train = Callable[[Recipe, Path, Callable[[dict[str, Any]], None]], float]
@@ -33,11 +37,22 @@ def read_result(out: Path) -> dict[str, Any]:
     Raises:
         RunError: there is no search in the folder.
     """
-    try:
-        known: dict[str, Any] = json.loads((out / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{out / RESULT} cannot be read ({error}); give the folder that `convnext tune` wrote") from None
+    known = RunFolder(out).read_table(RESULT)
+    if known is None:
+        raise RunError(f"there is no {out / RESULT}; give the folder that `convnext tune` wrote")
     return known
+
+
+def mend_result(study: optuna.Study, what: Search) -> None:
+    """Writes tune.json anew where it is damaged or gone: all of it is in the study."""
+    if not study.get_trials(deepcopy=False):
+        return
+    try:
+        read_result(what.out)
+    except RunError as error:
+        say(f"{error}: it is written anew from {what.out / DATABASE}")
+        with turn(what.out):
+            write_result(study, what)
 
 
 def write_result(study: optuna.Study, what: Search) -> None:
@@ -48,7 +63,7 @@ def write_result(study: optuna.Study, what: Search) -> None:
              "objective": "validation after the last epoch, of the moving average where there is one",
              "best": None if best is None else best["number"],
              "judged_on": judged_on(what), "trials": rows}  # fmt: skip
-    repeats = _repeats(what.out)
+    repeats = _repeats(study, what.out)
     if best is not None and repeats["trial"] == best["number"]:
         known["repeats"] = repeats
     write_text(what.out / RESULT, json.dumps(known, indent=1) + "\n")
@@ -57,7 +72,7 @@ def write_result(study: optuna.Study, what: Search) -> None:
             f"The best of {count(sum(row['counts'] for row in rows), 'trial')} of the search in {what.out}: trial "
             f"{best['number']}, validation {100 * best['value']:.2f} % after its last epoch.\n"
             f"The best of many trials flatters: run it with other seeds.\n"
-            f"Command: convnext train {what.data} {what.out / BEST}"
+            f"Command: {shlex.join(['convnext', 'train', str(what.data), str(what.out / BEST)])}"
         )
         write_text(what.out / BEST, to_toml(best_recipe(what, best), header))
 
@@ -112,8 +127,8 @@ def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[
     best = best_of(rows_of(study))
     if best is None:
         return []
-    known = _repeats(what.out)
-    values: list[float] = known["values"] if known["trial"] == best["number"] else []
+    known = _repeats(study, what.out)
+    values: list[float] = list(known["values"]) if known["trial"] == best["number"] else []
     recipe = best_recipe(what, best)
     for number in range(len(values) + 1, times + 1):
         seeded = override(recipe, {"train.seed": recipe.train.seed + number})
@@ -122,16 +137,20 @@ def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[
         values.append(train(seeded, place, lambda row: None))
         drop_weights(RunFolder(place))
         with turn(what.out):
-            known = read_result(what.out)
-            known["repeats"] = {"trial": best["number"], "values": values}
-            write_text(what.out / RESULT, json.dumps(known, indent=1) + "\n")
+            study.set_user_attr(REPEATS, {"trial": best["number"], "values": values})
+            write_result(study, what)
     return values
 
 
-def _repeats(out: Path) -> dict[str, Any]:
+def _repeats(study: optuna.Study, out: Path) -> dict[str, Any]:
+    """What the best gave with other seeds: kept in the study, and in tune.json alone by older versions."""
     nothing: dict[str, Any] = {"trial": None, "values": []}
-    known = read_result(out).get("repeats", nothing) if (out / RESULT).exists() else nothing
-    return known if isinstance(known, dict) else nothing
+    known = study.user_attrs.get(REPEATS)
+    if known is None:
+        with contextlib.suppress(RunError):
+            known = read_result(out).get("repeats")
+    good = isinstance(known, dict) and isinstance(known.get("values"), list) and "trial" in known
+    return known if good and all(type(value) is float for value in known["values"]) else nothing
 
 
 def describe(study: optuna.Study, trials: int | None, seconds: float | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext.errors import RecipeError, RunError, Silenced, UserError
-from convnext.run.environment import usable_cores
+from convnext.run.environment import launched, usable_cores
+from convnext.run.messages import tell
 from convnext.run.state import RandomState, TrainState, random_state
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         UserError: the environment names some, but not all, of RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or the
             others do not come.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = launched("WORLD_SIZE", 1, least=1)
     if world == 1:
         yield Ranks()
         return
@@ -162,7 +162,8 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
             f"WORLD_SIZE is {world}, but {', '.join(missing)} is not set; start by "
             "`torchrun --nproc-per-node N -m convnext train ...`, or unset WORLD_SIZE to train alone"
         )
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    rank, local = launched("RANK", 0, most=world - 1), launched("LOCAL_RANK", 0, most=world - 1)
+    launched("MASTER_PORT", 29500, least=0, most=65535)
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         if local >= torch.cuda.device_count():
@@ -201,7 +202,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         if _is_of_the_network(error):
             watch.end("another process is gone")
         if rank and isinstance(error, UserError):  # a mistake that this process alone has met
-            print(f"convnext: process {rank} of {world}: {error}", file=sys.stderr, flush=True)
+            tell(f"convnext: process {rank} of {world}: {error}")
             raise Silenced(str(error)) from None
         raise
     finally:
@@ -221,13 +222,13 @@ def _share_cores() -> None:
 
 def planned(gpus: int, nodes: int) -> Ranks:
     """The first of so many processes as are asked for, or as torchrun has started."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = launched("WORLD_SIZE", 1, least=1)
     return Ranks(world=world, here=here()) if world > 1 else Ranks(world=gpus * nodes, here=gpus)
 
 
 def here() -> int:
     """How many processes of this training this machine has, as torchrun and submitit say."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return launched("LOCAL_WORLD_SIZE", 1, least=1)
 
 
 class Watch(threading.Thread):
@@ -270,11 +271,10 @@ class Watch(threading.Thread):
 
     def end(self, why: str) -> None:
         """Ends this process: exit code 1, one line."""
-        print(
+        tell(
             f"convnext: process {self.rank} of {self.world}: {why}; all stop. The last saved state is intact: go on "
-            "by --resume",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            "by --resume"
+        )
         os._exit(1)
 
     def stop(self, *, failed: bool = False) -> None:

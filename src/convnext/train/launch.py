@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import RunError, UserError
-from convnext.run.environment import usable_cores
+from convnext.run.environment import launched, usable_cores
 from convnext.run.folder import STARTED
 from convnext.run.record import say
 
@@ -51,7 +51,7 @@ class Job:
 
         A run that lay there when the job was submitted is not one that it has begun.
         """
-        back = self.again or int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        back = self.again or launched("SLURM_RESTART_COUNT", 0) > 0
         begun = self._stamp() not in (None, self.before)
         return ["train", "--resume", "--out", str(self.out)] if back and begun else self.arguments
 

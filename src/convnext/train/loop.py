@@ -35,6 +35,8 @@ from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask for a stop: Ctrl-C, the queue's or system's, and that of a terminal which is closed."""
 FIXED = ("model.name", "train.batch", "train.seed", "train.optimizer")
 """Keys of the recipe that a run keeps to its end: with others the place in the epoch would mean other pictures."""
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
@@ -334,7 +336,10 @@ class Loop:
 
     @contextlib.contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second Ctrl-C stops at once."""
+        """Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the current step; a second one stops at once.
+
+        A signal that the caller ignores, as nohup does with SIGHUP, stays ignored.
+        """
 
         def ask(number: int, frame: Any) -> None:
             if self.stop_asked and time.monotonic() - self.asked_at < 1.0:
@@ -345,7 +350,8 @@ class Loop:
             say("stopping after this step, once the state is saved")
 
         try:
-            old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+            heard = [s for s in STOPPING if signal.getsignal(s) != signal.SIG_IGN or s == signal.SIGINT]
+            old = {s: signal.signal(s, ask) for s in heard}
         except ValueError:  # not the main thread: signals are the caller's
             yield
             return

@@ -14,7 +14,7 @@ import torch
 
 from convnext.data.augment import TrainTransform
 from convnext.data.loader import Collate, EpochSampler, EvalPictures, TrainPictures
-from convnext.data.names import called
+from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.scales import range_of_recipe
 from convnext.data.shard_order import ShardSampler
@@ -126,8 +126,8 @@ def list_splits(dataset: Dataset) -> str:
         if isinstance(dataset, ShardedDataset) and (split == "train" or len(samples) > 100_000):
             continue  # the index has them; millions of lines would say no more
         for sample in samples:
-            names = "|".join(dataset.classes[i] for i in sample.labels) or "|"
-            writer.writerow([os.path.relpath(sample.path, base), split, names])
+            names = csv_cell("|".join(dataset.classes[i] for i in sample.labels) or "|")
+            writer.writerow([csv_path(os.path.relpath(sample.path, base)), split, names])
     return text.getvalue()
 
 

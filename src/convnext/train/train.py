@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -15,23 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext.config import get, load_complete, override, to_toml
+from convnext.config import override, to_toml
 from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.names import called
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
-from convnext.errors import DataError, MemoryFull, RunError, SourceLost, Stopped
+from convnext.errors import MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
 from convnext.run.cores import CORES
-from convnext.run.environment import describe_environment, find_device
+from convnext.run.environment import command_line, describe_environment, find_device
 from convnext.run.folder import (
     RunFolder,
-    locked,
     new_run,
-    open_run,
     refuse_small_disk,
     refuse_taken,
     resuming,
@@ -39,14 +36,13 @@ from convnext.run.folder import (
 )
 from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
-from convnext.run.state import EMA, Progress, TrainState, heal, previous, read_state_file
+from convnext.run.state import EMA, Progress, TrainState
 from convnext.tasks.collect import EVAL_BATCH
 from convnext.train import budget
-from convnext.train.course import to_changes
-from convnext.train.distributed import Ranks, joined, planned, refuse_uneven
+from convnext.train.distributed import Ranks, joined, planned
 from convnext.train.freeze import Freezing
 from convnext.train.judging import Judge, build_twin
-from convnext.train.loop import Loop, is_finished
+from convnext.train.loop import Loop
 from convnext.train.numerics import make_scaler, refuse_impossible, set_up
 from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import (
@@ -55,7 +51,6 @@ from convnext.train.parts import (
     describe_data,
     fingerprint,
     list_splits,
-    make_parts,
     make_sampler,
     model_config,
 )
@@ -100,7 +95,7 @@ def train_run(
         KeyboardInterrupt: Ctrl-C; the state is saved.
     """
     root, out, began = Path(root), Path(out), time.monotonic()
-    with joined(recipe.train.device) as ranks, silenced(not ranks.first), _watched(ranks):
+    with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
         dataset = known or ranks.agree(lambda: read_data(root, recipe))
         if ranks.world > 1:
@@ -118,25 +113,25 @@ def train_run(
                     introduce(dataset, plan, model)
                 write_text(run.recipe, to_toml(plan.recipe, _header(run, called(dataset.root))))
                 run.write_json("plan.json", plan.choices)
-                _describe(run, dataset, plan.recipe, parts)
+                describe(run, dataset, plan.recipe, parts)
 
             def make() -> Loop:
-                loop = _loop(run, plan.recipe, dataset, model, parts, ranks)
+                loop = make_loop(run, plan.recipe, dataset, model, parts, ranks)
                 loop.after_epoch = after_epoch
                 budget.set_length(loop.state.progress, plan, loop.steps, ranks)
                 return loop
 
-            return _train(run, make)
+            return run_loop(run, make)
 
 
-def _watched(ranks: Ranks) -> contextlib.AbstractContextManager[None]:
+def watched(ranks: Ranks) -> contextlib.AbstractContextManager[None]:
     """Others on the same cores are noticed by a process that has the machine for itself; several share it out."""
     return CORES.watched() if ranks.world == 1 else contextlib.nullcontext()
 
 
-def _describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
+def describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
     """Writes down the machine and a name that no other run has, the data, and a batch as the network sees it."""
-    run.write_json("environment.json", describe_environment(shlex.join(sys.argv)) | {"run": uuid.uuid4().hex})
+    run.write_json("environment.json", describe_environment(command_line()) | {"run": uuid.uuid4().hex})
     run.write_json("data.json", describe_data(dataset))
     write_text(run.path / "splits.csv", list_splits(dataset))
     save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
@@ -176,101 +171,8 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
         raise MemoryFull(f"{what}; set {_LESS}") from None
 
 
-def resume_run(out: Path, root: Path | None = None) -> RunFolder:
-    """Goes on with a run that was stopped, from the last state that it saved, or from its beginning if it saved none.
-
-    A run that is trained but was stopped before it was judged is given back as it is. `root`, where given, must be the
-    data that the run is of.
-
-    Raises:
-        RunError: there is no run in `out`, it is of other data than `root`, its state is damaged, its data has changed,
-            or it is already finished.
-    """
-    run = open_run(out)
-    recipe = load_complete(run.recipe)
-    if root is not None and root.expanduser().resolve() != Path(recipe.data.root).resolve():
-        raise RunError(f"{out} is a run on {recipe.data.root}, not on {called(root)}; leave DATA out to go on with it")
-    with contextlib.ExitStack() as stack:
-        ranks = stack.enter_context(joined(recipe.train.device))
-        stack.enter_context(silenced(not ranks.first))
-        stack.enter_context(_watched(ranks))
-        ranks.together(lambda: stack.enter_context(locked(run)))
-        saved = ranks.together(lambda: _saved_progress(run, recipe))
-        if saved is not None and is_finished(saved, int(recipe.train.epochs)):
-            ranks.together(lambda: _refuse_finished(run, saved["epoch"]))
-            say(f"{out} is trained ({saved['epoch']} epochs), but was not judged")
-            return run
-        ranks.agree(lambda: refuse_uneven(int(recipe.train.batch), ranks))
-        dataset = ranks.agree(lambda: _same_data(run, recipe))
-        ranks.together(lambda: heal(run.state))
-        model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
-        parts, again = make_parts(recipe, dataset), budget.of_run(recipe, run.read_json("plan.json"))
-        if saved is None and ranks.first:
-            say(f"{out} was stopped before it saved anything: it starts again")
-            _describe(run, dataset, recipe, parts)
-
-        def make() -> Loop:
-            loop = _loop(run, recipe, dataset, model, parts, ranks)
-            if saved is None:
-                budget.set_length(loop.state.progress, again, loop.steps, ranks)
-                return loop
-            ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
-            at = loop.state.progress
-            if ranks.first and to_changes(at.replanned) != recipe.train.replanned:
-                budget.record_changes(run, to_changes(at.replanned))
-            steps = f" and {at.step_in_epoch} steps of the next" if at.step_in_epoch else ""
-            say(f"going on with {out} on {loop.device} after epoch {at.epoch}{steps}")
-            return loop
-
-        return _train(run, make)
-
-
-def _saved_progress(run: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
-    if not (run.state.exists() or previous(run.state).exists()):
-        return None
-    content = read_state_file(run.state)
-    if (of := content.get("run")) and run.identity and of != run.identity:
-        raise RunError(
-            f"{run.state} is the state of another run; put the one of this run back, or start a new run from its "
-            f"weights: weights=OTHER_RUN/{run.last.name}"
-        )
-    for key, before in content.get("fixed", {}).items():
-        if get(recipe, key) != before:
-            raise RunError(
-                f"{run.state} was saved with {key} = {before}, {run.recipe} says {get(recipe, key)}; change it back, "
-                f"or start a new run from these weights: weights={run.last}"
-            )
-    progress: dict[str, Any] = content["progress"]
-    return progress
-
-
-def _refuse_finished(run: RunFolder, epoch: int) -> None:
-    if (run.read_table("result.json") or {}).get("epochs") == epoch:
-        raise RunError(
-            f"{run.path} is finished ({epoch} epochs); `convnext evaluate {run.path}` judges it again, "
-            f"`convnext report {run.path}` writes its report again"
-        )
-
-
-def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
-    """The data of a run that goes on; it must be what the run started with."""
-    try:
-        dataset = read_data(Path(recipe.data.root), recipe)
-    except DataError as error:
-        raise DataError(f"{error}. The run's data is data.root in {run.recipe}: if it moved, change it there") from None
-    known = run.read_table("data.json")
-    if known is not None and known.get("fingerprint") != fingerprint(dataset):
-        counts = known.get("pictures")
-        before = sum(counts.values()) if isinstance(counts, dict) else "an unknown number"
-        now = sum(len(s) for s in dataset.splits.values())
-        raise RunError(
-            f"the pictures in {recipe.data.root} are not those that the run started with ({before} then, {now} now; "
-            "names, labels or splits differ). Put them back, or start a new run"
-        )
-    return dataset
-
-
-def _loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, parts: Parts, ranks: Ranks) -> Loop:
+def make_loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, parts: Parts, ranks: Ranks) -> Loop:
+    """A run at its beginning, ready to go; where it shall go on, the state is loaded afterwards."""
     device = find_device(str(recipe.train.device))
     layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     network: nn.Module = model.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -334,7 +236,7 @@ def _judge(twin: nn.Module, parts: Parts, recipe: Recipe, ranks: Ranks, device: 
     return Judge(twin, batches, parts.task, parts.preprocessing, device, recipe.train.precision, ranks)
 
 
-def _train(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
+def run_loop(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
     """Makes the loop and runs it to its end."""
     try:
         loop = make()

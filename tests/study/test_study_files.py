@@ -1,0 +1,114 @@
+"""The files of a search: a damaged tune.json is written anew from tune.db, and an emptied tune.db is no new search."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from convnext.__main__ import main
+from convnext.config import load_recipe
+from convnext.errors import RunError
+from convnext.recipe import Recipe
+from convnext.report.tune_page import write_tune_report
+from convnext.study.space import load_space
+from convnext.study.subject import Search
+from convnext.study.tune import open_study, search
+from convnext.study.tune_result import read_result, repeat
+
+SPACE = '["train.lr"]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n["augment.mixup"]\nlow = 0.0\nhigh = 0.5\n'
+BAD: list[Any] = [None, True, -1, "x", [], {}, float("nan"), 1e400, 10**40, [[1]], "\x1b[2J"]
+
+
+def make(tmp_path: Path) -> Search:
+    """A search in `tmp_path`/a study."""
+    (tmp_path / "space.toml").write_text(SPACE)
+    recipe = load_recipe(None, ["weights=none", "model.name=convnext_atto", "train.epochs=2", "data.size=32"])
+    knobs = load_space(tmp_path / "space.toml", recipe)
+    return Search(tmp_path / "data", recipe, knobs, tmp_path / "a study", "random", "none")
+
+
+def train(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], None]) -> float:
+    """A stand-in for training."""
+    after_epoch({"epoch": 1, "epochs": 2, "val_top1": 0.25})
+    return 1.0 - recipe.augment.mixup
+
+
+@pytest.mark.parametrize("content", ["", "[" * 9000, '{"trials": 5}', "[]", "\udc80", None])
+def test_a_damaged_table_of_trials_is_written_anew(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the values of the repeats; the page is refused before that, with the name of the file."""
+    what = make(tmp_path)
+    search(what, trials=3, minutes=None, train=train)
+    values = repeat(open_study(what), what, 2, train)
+    before = read_result(what.out)
+    assert before["repeats"]["values"] == values
+    file = what.out / "tune.json"
+    file.unlink() if content is None else file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=r"tune\.json"):
+        write_tune_report(what.out)
+    search(what, trials=3, minutes=None, train=train)
+    assert "it is written anew from" in capsys.readouterr().err
+    assert read_result(what.out) == before
+
+
+def test_a_table_of_trials_with_damaged_values_gives_a_page_or_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 times another value at some place."""
+    what = make(tmp_path)
+    search(what, trials=2, minutes=None, train=train)
+    repeat(open_study(what), what, 1, train)
+    sound = read_result(what.out)
+    monkeypatch.setattr("convnext.report.tune_page._image", lambda figure: "data:")
+    rng, refused = random.Random(7), 0
+    for _ in range(60):
+        known = copy.deepcopy(sound)
+        at: Any = known
+        while True:
+            key = rng.choice(list(at) if isinstance(at, dict) else range(len(at)))
+            if not isinstance(at[key], dict | list) or not at[key] or rng.random() < 0.3:
+                break
+            at = at[key]
+        at[key] = rng.choice(BAD)
+        (what.out / "tune.json").write_text(json.dumps(known))
+        try:
+            write_tune_report(what.out)
+        except RunError as error:
+            refused += "tune.json" in str(error)
+    assert 20 < refused < 60
+
+
+def test_an_emptied_database_beside_trials_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No bytes in it, or no study: the trials would be lost in silence. Without trials it is a beginning."""
+    what = make(tmp_path)
+    search(what, trials=1, minutes=None, train=train)
+    base = what.out / "tune.db"
+    whole = base.read_bytes()
+    base.write_bytes(b"")
+    for again in (lambda: open_study(what), lambda: search(what, trials=2, minutes=None, train=train)):
+        with pytest.raises(RunError, match=r"tune\.db is empty, but there are trials in"):
+            again()
+    assert main(["tune", str(tmp_path), "--out", str(what.out), "--resume", "--trials", "1"]) == 2
+    assert "tune.db is empty" in capsys.readouterr().err
+    base.write_bytes(whole)
+    assert len(search(what, trials=2, minutes=None, train=train)) == 2
+    fresh = make(tmp_path / "other") if (tmp_path / "other").mkdir() is None else what
+    fresh.out.mkdir()
+    (fresh.out / "tune.db").write_bytes(b"")
+    assert len(search(fresh, trials=1, minutes=None, train=train)) == 1
+
+
+def test_the_command_in_the_best_recipe_can_be_typed(tmp_path: Path) -> None:
+    """Its folder has a blank in its name."""
+    what = make(tmp_path)
+    search(what, trials=1, minutes=None, train=train)
+    assert f"convnext train {what.data} '{what.out / 'best.toml'}'" in (what.out / "best.toml").read_text()
