@@ -102,6 +102,19 @@ def test_a_damaged_state_is_replaced_before_anything_is_saved(tmp_path: Path) ->
     assert path.exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("epoch", -1), ("step", "x"), ("best_epoch", None), ("epoch_sums", {"loss": "x"}), ("best", [])]
+)
+def test_a_state_that_says_nonsense_about_its_place_is_damaged(key: str, value: object, tmp_path: Path) -> None:
+    """Whatever its seal says: it may be of somebody else's making."""
+    path = tmp_path / "last.state.pt"
+    broken = content(1)
+    broken["progress"] |= {key: value}
+    write_state_file(path, broken)
+    with pytest.raises(RunError, match=f"does not say how far the run is.*{key}"):
+        read_state_file(path)
+
+
 def test_every_process_gets_its_own_random_state_back(tmp_path: Path) -> None:
     """Of three: the third draws what it would have drawn; a fourth keeps what its seed gave. So in old files."""
     states = []

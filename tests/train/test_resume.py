@@ -65,6 +65,10 @@ def test_a_finished_run_is_prolonged_and_the_change_is_written_down(
     assert change["changed"] == {"augment.flip": [0.5, 0.0], "train.epochs": [2, 3], "train.lr": [1e-3, 2e-3]}
     assert run.read_table("result.json")["epochs"] == 3  # type: ignore[index]
     assert "changes.json" in run.recipe.read_text()
+    assert main(["evaluate", str(out), "--split", "val"]) == 0
+    told = capsys.readouterr()
+    assert "there is no test split" not in told.out
+    assert "(--split test judges the test split; the best epoch was chosen on these pictures" in told.out
     assert main(["train", "--resume", "--out", str(out)]) == 2
     assert f"`convnext train --resume --out '{out}' train.epochs=6` prolongs it" in capsys.readouterr().err
     assert main(["train", "--resume", "--out", str(out), "train.epochs=2"]) == 2

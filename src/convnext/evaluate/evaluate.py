@@ -113,7 +113,7 @@ def evaluate_run(
         "epoch": loaded.config["epoch"], "epochs": len(log),
         "train_seconds": log[-1].get("seconds", 0.0) if log else 0.0,
         "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
-        "data_root": called(dataset.root),
+        "data_root": called(dataset.root), "test_split": "test" in dataset.splits,
         "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
     }  # fmt: skip

@@ -23,9 +23,8 @@ def describe_result(result: dict[str, Any]) -> str:
     """The verdict, the classes, and beside it what always naming the same answer would get."""
     lines = [f"{result['model']}, {weights_judged(result)}, on {result['n']} {result['split']} pictures"]
     if result["split"] == "val" and result["weights"] == "last":
-        lines.append(
-            "  (there is no test split; the best epoch was chosen on these pictures, so the last one is judged)"
-        )
+        test = "--split test judges the test split" if result.get("test_split") else "there is no test split"
+        lines.append(f"  ({test}; the best epoch was chosen on these pictures, so the last one is judged)")
     for key, name in _NAMES.items():
         if key in result:
             low, high = result["intervals"].get(key, (None, None))

@@ -188,7 +188,7 @@ _RESULT = (
         "exact_match_baseline", "train_seconds",
     )}
     | {
-        "seed": whole, "multi_label": flag, "confusion": maybe(square), "reliability": maybe(_bins),
+        "seed": whole, "multi_label": flag, "test_split": flag, "confusion": maybe(square), "reliability": maybe(_bins),
         "per_class": maybe(rows(table(_CLASS, ("name",)))), "intervals": _PAIRS,
         "last_val": named(maybe(number)),
     }

@@ -17,6 +17,7 @@ from convnext.errors import RunError
 from convnext.files import is_own_folder
 from convnext.run.folder import RunFolder, share, write_bytes
 from convnext.run.record import say
+from convnext.run.schema import Damaged, count, flag, named, number, table, text
 
 RandomState = dict[str, Tensor]
 
@@ -245,9 +246,20 @@ def _read_sealed(path: Path) -> dict[str, Any]:
         what = str(error) if type(error) is ValueError else type(error).__name__
         raise RunError(f"{path} is damaged ({what}); start the run anew") from None
     done = content.get("progress") if isinstance(content, dict) else None
-    if not isinstance(done, dict) or not isinstance(done.get("epoch"), int):
-        raise RunError(f"{path} is damaged: it does not say how far the run is; start the run anew")
+    try:
+        _PROGRESS(done, "progress")
+    except Damaged as error:
+        raise RunError(f"{path} is damaged: it does not say how far the run is ({error}); start the run anew") from None
     return content
+
+
+_PROGRESS = table(
+    {
+        "epoch": count, "step": count, "step_in_epoch": count, "seconds": number, "best": number, "best_epoch": count,
+        "best_source": text, "epoch_sums": named(number), "stopped_early": flag,
+    },
+    ("epoch",),
+)  # fmt: skip
 
 
 def keep_newest(state: Path, folder: Path, epoch: int, count: int) -> None:
