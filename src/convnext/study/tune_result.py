@@ -149,8 +149,9 @@ def _repeats(study: optuna.Study, out: Path) -> dict[str, Any]:
     if known is None:
         with contextlib.suppress(RunError):
             known = read_result(out).get("repeats")
-    good = isinstance(known, dict) and isinstance(known.get("values"), list) and "trial" in known
-    return known if good and all(type(value) is float for value in known["values"]) else nothing
+    if not isinstance(known, dict) or "trial" not in known or not isinstance(known.get("values"), list):
+        return nothing
+    return known if all(type(value) is float for value in known["values"]) else nothing
 
 
 def describe(study: optuna.Study, trials: int | None, seconds: float | None) -> str:
