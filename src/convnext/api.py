@@ -15,10 +15,11 @@ from convnext.data.doctor import Diagnosis, diagnose
 from convnext.data.given import Pictures
 from convnext.data.names import name_of
 from convnext.errors import UserError
-from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights, judge_run
+from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
 from convnext.evaluate.model import Model, load, named
 from convnext.evaluate.predict import Prediction
 from convnext.recipe import Recipe
+from convnext.report.finish import finish_run
 from convnext.report.page import write_report
 from convnext.run.folder import RunFolder, open_run
 from convnext.train.train import train_run
@@ -130,8 +131,7 @@ def train(
     """
     place = Path(out) if out is not None else Path("runs") / name_of(Path(data))
     run = train_run(os.fspath(data), recipe_of(recipe, settings), place, overwrite=overwrite)
-    judge_run(run.path)
-    write_report(run.path)
+    finish_run(run.path)
     return Run(run.path)
 
 

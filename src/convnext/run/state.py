@@ -17,7 +17,7 @@ from convnext.errors import RunError
 from convnext.files import is_own_folder
 from convnext.run.folder import RunFolder, share, write_bytes
 from convnext.run.record import say
-from convnext.run.schema import Damaged, count, flag, named, number, table, text
+from convnext.run.schema import Damaged, count, flag, named, number, rows, table, text
 
 RandomState = dict[str, Tensor]
 
@@ -257,6 +257,7 @@ _PROGRESS = table(
     {
         "epoch": count, "step": count, "step_in_epoch": count, "seconds": number, "best": number, "best_epoch": count,
         "best_source": text, "epoch_sums": named(number), "stopped_early": flag,
+        "budget": number, "most_steps": count, "replanned": rows(rows(count, 2)),
     },
     ("epoch",),
 )  # fmt: skip
