@@ -116,7 +116,7 @@ def _quick_pixels(file: IO[bytes], at_least: int | None) -> NDArray[np.uint8] | 
             return None
         factor = factor_for(header, at_least)
         full = (header.width, header.height)
-        take(bytes_of_jpeg(full, (full[0] // factor, full[1] // factor), keeps_all(data)), in_pixels(*full))
+        take(bytes_of_jpeg(full, (full[0] // factor, full[1] // factor), lambda: keeps_all(data)), in_pixels(*full))
     except NoRoom:  # Pillow's way says it
         return None
     pixels = read_jpeg(data, header, factor)
@@ -287,7 +287,7 @@ def _finished(
     if image.format in ("JPEG", "MPO"):
         if at_least is not None:
             image.draft(None, (max(at_least, 1), max(at_least, 1)))
-        take(bytes_of_jpeg(full, image.size, file is None or keeps_all(_beginning(file))), in_pixels(*full))
+        take(bytes_of_jpeg(full, image.size, lambda: file is None or keeps_all(_beginning(file))), in_pixels(*full))
     elif image.format != "WEBP":  # which has taken its room
         take(bytes_of(image), in_pixels(*full))
     turning = orientation_of(image)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -122,9 +122,13 @@ def tile_of(image: Image.Image) -> tuple[int, int]:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
-def bytes_of_jpeg(full: tuple[int, int], reduced: tuple[int, int], keeps_all: bool) -> int:
-    """What a JPEG takes that is decoded at a reduced size; `keeps_all`: its coefficients are kept to the end."""
-    return reduced[0] * reduced[1] * _OPAQUE + full[0] * full[1] * (_COEFFICIENTS if keeps_all else 0)
+def bytes_of_jpeg(full: tuple[int, int], reduced: tuple[int, int], keeps_all: Callable[[], bool]) -> int:
+    """What a JPEG takes that is decoded at a reduced size.
+
+    `keeps_all` says whether its coefficients are kept to the end; it is only asked where they could matter.
+    """
+    need, coefficients = reduced[0] * reduced[1] * _OPAQUE, full[0] * full[1] * _COEFFICIENTS
+    return need + coefficients if need + coefficients >= SMALL and keeps_all() else need
 
 
 def bytes_of_tiff(pixels: int, block: int, item: int) -> int:
@@ -133,11 +137,11 @@ def bytes_of_tiff(pixels: int, block: int, item: int) -> int:
 
 
 def bytes_of_file(file: IO[bytes]) -> int:
-    """The size of an open file, which stays where it is."""
-    at = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(at)
-    return size
+    """What reading an open file takes; 0 for one that is in memory already."""
+    try:
+        return os.fstat(file.fileno()).st_size
+    except (OSError, AttributeError):
+        return 0
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:
