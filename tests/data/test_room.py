@@ -191,6 +191,14 @@ def test_memory_that_others_have_taken_is_waited_for_and_then_missed(monkeypatch
     assert room._ledger.taken == 0
 
 
+def test_a_system_that_says_nothing_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the memory is not known nothing is refused for lack of it."""
+    monkeypatch.setattr(room, "total_memory", lambda: 0)
+    monkeypatch.setattr(room, "available_memory", lambda: 0)
+    with room.held():
+        room.take(10**12, "x")
+
+
 MEASURE = """
 import io, sys
 from pathlib import Path

@@ -203,6 +203,9 @@ UNKNOWN = {
     "the raw pattern of a camera": tiff(noise("u2", 1), photometric=32803),
     "LogLuv": tiff(noise("u2", 3), photometric=32845),
     "the raw file of a camera": tiff(noise("u1", 3), more={50706: (1,)}),
+    "YCbCr with fewer values of colour": tiff(noise("u1", 3), photometric=6, more={279: (21 * 34 * 2,)}),
+    "colours of kind 8 in 16, 16, 16 bits": tiff(noise("u2", 3), photometric=8),
+    "JPEG as of TIFF 6.0": tiff(noise("u1", 3), photometric=6, compression=6),
     "a small preview": tiff(noise("u1", 3), more={254: (1,), 330: (8,)}),
 }
 

@@ -6,6 +6,7 @@ import re
 from typing import IO
 
 from convnext.data.jpeg import unusual_jpeg
+from convnext.data.tiff import tiff_kind
 
 _BEGINNINGS = (
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
@@ -38,11 +39,12 @@ _BEGINNINGS = (
     (b"\x1aE\xdf\xa3", "video (Matroska)"),
 )
 _BRANDS = re.compile(rb"ftyp(crx |isom|iso[2-9]|mp4[12]|avc1|qt  |M4V |3gp.)", re.DOTALL)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _REMEDY = "convert it, as to PNG"
 
 
-def unread_kind(file: IO[bytes]) -> str:
-    """The sentence about a file of such a kind; "" for any other."""
+def unread_kind(file: IO[bytes], begun: bool = False) -> str:
+    """The sentence about a file of such a kind; "" for any other. `begun`: a decoder knew it, and failed later."""
     file.seek(0)
     head = file.read(256)
     for beginning, name in _BEGINNINGS:
@@ -55,12 +57,15 @@ def unread_kind(file: IO[bytes]) -> str:
         return f"a {name} file, which is not read here; {_REMEDY}"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "a video (AVI) file, which is not read here"
-    if head[:4] in (b"II*\0", b"MM\0*") and head[8:10] == b"CR":
+    if head[:4] in _TIFF and head[8:10] == b"CR":
         return f"a camera raw (CR2) file, which is not read here; {_REMEDY}"
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"CgBI":
         return f"a PNG in Apple's own form for phones (CgBI), which is not read here; {_REMEDY}"
     if re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", head, re.DOTALL):
         return f"an SVG drawing, which is not read here; {_REMEDY}"
+    if head[:4] in _TIFF:
+        kind = tiff_kind(file)  # of which what comes later is damage, but for one
+        return kind if not begun or kind.find("JPEG as of") > 0 else ""
     if head[:3] == b"\xff\xd8\xff":
         file.seek(0)
         kind = unusual_jpeg(file.read(1 << 20))

@@ -48,7 +48,7 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
     text = " ".join(str(error).split())
     if re.search("unsupported|not supported|not yet supported|cannot handle", text, re.IGNORECASE):
         return f"of a kind that is not read here ({text}); convert it, as to PNG"
-    if file is not None and not file.closed and (kind := unread_kind(file)):
+    if file is not None and not file.closed and (kind := unread_kind(file, begun=True)):
         return kind
     if isinstance(error, OSError) and error.errno is None:
         if "truncated" in text:

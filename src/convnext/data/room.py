@@ -85,7 +85,9 @@ def take(need: int, what: str) -> None:
         return
     processes, mine = _ledger.processes(), _ledger.mine
     total = total_memory()
-    if total and need > total / 2 / processes:
+    if not total:
+        return  # a system that does not say
+    if need > total / 2 / processes:
         among = f", half of it for {processes} processes that decode" if processes > 1 else ", half of it for pictures"
         raise NoRoom(f"{what}: decoding takes {need / 1e9:.2g} GB, the memory is {total / 1e9:.3g} GB{among}; {_DO}")
     own, seen, end = getattr(mine, "bytes", 0), -1, 0.0
@@ -95,7 +97,7 @@ def take(need: int, what: str) -> None:
                 seen, end = _ledger.taken, time.monotonic() + PATIENCE
             others = _ledger.taken - own
             free = available_memory() * 0.9 / processes
-            if need <= free and (not others or not total or _ledger.taken + need <= total / 2 / processes):
+            if need <= free and (not others or _ledger.taken + need <= total / 2 / processes):
                 break
             if time.monotonic() > end:
                 raise NoRoom(f"{what}: decoding takes {need / 1e9:.2g} GB, {free / 1e9:.2g} GB are free; {_DO}")

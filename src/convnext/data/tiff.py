@@ -92,12 +92,25 @@ def read_layout(file: IO[bytes]) -> Layout | None:
         return None
 
 
+def tiff_kind(file: IO[bytes]) -> str:
+    """The sentence about a TIFF whose directory is whole, and that nobody reads all the same; "" for any other file."""
+    found = _tags(file)
+    if found is None or not all(found[1].get(tag) for tag in (256, 257, 258)):
+        return ""
+    tags = found[1]
+    bits = ", ".join(str(bit) for bit in tags[258][:8])
+    ways = {6: "JPEG as of TIFF 6.0"}.get(tags.get(259, (1,))[0], f"compression {tags.get(259, (1,))[0]}")
+    return _named(f"colours of kind {tags.get(262, (0,))[0]} in {bits} bits, {ways}", _EXPORT)
+
+
 def _layout(order: str, tags: dict[int, Any]) -> Layout | None:
     width, height = tags.get(256, (0,))[0], tags.get(257, (0,))[0]
     samples, compression = tags.get(277, (1,))[0], tags.get(259, (1,))[0]
     photometric, planar = tags.get(262, (0,))[0], tags.get(284, (1,))[0] == 2
     depths, formats, extra = tags.get(258, (1,)), set(tags.get(339, (1,))), tags.get(338, ())
     _refuse_kinds(photometric, compression, samples)
+    if photometric == 6 and compression == 1 and sum(tags.get(279, ())) < 3 * width * height:
+        raise Refused(_named("YCbCr with fewer values of colour than of light, uncompressed", _EXPORT))
     if compression in (6, 7) or photometric not in (*_GRAY, _RGB) or not (width > 0 and height > 0):
         return None
     if len(set(depths)) > 1 or len(formats) > 1:
