@@ -27,7 +27,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def share_kernels(cache: Path) -> None:
     """A cache of its own for a test, but for the compiled kernels: building them takes half a minute."""
-    KERNELS.mkdir(parents=True, exist_ok=True)
+    KERNELS.parent.mkdir(parents=True, exist_ok=True)
+    KERNELS.mkdir(mode=0o700, exist_ok=True)  # closed to others, or nothing is loaded from it
     cache.mkdir(parents=True, exist_ok=True)
     (cache / "kernels").symlink_to(KERNELS, target_is_directory=True)
 

@@ -413,7 +413,7 @@ def broken(kind: str, folder: Path) -> Path:
         torch.save({}, path)
     elif kind == "suffix":
         path = folder / "weights.h5"
-        path.write_bytes(b"\x89HDF")
+        path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
     return path
 
 
@@ -422,7 +422,7 @@ def broken(kind: str, folder: Path) -> Path:
     [
         ("pickled model", r"holds a Python object \(convnext.nn.convnext.ConvNeXt\).*state_dict"),
         ("payload", r"holds a Python object \(posix.mkdir\)"),
-        ("plain pickle", r"holds a Python object \(posix.mkdir\)|damaged"),
+        ("plain pickle", "holds Python objects in a form that torch.save does not write"),
         ("truncated .pth", "damaged or cut off"),
         ("truncated legacy .pth", "damaged"),
         ("truncated header .pth", "damaged"),
@@ -440,7 +440,7 @@ def broken(kind: str, folder: Path) -> Path:
         ("no tensors", "not a table of tensors; it holds epoch, lr"),
         ("some tensors", "not a table of tensors; it holds epoch"),
         ("no table", "not a table of tensors; it holds nothing"),
-        ("suffix", r'suffix ".h5" are not known; known are .safetensors, .pth'),
+        ("suffix", "is an HDF5 file, as Keras writes them, no weight file"),
         ("missing", "there is no such file"),
     ],
 )

@@ -1,12 +1,14 @@
 """Our own kernels in C++, compiled on first use for this processor, kept in the cache, and never needed.
 
 `available` is false, with the reason in `why_not`, where there is no compiler, no x86 processor with AVX2, or no MKL in
-torch; then stock operators do the same work. `CONVNEXT_NATIVE=0` turns the kernels off.
+torch; then stock operators do the same work. `CONVNEXT_NATIVE=0` turns the kernels off. A library is a program: what is
+built, kept and loaded belongs to this user, in a folder that nobody else may write; see `own_folder`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -22,7 +24,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from convnext.data.alone import alone
+from convnext.kernels.own_folder import BUILDING, NotOurs, OwnFolder
 from convnext.places import cache_dir
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
@@ -48,7 +50,17 @@ def built() -> bool:
     if "why" in _state:
         return not _state["why"]
     compiler = _compiler()
-    return bool(compiler) and os.environ.get("CONVNEXT_NATIVE") != "0" and _sound(_target(compiler))
+    if not compiler or os.environ.get("CONVNEXT_NATIVE") == "0":
+        return False
+    target = _target(compiler)
+    try:
+        with OwnFolder(target.parent) as folder:
+            return _sound(folder, target.name)
+    except NotOurs as error:
+        _say_refused(str(error.strerror))
+    except OSError:  # nothing was ever built
+        pass
+    return False
 
 
 def library() -> str:
@@ -84,30 +96,44 @@ def _load() -> str:
     if not torch.backends.mkl.is_available():
         return "torch was built without MKL"
     try:
-        torch.ops.load_library(_compiled())
+        library = _compiled()
+        with torch._ops.dl_open_guard():  # the open file itself: a path could lead elsewhere by now
+            ctypes.CDLL(f"/proc/self/fd/{library}")
+    except NotOurs as error:
+        _say_refused(str(error.strerror))
+        return str(error.strerror)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return f"the kernels cannot be built here: {_first_line(error)}"
     return "" if _agrees() else "the kernels compute something else than torch on this machine"
 
 
-def _compiled() -> Path:
-    """The library for this source, torch, compiler and processor; built if it is not in the cache."""
+@functools.cache
+def _say_refused(reason: str) -> None:
+    print(f"our kernels are not used: {reason}. Stock operators do their work", file=sys.stderr)
+
+
+def _compiled() -> int:
+    """The library for this source, torch, compiler and processor, open; built if it is not in the cache.
+
+    It stays open as long as the process lives: another file must not get its number, by which it is known when loaded.
+    """
     compiler = _compiler()
     if not compiler:
         raise FileNotFoundError("there is no C++ compiler (g++ or clang++)")
     target = _target(compiler)
-    if not _sound(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(target.with_suffix(".lock")):  # of several processes one builds them
-            if not _sound(target):
-                print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
-                _build_or_say(compiler, target)
-    return target
+    with OwnFolder(target.parent, make=True) as folder:
+        if not _sound(folder, target.name):
+            with folder.alone("build.lock", "builds our kernels"):  # of several processes one builds them
+                if not _sound(folder, target.name):
+                    print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
+                    folder.clean()
+                    _build_or_say(compiler, folder, target.name)
+        return folder.open(target.name)
 
 
-def _build_or_say(compiler: str, target: Path) -> None:
+def _build_or_say(compiler: str, folder: OwnFolder, name: str) -> None:
     try:
-        _build(compiler, target)
+        _build(compiler, folder, name)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         print(f"they cannot be built here ({_first_line(error)}): stock operators do their work", file=sys.stderr)
         raise
@@ -140,30 +166,34 @@ def _flags() -> tuple[str, ...]:
     return (*_FLAGS, *_BUILD, *narrow)
 
 
-def _build(compiler: str, target: Path) -> None:
-    """Compiles beside the target and renames, so that two processes do not meet."""
+def _build(compiler: str, folder: OwnFolder, name: str) -> None:
+    """Compiles beside the library's place and renames, so that two processes do not meet."""
     home = Path(torch.__file__).parent
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix=BUILDING, dir=folder.place) as at:
+        inside = Path(at)
         for file, text in _sources().items():
-            (folder / file).write_text(text, encoding="utf-8")
-        made = folder / "kernels.so"
+            (inside / file).write_text(text, encoding="utf-8")
+        made = inside / "kernels.so"
         command = [
             compiler, *_flags(), f"-I{home / 'include'}", f"-I{home / 'include/torch/csrc/api/include'}",
-            str(folder / "kernels.cpp"), "-o", str(made), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-ltorch",
+            str(inside / "kernels.cpp"), "-o", str(made), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10", "-ltorch",
             "-DAT_PARALLEL_OPENMP=1", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}",
         ]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-        seal = folder / "seal"
+        seal = inside / "seal"
         seal.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
-        seal.replace(target.with_suffix(".sha256"))
-        made.replace(target)
+        folder.put(seal, _seal_of(name))
+        folder.put(made, name)
 
 
-def _sound(library: Path) -> bool:
+def _seal_of(name: str) -> str:
+    return str(Path(name).with_suffix(".sha256"))
+
+
+def _sound(folder: OwnFolder, name: str) -> bool:
     """Whether a library is there as it was built: loading half a one would end the process."""
     try:
-        return hashlib.sha256(library.read_bytes()).hexdigest() == library.with_suffix(".sha256").read_text("ascii")
+        return hashlib.sha256(folder.read(name)).hexdigest() == folder.read(_seal_of(name)).decode("ascii")
     except (OSError, ValueError):
         return False
 
@@ -177,7 +207,9 @@ def processor() -> str:
 
 
 def _first_line(error: Exception) -> str:
-    said = getattr(error, "stderr", None) or str(error)
+    said = getattr(error, "stderr", None) or getattr(error, "strerror", None) or str(error)
+    if "No space left on device" in said:
+        return f"the disk of the cache ({cache_dir()}) or of temporary files ({tempfile.gettempdir()}) is full"
     return next((line for line in said.splitlines() if "error" in line), said.splitlines()[0] if said else "")[:200]
 
 

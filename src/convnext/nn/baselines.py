@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
+from convnext.nn.head_rows import Names, follow
 from convnext.nn.layers import count_pictures_once
 from convnext.nn.network import Network
 from convnext.nn.weights import refuse_odd
@@ -138,6 +139,38 @@ class Baseline(Network):
                 f"the picture is {x.shape[3]}x{x.shape[2]} pixels; this network takes {self.fixed_size} x "
                 f"{self.fixed_size} only. Set data.size, or build it with another size"
             )
+
+    def follow_names(self, names: Names, state: Mapping[str, Tensor], source: str, scale: float) -> str:
+        """Puts the head's rows in the order of the class names, once the weights are loaded; new ones get `scale`.
+
+        Args:
+            names: the classes of the weights and of this network.
+            state: the weights that were given.
+            source: what to call them in messages.
+            scale: factor on the initial weights of new rows.
+
+        Returns:
+            What is to be said, "" where nothing has changed.
+        """
+        if not self.num_classes or not self.trained_classes:
+            return ""
+        own = {name.removeprefix(OWN): tensor for name, tensor in state.items()}
+        layer = self.net.get_classifier()
+        place = next((name for name, module in self.net.named_modules() if module is layer), "")
+        rows = [own[key] for key in (f"{place}.weight", f"{place}.bias") if key in own]
+        if names.found and names.wanted and names.found != names.wanted:
+            self.net.reset_classifier(self.num_classes)
+            layer = self.net.get_classifier()
+            for parameter in layer.parameters():
+                parameter.data.mul_(scale)
+        new = list(layer.parameters())
+        if len(rows) != len(new) or any(a.shape[1:] != b.shape[1:] for a, b in zip(rows, new, strict=True)):
+            return "the head is new: its rows cannot follow the names of the classes" if names.found else ""
+        head, said = follow(names, rows, new, source)
+        if len(head[0]) == len(new[0]):
+            for parameter, tensor in zip(new, head, strict=True):
+                parameter.data.copy_(tensor)
+        return said
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm spares from weight decay (position embeddings, class tokens)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ from convnext.errors import UserError, WeightsError
 from convnext.nn import roadmap
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.convnext import ConvNeXt, Form
-from convnext.nn.download import find_weights, tell
+from convnext.nn.download import find_weights
+from convnext.nn.head_rows import Names, classes_of
 from convnext.nn.initialize import init_fan_in
 from convnext.nn.network import Network
+from convnext.nn.places import tell
 from convnext.nn.variants import ROADMAP, get_spec
-from convnext.nn.weights import load_pretrained, read_state
+from convnext.nn.weights import load_pretrained, read_model
 
 INITS = ("paper", "fan_in")
 
@@ -87,6 +90,7 @@ def create_model(
     size: int | None = None,
     weights: str | os.PathLike[str] | None = None,
     pretrained: bool = False,
+    classes: Sequence[str] = (),
 ) -> Network:
     """Builds a network, with random or given weights.
 
@@ -104,9 +108,12 @@ def create_model(
         output_norms: a LayerNorm on each map that `features` returns.
         checkpointing: recompute the blocks in the backward pass, to save memory.
         size: side of the pictures, for those of timm's networks that have one size (ViT, Swin).
-        weights: None or "none" for random weights, "auto", a file, or an entry such as "timm:convnext_tiny.fb_in1k".
-            A download, and what was loaded, are told on stderr.
+        weights: None or "none" for random weights, "auto", a file, a run folder, or an entry such as
+            "timm:convnext_tiny.fb_in1k". "FILE#ema" and "FILE#model" choose where a file holds an average beside the
+            raw weights; else the average is taken. A download, and what was loaded, are told on stderr.
         pretrained: timm's word; True is answered with ours.
+        classes: names of the outputs, in order. Weights that name theirs, as those of a run do, give each class the row
+            of its name; a class that they do not have gets a new row.
 
     Raises:
         UserError: an argument is out of range, or the name is not known.
@@ -136,12 +143,14 @@ def create_model(
         _check("output_norms", output_norms, not output_norms, f"must be left out: {name} has none")
     weights = str(weights) if isinstance(weights, os.PathLike) else weights
     _check("weights", weights, weights is None or isinstance(weights, str), "must be a file, an entry, or None")
+    good = not isinstance(classes, str) and len(classes) in (0, num_classes)
+    _check("classes", classes, good, f"must be as many names as there are outputs, {num_classes}")
     if name.startswith(TIMM):
         if init != "paper":
             raise UserError(f'init is "{init}"; {name} is initialised by timm: leave init out, or "paper"')
         peer = _baseline(
-            name, weights, head_init_scale, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path,
-            checkpointing=checkpointing, size=size,
+            name, weights, head_init_scale, tuple(classes), in_chans=in_chans, num_classes=num_classes,
+            drop_path=drop_path, checkpointing=checkpointing, size=size,
         )  # fmt: skip
         peer.name = name
         return peer
@@ -154,18 +163,21 @@ def create_model(
         init_fan_in(model)
     _scale_head(model, head_init_scale)
     if weights is not None:
-        report = load_pretrained(model, name, weights, tell)
+        report = load_pretrained(model, name, weights, tell, tuple(classes))
         if report is not None:
             tell(str(report))
     return model
 
 
-def _baseline(name: str, weights: str | None, head_init_scale: float, **settings: Any) -> Network:
+def _baseline(
+    name: str, weights: str | None, head_init_scale: float, classes: tuple[str, ...], **settings: Any
+) -> Network:
     """One of timm's networks; timm itself loads its weights."""
     from convnext.nn.baselines import Baseline
 
     found = None if weights is None else find_weights(name, weights, tell)
-    state = None if found is None else read_state(found.path)
+    state, config = (None, None) if found is None else read_model(found.path, tell)
+    names = Names(classes_of(config, found.source if found else ""), classes)
     try:
         model = Baseline(name.removeprefix(TIMM), state=state, **settings)
     except WeightsError as error:
@@ -174,6 +186,8 @@ def _baseline(name: str, weights: str | None, head_init_scale: float, **settings
         _scale_head(model, head_init_scale)
     if found is not None:
         tell(f"{found.source}: {model.loaded}")
+        if state is not None and (said := model.follow_names(names, state, found.source, head_init_scale)):
+            tell(f"{found.source}: {said}")
     return model
 
 

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 
 from convnext.errors import WeightsError
 from convnext.nn.baseline_specs import BASELINES, TIMM
+from convnext.nn.places import split_part, tell, weight_file
 from convnext.nn.published import PUBLISHED
 from convnext.nn.variants import ROADMAP, get_spec
 from convnext.places import cache_dir
@@ -71,15 +71,15 @@ class Remote:
 
 
 class Found(NamedTuple):
-    """A weight file on this computer, and what to call it in messages."""
+    """A weight file on this computer, and what to call it in messages.
+
+    `path` may end in "#NAME", for one of several sets of weights in the file; `given` is whether the user named a place
+    on this computer.
+    """
 
     path: Path
     source: str
-
-
-def tell(line: str) -> None:
-    """Prints a line to stderr."""
-    print(line, file=sys.stderr)
+    given: bool = False
 
 
 def resolve_weights(model_name: str, weights: str, say: Callable[[str], None] = tell) -> Path | None:
@@ -94,7 +94,8 @@ def find_weights(model_name: str, weights: str, say: Callable[[str], None] = tel
     Args:
         model_name: the model that the weights are for.
         weights: "none"; "auto" for the first of the model's published weights that is cached or reachable; an entry
-            "timm:NAME", "official:NAME" or "torchvision:NAME"; or the path of a file.
+            "timm:NAME", "official:NAME" or "torchvision:NAME"; or the path of a file, a run, or a folder that
+            transformers saved, with "#NAME" behind it for one of several sets of weights.
         say: is given one line before a download, and one when "auto" finds nothing.
 
     Returns:
@@ -110,14 +111,16 @@ def find_weights(model_name: str, weights: str, say: Callable[[str], None] = tel
     if weights.partition(":")[0] in PLACES:
         remote = locate(weights)
         return Found(find_cached(remote) or fetch_or_explain(remote, say), weights)
-    path = Path(weights).expanduser()
-    if not weights or not path.exists():
+    place, part = split_part(Path(weights))
+    if not weights or not place.exists():
         what = "an address is not fetched; download the file yourself" if "://" in weights else "there is no such file"
         raise WeightsError(
             f'weights "{weights}": {what}. Give a path, "auto", "none", or an entry such as '
             '"timm:convnext_tiny.fb_in1k"'
         )
-    return Found(path, weights)
+    file = weight_file(place)
+    named = file.with_name(f"{file.name}#{part}") if part else file
+    return Found(named, str(named) if place.is_dir() else weights, given=True)
 
 
 def locate(entry: str) -> Remote:

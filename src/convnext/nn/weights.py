@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,18 +17,21 @@ from torch import Tensor
 from convnext.errors import WeightsError
 from convnext.nn.convnext import ConvNeXt, resample_stem
 from convnext.nn.download import find_weights, resolve_weights
-from convnext.nn.files import read_model, read_state, save_model
+from convnext.nn.files import read_header, read_model, read_state, save_model
 from convnext.nn.formats import FORMATS, detect_format, from_native, to_native
+from convnext.nn.head_rows import Names, classes_of, follow
 from convnext.nn.network import Network
 from convnext.nn.variants import MODELS
 
 __all__ = [
     "FORMATS",
     "LoadReport",
+    "Names",
     "detect_format",
     "from_native",
     "load_pretrained",
     "load_state",
+    "read_header",
     "read_model",
     "read_state",
     "recognise",
@@ -54,6 +57,7 @@ class LoadReport:
         unexpected: tensors of the file that the model has no place for.
         replaced: (name, shape found, shape wanted) of tensors that differ. A head stays as initialised, a stem was
             resampled to the wanted shape.
+        head: what became of the rows of the head, "" where there is nothing to say.
     """
 
     source: str
@@ -62,6 +66,7 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     replaced: tuple[tuple[str, Shape, Shape], ...]
+    head: str = ""
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded from {self.source} ({self.format} format)."]
@@ -70,6 +75,8 @@ class LoadReport:
                 parts.append(f"The head was for {found[0]} classes; a new one for {wanted[0]} is initialised.")
             elif name == "stem.conv.weight":
                 parts.append(f"The stem was resampled from {_times(found[1:])} to {_times(wanted[1:])}.")
+        if self.head:
+            parts.append(self.head)
         if self.missing:
             parts.append(f"Not in the file, so left as initialised: {', '.join(self.missing)}.")
         if self.unexpected:
@@ -82,24 +89,29 @@ def _times(shape: Shape) -> str:
     return f"{shape[0]} channel{'s' if shape[0] > 1 else ''} of {shape[1]}x{shape[2]}"
 
 
-def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+def load_state(model: Network, state: Mapping[str, Tensor], *, source: str, names: Names | None = None) -> LoadReport:
     """Loads weights into a network: those of any known format into a ConvNeXt, its own ones into another network.
 
-    A head of another size stays as initialised. A stem of another patch size or number of channels is resampled. Both
-    are said in the report. All or nothing: when something else differs, the model is left untouched.
+    Where the classes of both are known, the rows of the head follow their names, and a class that the file does not
+    have gets a new row. Else a head of another size stays as initialised. A stem of another patch size or number of
+    channels is resampled. All of that is said in the report. All or nothing: when something else differs, the model is
+    left untouched.
 
     Args:
         model: is changed in place.
         state: names and tensors, as `read_state` gives them.
         source: what to call the weights in messages.
+        names: the classes of the file and of the model.
 
     Raises:
         WeightsError: weights of another model, or an incomplete file.
     """
     if not isinstance(model, ConvNeXt):
         refuse_odd(state, source)
-        return _load_same(model, state, source)
+        state, head = _with_rows(model, state, source, names)
+        return replace(_load_same(model, state, source), head=head)
     format, native = recognise(state, source)
+    native, head = _with_rows(model, native, source, names)
     wanted = model.state_dict()
     fitting, replaced = _fit(native, wanted)
     found = {name for name, _, _ in replaced} | fitting.keys()
@@ -110,7 +122,22 @@ def load_state(model: Network, state: Mapping[str, Tensor], *, source: str) -> L
         raise WeightsError(f"{source}: {_what_differs(native, wanted, missing, unexpected, misfits)}")
     loaded = {name: tensor for name, tensor in fitting.items() if name in wanted}
     model.load_state_dict(loaded, strict=False)
-    return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced)
+    return LoadReport(source, format, tuple(loaded), missing, unexpected, replaced, head)
+
+
+def _with_rows(
+    model: Network, state: Mapping[str, Tensor], source: str, names: Names | None
+) -> tuple[dict[str, Tensor], str]:
+    """The tensors with the head's rows in the order of the model's classes, and what is to be said of that."""
+    out, layer = dict(state), model.classifier()
+    place = next((name for name, module in model.named_modules() if module is layer), "")
+    keys, new = [f"{place}.weight", f"{place}.bias"], list(layer.parameters())
+    if names is None or len(new) != len(keys) or not all(key in out for key in keys):
+        return out, ""
+    if any(out[key].shape[1:] != tensor.shape[1:] for key, tensor in zip(keys, new, strict=True)):
+        return out, ""  # of another network, which is refused for that
+    rows, said = follow(names, [out[key] for key in keys], new, source)
+    return out | dict(zip(keys, rows, strict=True)), said
 
 
 def recognise(state: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, Tensor]]:
@@ -299,14 +326,18 @@ def model_of(state: Mapping[str, Tensor]) -> str:
     return name_of_sizes(*sizes_of(state))
 
 
-def load_pretrained(model: Network, model_name: str, weights: str, say: Callable[[str], None]) -> LoadReport | None:
+def load_pretrained(
+    model: Network, model_name: str, weights: str, say: Callable[[str], None], classes: tuple[str, ...] = ()
+) -> LoadReport | None:
     """Loads the weights that the user asked for.
 
     Args:
         model: is changed in place.
         model_name: its name in the table of models.
         weights: "none", "auto", a path, "timm:NAME", "official:NAME" or "torchvision:NAME"; see `find_weights`.
-        say: is given a line before a download, and one when "auto" finds nothing.
+        say: is given a line before a download, one when "auto" finds nothing, and one when a file holds several sets of
+            weights.
+        classes: names of the model's outputs, in order, where they are known.
 
     Returns:
         None when the model stays as initialised: "none", or "auto" with nothing within reach.
@@ -317,4 +348,6 @@ def load_pretrained(model: Network, model_name: str, weights: str, say: Callable
     found = find_weights(model_name, weights, say)
     if found is None:
         return None
-    return load_state(model, read_state(found.path), source=found.source)
+    state, config = read_model(found.path, say)
+    names = Names(classes_of(config, found.source), classes)
+    return load_state(model, state, source=found.source, names=names)

@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from convnext.data.levels import Range
 from convnext.data.preprocessing import Preprocessing
-from convnext.data.scales import range_of_recipe
 from convnext.errors import RunError, UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.create import create_model
+from convnext.nn.description import build, describe
+from convnext.nn.head_rows import listed
 from convnext.nn.network import Network
+from convnext.nn.places import is_weight_file
 from convnext.nn.shown import named_or, shown_as
 from convnext.nn.variants import ROADMAP
-from convnext.nn.weights import load_state, read_model, recognise
+from convnext.nn.weights import load_state, read_header, read_model, recognise
 from convnext.run.folder import RunFolder, open_run, resuming
 from convnext.run.record import say
 
@@ -60,14 +61,15 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
         source: a run folder or a model file that a run wrote.
         which: for a run, "best" or "last"; "auto" takes the weights that its result.json judged.
     """
-    path = source if source.is_file() else weights_of(open_run(source), which)
-    state, config = read_model(path)
+    path = source if is_weight_file(source) else weights_of(open_run(source), which)
+    shapes, config = read_header(path)
     if config is None:
+        read_model(path)  # what is damaged, or no weight file at all, is called that
         raise WeightsError(
             f"{path} holds bare weights, without classes and preprocessing; name its network with --model, "
             "or in Python use create_model(name, weights=file)"
         )
-    return _described(path, state, config)
+    return _described(path, shapes, config)
 
 
 def load_file(
@@ -82,58 +84,34 @@ def load_file(
         UserError: a bare file without a name, or a run's file with another name, a size or a normalisation.
         WeightsError: the file is damaged, of another network, or has another number of classes.
     """
-    state, config = read_model(path)
+    shapes, config = read_header(path)
     if config is None:
+        state = read_model(path, say)[0]
         if model_name is None:
             raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
+        say(f"{path} names no classes; its outputs are taken for {listed(classes)}")
         return _bare(path, state, model_name, classes, size, normalization_name)
     if size or normalization_name:
         raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
-    loaded = _described(path, state, config)
+    loaded = _described(path, shapes, config)
     name = loaded.config["model"]["name"]
     if model_name not in (None, name):
         raise UserError(f"{path} is a {name} with a description of its own, not a {model_name}")
     return loaded
 
 
-def _described(path: Path, state: Mapping[str, Tensor], config: dict[str, Any]) -> Loaded:
+def _described(path: Path, shapes: Mapping[str, tuple[int, ...]], config: dict[str, Any]) -> Loaded:
     """What a run wrote: the description says how to build the network and what belongs to it."""
-    try:
-        shape = config["model"]
-        model = create_model(
-            shape["name"], num_classes=shape["num_classes"], in_chans=shape["in_chans"],
-            stem_patch=shape["stem_patch"], layer_scale=shape["layer_scale"], size=shape.get("size"),
-        )  # fmt: skip
-        seen = config["preprocessing"]
-        preprocessing = Preprocessing(
-            seen["size"], seen["crop_ratio"], seen["interpolation"], tuple(seen["mean"]), tuple(seen["std"]),
-            seen["in_chans"], seen.get("fit", "crop"), _range(seen.get("value_range")),
-        )  # fmt: skip
-        classes, multi_label = tuple(config["classes"]), bool(config["multi_label"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: its description lacks {error}; it was not written by this program") from None
-    if isinstance(config["classes"], str) or len(classes) != shape["num_classes"]:
-        raise WeightsError(f"{path} has {shape['num_classes']} outputs and names {len(classes)} classes; it is damaged")
-    thresholds = _thresholds(path, config, len(classes))
-    report = load_state(model, state, source=str(path))
-    if report.missing or report.replaced:
+    described = describe(config, str(path))
+    model = build(described, shapes, str(path))
+    report = load_state(model, read_model(path)[0], source=str(path))
+    if report.missing or report.replaced or report.unexpected:
         raise WeightsError(f"{path} does not fit its own description: {report}")
     model.eval()
-    return Loaded(model, path, classes, multi_label, preprocessing, config, thresholds)
-
-
-def _thresholds(path: Path, config: dict[str, Any], classes: int) -> tuple[float, ...]:
-    """One number from 0 to 1 a class, or none at all."""
-    given = config.get("thresholds", [])
-    numbers = isinstance(given, list) and all(isinstance(t, int | float) and 0 <= t <= 1 for t in given)
-    if not numbers or len(given) not in (0, classes):
-        raise WeightsError(f"{path}: its thresholds are not one number from 0 to 1 for each of {classes} classes")
-    return tuple(map(float, given))
-
-
-def _range(found: Any) -> Range | None:
-    """What is black and white in pictures of more than 8 bits; a file from before that was kept has none."""
-    return None if found is None else range_of_recipe((float(found[0]), float(found[1])))
+    return Loaded(
+        model, path, described.classes, described.multi_label, described.preprocessing, described.config,
+        described.thresholds,
+    )  # fmt: skip
 
 
 def _bare(

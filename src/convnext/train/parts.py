@@ -49,6 +49,7 @@ def build_model(recipe: Recipe, dataset: Dataset) -> Network:
         drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 0.0),
         head_init_scale=recipe.model.head_init_scale, init=init, stem_patch=int(recipe.model.stem_patch),
         checkpointing=recipe.model.checkpointing, size=int(recipe.data.size), weights=recipe.weights,
+        classes=dataset.classes,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from convnext.data.sources import Dataset, read_dataset
 from convnext.errors import DataError, RecipeError, RunError
 from convnext.nn.download import find_weights
 from convnext.nn.network import Network
+from convnext.nn.places import split_part
 from convnext.recipe import DataRecipe, Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
@@ -50,8 +51,8 @@ def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
 
 def refuse_own_weights(weights: str, out: Path) -> None:
     """Weights that lie in the run to be replaced would be gone before the new one has saved anything."""
-    file = Path(weights).expanduser()
-    if weights and file.is_file() and file.resolve().is_relative_to(out.expanduser().resolve()):
+    file = split_part(Path(weights))[0]
+    if weights and file.exists() and file.resolve().is_relative_to(out.expanduser().resolve()):
         raise RunError(f'weights "{weights}" lie in --out {out}, which is to be replaced; give another --out')
 
 
@@ -138,7 +139,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
             lambda recipe: glance(recipe, dataset, device, ranks.world), pretrained=found is not None,
         )  # fmt: skip
     planning.choose_model(plan, device, side)
-    if found is not None and Path(found.source).exists():
+    if found is not None and found.given:
         plan.recipe = override(plan.recipe, {"weights": str(found.path.absolute())})
     if plan.recipe.weights == "auto":
         source = "none" if found is None else found.source
