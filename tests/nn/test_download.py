@@ -307,7 +307,8 @@ def test_offline_auto_uses_a_lesser_choice_that_is_cached(tmp_path: Path) -> Non
     file.parent.mkdir(parents=True)
     file.touch()
     found = find_weights("convnext_tiny", "auto", pytest.fail)
-    assert found == (file, "official:convnext_tiny_1k_224_ema")
+    assert found is not None
+    assert (found.path, found.source) == (file, "official:convnext_tiny_1k_224_ema")
 
 
 def test_auto_goes_on_to_the_next_entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from convnext.errors import WeightsError
 
-_WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "student", "teacher", "ema_model", "model_ema", "ema")
-_WRAPPERS += ("ema_net", "net_ema", "swa_model", "averaged_model", "average_model", "avg_model", "_forward_module")
+_WRAPPERS = (
+    "module", "_orig_mod", "model", "net", "network", "student", "teacher", "ema_model", "model_ema", "ema",
+    "ema_net", "net_ema", "swa_model", "averaged_model", "average_model", "avg_model", "_forward_module",
+)  # fmt: skip
 """First parts of names that stand for a whole network inside a program of somebody's: DistributedDataParallel's,
 torch.compile's, those of Lightning modules, averages."""
 _INSIDE = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")

@@ -10,7 +10,8 @@ from typing import Any
 
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
-from convnext.nn.download import Remote, fetch_or_explain, find_cached, locate, starts, tell
+from convnext.nn.download import Remote, fetch_or_explain, find_cached, locate, starts
+from convnext.nn.places import tell
 from convnext.nn.published import PUBLISHED, allows_commerce
 from convnext.nn.variants import MODELS, closest
 
