@@ -136,6 +136,7 @@ WHOLE = {
     "classes": Field(several(text(10_000), 1, MOST_CLASSES, "names")),
     "multi_label": Field(boolean),
     "thresholds": Field(several(number(0, 1), 0, MOST_CLASSES, "numbers"), ()),
+    "thresholds_for": Field(text(100), ""),
     "epoch": Field(whole(0, 10**9), 0),
     "source": Field(text(100), "model"),
 }
