@@ -99,6 +99,7 @@ def test_a_field_that_is_missing_is_refused_or_means_what_it_meant(place: tuple[
         (("preprocessing", "interpolation"), "nearest", "one of bicubic, bilinear"),
         (("preprocessing", "size"), 4097, "whole number from 1 to 4096"),
         (("preprocessing", "value_range"), [5, 5], "the smaller one first"),
+        (("preprocessing", "fit"), "stretch", "one of crop, squash, pad"),
         (("preprocessing", "blur"), 2, "has a field that is not known here: preprocessing.'blur'"),
         (("model", "num_classes"), 10**7, "whole number from 1 to 1000000"),
         (("model", "num_classes"), 4, "says 4 outputs and names 3 classes"),
@@ -153,11 +154,10 @@ def test_a_description_is_compared_with_the_tensors_before_anything_is_built(
     cases = [
         (many, r"head.bias is \(3,\), not \(1000000,\)"),
         (changed(("model", "name"), "convnextv2_huge"), "does not fit its own description"),
-        (changed(("model", "name"), "roadmap:resnet50:patchify-stem:8"), "does not fit its own description"),
         (changed(("model", "stem_patch"), 2), r"stem.conv.weight is \(40, 3, 4, 4\), not \(40, 3, 2, 2\)"),
         (changed(("model", "stem_patch"), 16), r"asks for a network that cannot be: stem_patch is 16"),
         (changed(("model", "name"), "x"), "asks for a network that cannot be"),
-        (changed(("model", "layer_scale"), 0), "18 are not part of the network|12 are not part of the network"),
+        (changed(("model", "layer_scale"), 0), "12 are not part of the network"),
     ]
     real = create_model
 
@@ -171,10 +171,11 @@ def test_a_description_is_compared_with_the_tensors_before_anything_is_built(
         with pytest.raises(WeightsError, match=words):
             convnext.load(written(tmp_path / "m.safetensors", config))
     monkeypatch.setattr(description, "create_model", lambda *_, **__: pytest.fail("timm's network was built"))
+    config = changed(("model", "num_classes"), 4) | {"classes": list("abcd")}
+    config["model"]["name"] = "timm:resnet50"
+    written(tmp_path / "m.safetensors", config)
     with pytest.raises(WeightsError, match="no tensor is for 4 classes"):
-        config = changed(("model", "num_classes"), 4) | {"classes": list("abcd")}
-        config["model"]["name"] = "timm:resnet50"
-        convnext.load(written(tmp_path / "m.safetensors", config))
+        convnext.load(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from convnext.data.loader import Preprocessing
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.transforms import FITS
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.create import create_model
@@ -130,6 +131,7 @@ PREPROCESSING = {
     "mean": Field(several(number(-1e3, 1e3), 1, 4, "numbers")),
     "std": Field(several(number(1e-6, 1e6), 1, 4, "numbers")),
     "in_chans": Field(one_of(1, 3, 4)),
+    "fit": Field(one_of(*FITS), "crop"),
     "value_range": Field(optional(growing), None),
 }
 WHOLE = {

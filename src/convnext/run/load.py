@@ -16,7 +16,7 @@ from convnext.nn.create import create_model
 from convnext.nn.description import build, describe
 from convnext.nn.head_rows import listed
 from convnext.nn.network import Network
-from convnext.nn.places import is_weight_file
+from convnext.nn.places import is_weight_file, split_part
 from convnext.nn.shown import named_or, shown_as
 from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_header, read_model, recognise
@@ -123,7 +123,7 @@ def _bare(
     normalization_name: str | None,
 ) -> Loaded:
     """Bare weights, for a data set whose classes are in the order of their outputs; shown pictures as published."""
-    shown = shown_as(path, model_name)
+    shown = shown_as(split_part(path)[0], model_name)
     shown = named_or(normalization_name, shown.at(size or shown.size))
     model = _bare_network(path, state, model_name, len(classes), shown.size)
     model.eval()
