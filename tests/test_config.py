@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convnext import key_names
 from convnext.config import all_keys, check_recipe, get, load_recipe, override, split_settings, to_toml
 from convnext.errors import RecipeError
 from convnext.recipe import Recipe
@@ -133,3 +134,58 @@ def test_a_setting_may_mend_a_recipe(tmp_path: Path) -> None:
         load_recipe(file, ["train.batch=-1"])
     with pytest.raises(RecipeError, match="with these settings has 1 mistake"):
         load_recipe(file, ["train.epochs=3", "train.batch=-1"])
+
+
+def test_a_recipe_may_begin_with_a_mark(tmp_path: Path) -> None:
+    """Windows' editors write one; the recipe is that without it."""
+    text = '[train]\nepochs = 3\n\n[data]\nlabel_column = "été"\n'
+    for name, mark in (("plain.toml", b""), ("mark.toml", b"\xef\xbb\xbf")):
+        (tmp_path / name).write_bytes(mark + text.encode())
+    assert load_recipe(tmp_path / "mark.toml") == load_recipe(tmp_path / "plain.toml")
+    assert load_recipe(tmp_path / "mark.toml").data.label_column == "été"
+    (tmp_path / "utf16.toml").write_bytes(text.encode("utf-16"))
+    with pytest.raises(RecipeError, match="give a TOML file in UTF-8"):
+        load_recipe(tmp_path / "utf16.toml")
+
+
+def test_a_recipe_may_have_an_equals_sign_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word with one is a setting where it begins with a key, else a file, in any folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1").mkdir()
+    for name in ("a=b.toml", "lr=1/plain.toml", "lr=1/x"):
+        (tmp_path / name).write_text("[train]\nepochs = 7\n")
+        file, overrides = split_settings([name, "train.lr=0.5", "data.label_column=x.toml"])
+        assert (file, overrides) == (Path(name), ["train.lr=0.5", "data.label_column=x.toml"])
+        recipe = load_recipe(file, overrides)
+        assert (recipe.train.epochs, recipe.train.lr, recipe.data.label_column) == (7, 0.5, "x.toml")
+    with pytest.raises(RecipeError, match=r"there is no recipe no=where\.toml"):
+        load_recipe(*split_settings(["no=where.toml"]))
+    with pytest.raises(RecipeError, match=r"train\.lrr: there is no such key"):
+        load_recipe(*split_settings(["train.lrr=0.5"]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        ("train.learning_rate", "train.lr"), ("train.batch_size", "train.batch"), ("lr0", "train.lr"),
+        ("train.dropout", "model.drop_path"), ("model.drop_path_rate", "model.drop_path"),
+        ("data.image_size", "data.size"), ("train.img_size", "data.size"), ("data.num_workers", "data.workers"),
+        ("train.loss", "augment.label_smoothing"), ("train.class_weights", "train.class_balance"),
+        ("train.early_stopping", "train.patience"), ("train.amp", "train.precision"), ("train.gpu", "train.device"),
+        ("train.random_state", "train.seed"), ("augment.hflip", "augment.flip"), ("model.arch", "model.name"),
+        ("model.pretrained", "weights"), ("train.scheduler", "train.min_lr"), ("train.wd", "train.weight_decay"),
+        ("train.gradient_accumulation_steps", "train.micro_batch"), ("data.target_column", "data.label_column"),
+        ("train.gradient-clip-val", "train.clip_grad"), ("data.Val_Split", "data.val"), ("train.size", "data.size"),
+        ("data.dir", "data.root"), ("data.group_by", "data.group_column"), ("train.Epochs", "train.epochs"),
+    ],
+)  # fmt: skip
+def test_a_key_by_another_name_leads_to_the_one_that_does_the_job(asked: str, key: str) -> None:
+    """Not to the nearest letters."""
+    with pytest.raises(RecipeError, match=f'{asked}: there is no such key; did you mean "{key}"'):
+        load_recipe(None, [f"{asked}=1"])
+
+
+def test_no_name_is_claimed_by_two_keys() -> None:
+    """Else the order of the table would decide."""
+    words = [word for names in key_names._NAMES.values() for word in names.split()]
+    assert sorted(words) == sorted(set(words))

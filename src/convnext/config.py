@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import RecipeError
+from convnext.key_names import same_job
 from convnext.recipe import NORMALIZATIONS, Recipe
 
 _ALIASES = {"[0,1]": "unit", "[-1,1]": "symmetric", "0..1": "unit", "-1..1": "symmetric"}
@@ -118,6 +119,18 @@ def shipped() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """The value of each `key=value`, by key; a key that there is not is left to who takes them."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        raw: Any = {}
+        key = _apply(raw, text)
+        for part in key.split("."):
+            raw = raw[part]
+        found[key] = raw
+    return found
+
+
 def find_recipe(word: str) -> Path:
     """A recipe by the name of its file, with or without `.toml`, or by that of one that is shipped.
 
@@ -145,10 +158,24 @@ def shipped_names() -> list[str]:
 
 def split_settings(words: Iterable[str]) -> tuple[Path | None, list[str]]:
     """Sorts the words after DATA into a recipe file, if one is given, and `key=value` settings."""
-    files = [word for word in words if "=" not in word]
+    words = list(words)
+    files = [word for word in words if _is_file(word)]
     if len(files) > 1:
         raise RecipeError(f"one recipe at most can be given, not {len(files)}: {', '.join(files)}")
-    return (Path(files[0]) if files else None), [word for word in words if "=" in word]
+    return (Path(files[0]) if files else None), [word for word in words if not _is_file(word)]
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word names a recipe and is no setting; the name of a file may hold a `=` (`lr=1e-3.toml`)."""
+    key, sign, _ = word.partition("=")
+    if not sign:
+        return True
+    if key.strip() in all_keys():
+        return False
+    try:
+        return word.endswith(".toml") or Path(word).expanduser().is_file()
+    except (OSError, RuntimeError):
+        return False
 
 
 def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:
@@ -240,7 +267,7 @@ def _toml_value(value: Any) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # with a mark, as Windows' editors write it
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe {path}; give a TOML file, or leave it out for the defaults") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -322,8 +349,10 @@ def _switches(raw: Mapping[str, Any]) -> list[str]:
 
 def _nearest_key(key: str) -> str:
     last = key.rpartition(".")[2]
-    same_name = [k for k in all_keys() if k.rpartition(".")[2] == last]
-    return f'; did you mean "{same_name[0]}"?' if same_name else nearest(key.lower(), all_keys())
+    keys = all_keys()
+    same_name = [k for k in keys if k.rpartition(".")[2] == last.lower()]
+    meant = same_name[0] if same_name else same_job(key, keys)
+    return f'; did you mean "{meant}"?' if meant else nearest(key.lower(), keys)
 
 
 _RULES = {
