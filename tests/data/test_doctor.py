@@ -181,7 +181,7 @@ def test_unreadable_files_are_listed_with_reasons(make_pictures: MakePictures) -
     assert finding.message == "2 files of 10 cannot be read"
     assert [(*case.files, case.remark) for case in finding.cases] == [
         ("a/empty.jpg", "empty file (0 bytes)"),
-        ("b/text.png", 'not a picture in a known format: it begins with the text "hello"'),
+        ("b/text.png", "not a picture in a known format: it is text"),
     ]
 
 

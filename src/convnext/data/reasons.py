@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from convnext.data.kinds import unread_kind
 from convnext.data.levels import Refused
 from convnext.data.names import printable
+from convnext.data.no_picture import kind_of
 from convnext.data.room import NoRoom
 from convnext.errors import PictureError
 
@@ -27,6 +28,8 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
 )
+_QUOTED = re.compile(r"(?<=in header): .*|(?<=in header\)): .*| ?b'[^']*'|: b\".*")
+"""What Pillow quotes of the file: a file that is no picture may not be meant to be shown."""
 _NO_MEMORY = "decoding it needs more memory than there is"
 
 
@@ -45,7 +48,7 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
         return str(error) if isinstance(error, NoRoom) else _NO_MEMORY
     if isinstance(error, Refused):
         return str(error)
-    text = " ".join(str(error).split())
+    text = _QUOTED.sub("", " ".join(str(error).split()))
     if re.search("unsupported|not supported|not yet supported|cannot handle", text, re.IGNORECASE):
         return f"of a kind that is not read here ({text}); convert it, as to PNG"
     if file is not None and not file.closed and (kind := unread_kind(file, begun=True)):
@@ -75,14 +78,7 @@ def _unidentified(file: IO[bytes], heif: bool) -> str:
         return "damaged or cut off: it begins like an AVIF, HEIC or WebP file but cannot be decoded"
     if not head.strip(b"\x00"):
         return "not a picture: it begins with zero bytes only, like an unfinished download"
-    return f"not a picture in a known format: it begins with {_glimpse(head)}"
-
-
-def _glimpse(head: bytes) -> str:
-    text = head[:24].decode("ascii", "replace")
-    if all(sign.isprintable() or sign.isspace() for sign in text) and "\ufffd" not in text:
-        return f'the text "{" ".join(text.split())}"'
-    return f"the bytes {head[:8].hex(' ')}"
+    return f"not a picture in a known format: it is {kind_of(head)}"
 
 
 def reason_of_os_error(error: OSError, path: Path) -> str:
