@@ -127,6 +127,9 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Argument(help="Other data with the same classes; default: the run's own.")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="What its table's columns are called, as data.label_column=class.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The network of a bare weight file.")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test; default: test, else val; all of other data.")
@@ -158,11 +161,13 @@ def evaluate(
     if run.is_file():
         if data is None:
             raise UserError(f"{run} is a weight file: give DATA to judge it on")
-        judged = evaluate_weights(run, model, data, size=size, normalization=normalization, split=split)
+        judged = evaluate_weights(
+            run, model, data, size=size, normalization=normalization, split=split, settings=settings or ()
+        )
     elif model or size or normalization:
         raise UserError("--model, --size and --normalization are for bare weight files; a run knows its own")
     else:
-        judged = evaluate_run(run, data, split=split, which=weights)
+        judged = evaluate_run(run, data, split=split, which=weights, settings=settings or ())
     short = shortfalls(judged.result, bounds)
     print_out(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
     for text in short:
@@ -214,19 +219,26 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> int:
 @app.command()
 def doctor(
     data: Annotated[Path, typer.Argument(help="Image folder or CSV table.")],
-    path_column: Annotated[str, typer.Option(help="CSV column of the files.")] = "path",
-    label_column: Annotated[str, typer.Option(help="CSV column of the classes.")] = "label",
-    split_column: Annotated[str, typer.Option(help="CSV column of the splits.")] = "split",
+    settings: Annotated[list[str] | None, typer.Argument(help="A recipe and key=value settings, as for train.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="CSV column of the files; as data.path_column=.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="CSV column of the classes; as data.label_column=.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="CSV column of the splits; as data.split_column=.")] = None,
     as_json: Json = False,
 ) -> int:
     """Check a data set before anyone trains on it; exit code 2 when something must be mended first."""
+    from convnext.config import load_recipe, split_settings
+    from convnext.data.columns import columns_of
     from convnext.data.doctor import diagnose
     from convnext.run.record import progress
 
+    options = {"path_column": path_column, "label_column": label_column, "split_column": split_column}
+    words = [f"data.{key}={value}" for key, value in options.items() if value is not None]
+    recipe = load_recipe(*split_settings([*(settings or []), *words])).data
     with progress("checking pictures", 1) as bar:
         found = diagnose(
-            data, path_column=path_column, label_column=label_column, split_column=split_column, progress=bar.update
-        )
+            data, val=recipe.val, test=recipe.test, classes=recipe.classes, columns=columns_of(recipe),
+            progress=bar.update,
+        )  # fmt: skip
     print_out(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
     return 0 if found.ok else 2
 

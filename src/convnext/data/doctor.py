@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.data.checked import Facts, Progress
+from convnext.data.columns import SPLIT, Columns
 from convnext.data.copies import copies, near_copies
 from convnext.data.doctor_text import text
 from convnext.data.findings import LEVELS, Case, Finding, Picture
@@ -21,7 +22,7 @@ from convnext.data.looks import balance, giveaways, looks, similar_names, sizes,
 from convnext.data.names import printable
 from convnext.data.scales import remarks, scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
-from convnext.data.sources import OWN_SPLIT, Dataset, survey
+from convnext.data.sources import ALIKE, OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
 __all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
@@ -87,9 +88,10 @@ def diagnose(
     val: float = 0.15,
     test: float = 0.15,
     classes: tuple[str, ...] = (),
+    columns: Columns | None = None,
     path_column: str = "path",
     label_column: str = "label",
-    split_column: str = "split",
+    split_column: str = SPLIT,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Diagnosis:
@@ -106,9 +108,7 @@ def diagnose(
                 val=val,
                 test=test,
                 classes=classes,
-                path_column=path_column,
-                label_column=label_column,
-                split_column=split_column,
+                columns=columns or Columns(path_column, label_column, split_column),
                 progress=progress,
                 workers=workers,
             )
@@ -139,7 +139,7 @@ def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path]
         *values(pictures, scales_of((sample.path, facts[sample.path]) for sample in data.splits.get("train", ()))),
     ]
     found_too = remarks([picture.facts for picture in pictures])  # by the reader, for those who do not ask a doctor
-    notes = tuple(note for note in data.notes if note not in found_too)
+    notes = tuple(note for note in data.notes if note not in found_too and not note.startswith(ALIKE))
     return Diagnosis(
         root=data.root,
         findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),

@@ -1,14 +1,20 @@
-"""Data sets as folders: `DATA/<class>/...` or `DATA/{train,val,test}/<class>/...`.
+"""Data sets as folders: `DATA/<class>/...`, `DATA/{train,val,test}/<class>/...`, and what else people have.
 
-Pictures are found at any depth inside a class folder, as `walk` finds them; other files are counted in a note.
+Which folders are splits or folds is told by `layouts`. Pictures are found at any depth inside a class folder, as `walk`
+finds them; other files are counted in a note.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
+from convnext.data.columns import Columns
 from convnext.data.flat_val import label_flat
+from convnext.data.given_split import split_by_folds
+from convnext.data.layouts import fold_folders, inner_names_note, split_folders, splits_in_classes
 from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing
 from convnext.data.names import count, did_you_mean, is_text, listed, printable
 from convnext.data.walk import Found, top, walk
@@ -20,36 +26,99 @@ KAGGLE_FOLDER = Path("ILSVRC", "Data", "CLS-LOC")
 """Where ImageNet lies in what Kaggle gives."""
 
 
-def list_folder(root: Path, *, judging: bool = False) -> Listing:
-    """The pictures of a data set in folders; raises DataError when they are not laid out as they should be."""
+def list_folder(
+    root: Path, spec: Columns | None = None, *, judging: bool = False, known: Collection[str] = ()
+) -> Listing:
+    """The pictures of a data set in folders.
+
+    Args:
+        root: the data set.
+        spec: which fold validates, where the folders are folds.
+        judging: nothing is to be learnt from the data.
+        known: the classes of a model, or those that the user names.
+
+    Raises:
+        DataError: the folders are not laid out as they should be.
+    """
+    spec = spec or Columns()
     if (root / KAGGLE_FOLDER / "train").is_dir():
-        return list_folder(root / KAGGLE_FOLDER, judging=judging)
+        return list_folder(root / KAGGLE_FOLDER, spec, judging=judging, known=known)
     folders, found = top(root)
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split and split in splits:
-            raise DataError(
-                f"{printable(root)}: both {printable(splits[split].name)}/ and {printable(folder.name)}/ mean the "
-                f"{split} split, which must be one folder: merge them or rename one"
-            )
-        if split:
-            splits[split] = folder
-    if splits and not _is_a_class(splits, folders):
+    if spec.group and not judging:
+        raise DataError(
+            f"{printable(root)}: data.group_column = {spec.group}, but folders have no columns: give a CSV table with "
+            "the columns path, label and that one"
+        )
+    if folds := fold_folders(folders, known):
+        return _fold_folders(root, folders, folds, found, spec, judging)
+    if spec.val_fold and not judging:
+        raise DataError(
+            f"{printable(root)}: data.val_fold = {spec.val_fold}, but there are no folders fold0/, fold1/ ..."
+        )
+    splits = split_folders(root, folders, known)
+    if splits:
         listing = _split_folders(root, splits, found, judging)
-        extra = [folder.name for folder in folders if folder not in splits.values()]
+        extra = [folder.name for folder in folders if all(folder not in (s, *s.parents) for s in splits.values())]
         if extra:
             listing.notes.append(f"folders beside the splits were ignored: {listed(extra)}")
+        unusual = [f"{folder.relative_to(root)}/ is {split}" for split, folder in splits.items() if _is_unusual(folder)]
+        if unusual:
+            listing.notes.append(f"splits: {listed(unusual)}")
         return listing
+    if inner := splits_in_classes(root, folders, known, judging=judging):
+        return _splits_in_classes(root, inner, found, judging)
     return _class_folders(root, folders, found)
 
 
-def _is_a_class(splits: dict[str, Path], folders: list[Path]) -> bool:
-    """Whether `train` is a class beside others, the railway kind: no other split, and its pictures lie right in it."""
-    if set(splits) != {"train"} or len(folders) == 1:
-        return False
-    inner, inside = top(splits["train"])
-    return bool(inside.pictures) and not inner
+def _is_unusual(folder: Path) -> bool:
+    return folder.name.lower() not in SPLIT_NAMES
+
+
+def _fold_folders(
+    root: Path, folders: list[Path], folds: dict[str, Path], found: Found, spec: Columns, judging: bool
+) -> Listing:
+    """`DATA/fold0/<class>/...`"""
+    if not (spec.val_fold or judging):
+        raise DataError(
+            f"{printable(root)}: {listed(f'{folder.name}/' for folder in folds.values())} look like folds: say which "
+            f"one validates, as data.val_fold={next(iter(folds))}, and data.test_fold likewise if one is to test"
+        )
+    splits: dict[str, str | None] = dict.fromkeys(folds)
+    listing = Listing("split folders")
+    if not judging:
+        numbers = {folder.name: number for number, folder in folds.items()}
+        spec = replace(
+            spec,
+            val_fold=numbers.get(spec.val_fold, spec.val_fold),
+            test_fold=numbers.get(spec.test_fold, spec.test_fold),
+        )
+        meant, note = split_by_folds(printable(root), "the folders", list(folds), spec)
+        splits = dict(zip(folds, meant, strict=True))
+        listing.notes.append(note)
+    extra = [folder.name for folder in folders if folder not in folds.values()]
+    if extra:
+        listing.notes.append(f"folders beside the folds were ignored: {listed(extra)}")
+    for number, folder in folds.items():
+        classes, inside = top(folder)
+        found.add(inside)
+        _collect(listing, classes, splits[number], found, may_be_empty=True)
+    _finish(listing, root, found)
+    return listing
+
+
+def _splits_in_classes(root: Path, classes: dict[Path, dict[str, Path]], found: Found, judging: bool) -> Listing:
+    """`DATA/<class>/{train,val,test}/...`"""
+    listing = Listing("split folders")
+    for folder, splits in classes.items():
+        if "train" not in splits and not judging:
+            raise DataError(
+                f"{printable(folder)}: has no train/, as other classes have: every class needs pictures to learn from"
+            )
+        for split, place in splits.items():
+            _collect_one(listing, place, _class_name(folder), split, found)
+    listing.notes.append("each class folder is split into the folders in it")
+    _finish(listing, root, found)
+    return listing
 
 
 def _split_folders(root: Path, splits: dict[str, Path], found: Found, judging: bool) -> Listing:
@@ -97,6 +166,7 @@ def _class_folders(root: Path, folders: list[Path], found: Found) -> Listing:
     listing = Listing("class folders")
     _require_classes(root, folders, found)
     _collect(listing, folders, None, found, may_be_empty=False)
+    listing.notes.extend(inner_names_note(folders))
     _finish(listing, root, found)
     return listing
 
@@ -115,12 +185,15 @@ def _require_classes(root: Path, folders: list[Path], found: Found) -> None:
 def _collect(listing: Listing, folders: list[Path], split: str | None, found: Found, *, may_be_empty: bool) -> None:
     """Adds the pictures of every class folder to the listing."""
     empty: list[tuple[Path, str]] = []
+    names: dict[str, Path] = {}
     for folder in folders:
-        inside = walk(folder)
-        label = (_class_name(folder),)
-        listing.entries.extend(Entry(path, label, split) for path in inside.pictures)
-        listing.unreadable.extend(inside.unreadable)
-        found.others.update(inside.others)
+        name = _class_name(folder)
+        if names.setdefault(name, folder) is not folder:
+            listing.notes.append(
+                f"two folders in {printable(folder.parent)} are called {printable(name)}, one in each Unicode form "
+                "(NFC, NFD): taken for one class"
+            )
+        inside = _collect_one(listing, folder, name, split, found)
         if inside.pictures:
             continue
         if may_be_empty:
@@ -134,6 +207,15 @@ def _collect(listing: Listing, folders: list[Path], split: str | None, found: Fo
             f"{printable(folder)}: no pictures in this class folder{why}{more}: "
             f"every class needs some; add pictures or move the folder out of the data set"
         )
+
+
+def _collect_one(listing: Listing, folder: Path, name: str, split: str | None, found: Found) -> Found:
+    """Adds the pictures of one folder as those of a class; returns what was found there."""
+    inside = walk(folder)
+    listing.entries.extend(Entry(path, (name,), split) for path in inside.pictures)
+    listing.unreadable.extend(inside.unreadable)
+    found.others.update(inside.others)
+    return inside
 
 
 def _finish(listing: Listing, root: Path, found: Found) -> None:

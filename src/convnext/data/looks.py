@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from convnext.data.findings import Case, Finding, Picture
-from convnext.data.names import count, figure, listed
+from convnext.data.names import count, figure, listed, look_alikes
 from convnext.data.scales import BLANK, DARK, Scale, range_for
 from convnext.data.sources import Broken, Dataset
 from convnext.errors import DataError
@@ -80,13 +80,10 @@ def _judges(data: Dataset, split: str) -> list[Finding]:
 
 def similar_names(classes: Sequence[str]) -> list[Finding]:
     """Classes whose names differ only in case, spaces and the like."""
-    by_key: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        by_key["".join(sign for sign in name.casefold() if sign.isalnum()) or name].append(name)
-    twins = [names for names in by_key.values() if len(names) > 1]
+    twins = look_alikes(classes)
     if not twins:
         return []
-    message = f"classes that may be one: {listed(' and '.join(f'{name!r}' for name in names) for names in twins)}"
+    message = f"classes that may be one: {twins}"
     return [Finding("warning", "class_names", message, "rename one if they mean the same")]
 
 

@@ -97,6 +97,17 @@ def listed(names: Iterable[str], limit: int = 10) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
 
 
+def look_alikes(names: Iterable[str], limit: int = 10) -> str:
+    """`'Cat' and 'cat', 'a b' and 'a_b'`: names that differ only in case, spaces and the like; "" for none."""
+    by_key: dict[str, list[str]] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFC", name).casefold()
+        by_key.setdefault("".join(sign for sign in plain if sign.isalnum()) or name, []).append(name)
+    twins = [" and ".join(map(repr, found)) for found in by_key.values() if len(found) > 1]
+    shown = ", ".join(twins[:limit])
+    return shown if len(twins) <= limit else f"{shown} and {len(twins) - limit:,} more"
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 file`, `1,200 files`: a number with the right form of its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

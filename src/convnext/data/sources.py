@@ -11,24 +11,27 @@ splits, so that training never meets them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.data.checked import Facts, Progress, check_files
+from convnext.data.columns import SPLIT, Columns
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
-from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
+from convnext.data.names import count, did_you_mean, in_order, is_text, listed, look_alikes, printable
 from convnext.data.scales import Scale, remarks, scales_of
-from convnext.data.split import stable_split
+from convnext.data.split import join_groups, stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
 
 OWN_SPLIT = "split by us"
 """How the note begins that tells a split of ours from one that the data set brought."""
+ALIKE = "classes that may be one"
+"""How the note begins about classes whose names look alike."""
 
-__all__ = ["OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
+__all__ = ["ALIKE", "OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Dataset:
         broken: what was left out.
         notes: one-line remarks for the user.
         scales: of the training pictures of more than 8 bits; see `data.scales`.
+        split_column: of a table, where the split was found; empty where it brought none.
     """
 
     root: Path
@@ -70,6 +74,7 @@ class Dataset:
     broken: tuple[Broken, ...]
     notes: tuple[str, ...]
     scales: tuple[Scale, ...] = field(default=(), kw_only=True)
+    split_column: str = field(default="", kw_only=True)
 
     def counts(self, split: str) -> list[int]:
         """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
@@ -83,9 +88,10 @@ def read_dataset(
     val: float = 0.15,
     test: float = 0.15,
     classes: tuple[str, ...] = (),
+    columns: Columns | None = None,
     path_column: str = "path",
     label_column: str = "label",
-    split_column: str = "split",
+    split_column: str = SPLIT,
     progress: Progress | None = None,
     workers: int | None = None,
     judging: bool = False,
@@ -97,9 +103,10 @@ def read_dataset(
         val: share of pictures for val where the split is ours to make (0 for none).
         test: likewise for test; not used when the data set has splits of its own.
         classes: the classes in the order wanted, as of a trained model; () takes those found, sorted.
+        columns: all that can be said about a table's columns, and about folds; the next three are not used then.
         path_column: CSV only, likewise the next two.
         label_column: class names, several joined by `|`.
-        split_column: may be absent from the table.
+        split_column: may be absent from the table, and is recognised under other names; "" for none.
         progress: called with (files done, files in all).
         workers: threads; None means one a core.
         judging: nothing is to be learnt from the data, so it needs no train split.
@@ -112,9 +119,7 @@ def read_dataset(
         val=val,
         test=test,
         classes=classes,
-        path_column=path_column,
-        label_column=label_column,
-        split_column=split_column,
+        columns=columns or Columns(path_column, label_column, split_column),
         progress=progress,
         workers=workers,
         judging=judging,
@@ -127,9 +132,7 @@ def survey(
     val: float,
     test: float,
     classes: tuple[str, ...],
-    path_column: str,
-    label_column: str,
-    split_column: str,
+    columns: Columns,
     progress: Progress | None,
     workers: int | None,
     judging: bool = False,
@@ -142,11 +145,9 @@ def survey(
             f"{printable(root)}: the path is not text in UTF-8, so a recipe cannot name it; rename the folder"
         )
     if root.is_dir():
-        listing = list_folder(root, judging=judging)
+        listing = list_folder(root, columns, judging=judging, known=classes)
     else:
-        listing = list_table(
-            root, path_column=path_column, label_column=label_column, split_column=split_column, judging=judging
-        )
+        listing = list_table(root, columns, judging=judging, known=classes)
     facts = check_files([entry.path for entry in listing.entries], root=root, progress=progress, workers=workers)
     readable = [entry for entry in listing.entries if not facts[entry.path].reason]
     broken = [Broken(entry.path, facts[entry.path].reason) for entry in listing.entries if facts[entry.path].reason]
@@ -163,10 +164,17 @@ def survey(
         multi_label=listing.multi_label,
         splits=_samples(readable, splits, names),
         broken=tuple(sorted(broken, key=lambda item: item.path.as_posix())),
-        notes=(*listing.notes, *notes, *remarks([facts[entry.path] for entry in readable])),
+        notes=(*listing.notes, *_alike(names), *notes, *remarks([facts[entry.path] for entry in readable])),
         scales=scales_of((entry.path, facts[entry.path]) for entry in readable if splits[entry.path] == "train"),
+        split_column=listing.split_column,
     )
     return dataset, facts
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """A remark about classes whose names differ only in case, spaces and the like."""
+    twins = look_alikes(names)
+    return [f"{ALIKE}: {twins}"] if twins else []
 
 
 def _check_shares(val: float, test: float) -> None:
@@ -296,17 +304,18 @@ def _split(
                 f"{facts[members[0]].reason}: replace the files or take the split out of the data set"
             )
     notes = _leaking(given, facts)
+    by = f"each group of column {listing.grouped}" if listing.grouped else "each file's content"
     if not given:
         splits = _by_content(readable, facts, val, test)
         wanted = [f"{share:.0%} {split}" for split, share in (("val", val), ("test", test)) if share > 0]
-        notes += [f"{OWN_SPLIT}: {' and '.join(wanted) or 'all train'}, decided by each file's content"]
-        return splits, notes + _lacking(readable, splits, wanted)
+        notes += [f"{OWN_SPLIT}: {' and '.join(wanted) or 'all train'}, decided by {by}"]
+        return splits, notes + _lacking(readable, splits, wanted, listing.grouped)
     splits = dict(given)
     if "val" in given.values() or val == 0:
         return splits, notes
     train = [entry for entry in readable if entry.split == "train"]
     splits.update(_by_content(train, facts, val, 0.0))
-    return splits, [*notes, f"no val split given: {val:.0%} of train were taken for it, decided by each file's content"]
+    return splits, [*notes, f"no val split given: {val:.0%} of train were taken for it, decided by {by}"]
 
 
 def _leaking(given: Mapping[Path, str], facts: Mapping[Path, Facts]) -> list[str]:
@@ -324,21 +333,24 @@ def _leaking(given: Mapping[Path, str], facts: Mapping[Path, Facts]) -> list[str
 
 
 def _by_content(entries: list[Entry], facts: Mapping[Path, Facts], val: float, test: float) -> dict[Path, str]:
+    """The split of every picture: what has one content, or belongs to one group, is in one split."""
+    units = join_groups([(facts[entry.path].sha256, entry.group) for entry in entries])
     labels: dict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        labels[facts[entry.path].sha256].update(entry.labels)
-    by_content = stable_split(labels, val=val, test=test)
-    return {entry.path: by_content[facts[entry.path].sha256] for entry in entries}
+    for entry, unit in zip(entries, units, strict=True):
+        labels[unit].update(entry.labels)
+    by_unit = stable_split(labels, val=val, test=test)
+    return {entry.path: by_unit[unit] for entry, unit in zip(entries, units, strict=True)}
 
 
-def _lacking(readable: list[Entry], splits: Mapping[Path, str], wanted: list[str]) -> list[str]:
+def _lacking(readable: list[Entry], splits: Mapping[Path, str], wanted: list[str], grouped: str) -> list[str]:
     """A remark about the classes that are too small to be split."""
     if not wanted:
         return []
     names = {name for entry in readable for name in entry.labels}
     outside = {name for entry in readable if splits[entry.path] != "train" for name in entry.labels}
-    small = sorted(names - outside)
-    return [f"all train, because fewer than 3 different pictures: {listed(small)}"] if small else []
+    small = in_order(names - outside)
+    what = "groups" if grouped else "different pictures"
+    return [f"all train, because fewer than 3 {what}: {listed(small)}"] if small else []
 
 
 def _samples(

@@ -10,12 +10,15 @@ Small classes need one exception. A class with three or more distinct pictures h
 wanted: where the draw gave none, the picture with the smallest number among those that can be spared moves to test,
 the next to val (and the largest back to train). A class with fewer than three stays in train altogether. Only such
 moves can change when files are added.
+
+Where pictures belong to groups, each group draws its number from the SHA-256 of its name, and goes as a whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _ENOUGH = 3  # distinct pictures that a class needs to be in every split
 
@@ -23,6 +26,33 @@ _ENOUGH = 3  # distinct pictures that a class needs to be in every split
 def draw(sha256: str) -> float:
     """The number in [0, 1) that belongs to a content: its SHA-256 (hexadecimal) as a binary fraction, to 53 bits."""
     return float((int(sha256[:16], 16) >> 11) / 2**53)
+
+
+def join_groups(pictures: Sequence[tuple[str, str]]) -> list[str]:
+    """What each picture is split by: the SHA-256 of its content, or that of its group's name.
+
+    Groups that share a content are one: its copies may not be parted. Of their numbers the smallest counts.
+
+    Args:
+        pictures: (SHA-256 of the content, group or "") of each.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    keys = [(sha256, hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest() if group else "")
+            for sha256, group in pictures]  # fmt: skip
+    for sha256, group in keys:
+        if group:
+            parent[root(f"content {sha256}")] = root(f"group {group}")
+    names: dict[str, list[str]] = defaultdict(list)
+    for group in {group for _, group in keys if group}:
+        names[root(f"group {group}")].append(group)
+    return [min(names[root(f"content {sha256}")], default=sha256) for sha256, _ in keys]
 
 
 def stable_split(labels: Mapping[str, Iterable[str]], *, val: float, test: float) -> dict[str, str]:

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 from convnext.config import load_complete, nearest
+from convnext.data.columns import columns_of, foreign_columns, with_columns
 from convnext.data.decode import read_picture
 from convnext.data.levels import Range
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
-from convnext.data.sources import Dataset, Sample, read_dataset
+from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
 from convnext.errors import DataError, PictureError, UserError
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
@@ -72,7 +73,12 @@ def judge_and_keep(path: Path) -> Judged:
 
 
 def evaluate_run(
-    path: str | Path, data: str | Path | None = None, *, split: str | None = None, which: str = "auto"
+    path: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    which: str = "auto",
+    settings: Sequence[str] = (),
 ) -> Judged:
     """Judges a run on its own data (its test split, or validation) or on another data set with the same classes.
 
@@ -81,6 +87,7 @@ def evaluate_run(
         data: other data; all of its pictures count when it has no split of its own.
         split: train, val or test instead of the default.
         which: "best" or "last" weights; "auto" follows `judge_run`.
+        settings: `key=value`, what the columns of a table of other data are called.
 
     Raises:
         UserError: the run, the data or the split cannot be used.
@@ -97,7 +104,7 @@ def evaluate_run(
             which = "best" if chosen == "test" else "last"
     loaded = load_all(path, which=which)
     if dataset is None:
-        dataset = _foreign(Path(data or ""), loaded, recipe.data)
+        dataset = _foreign(Path(data or ""), loaded, with_columns(foreign_columns(recipe.data), settings))
         chosen = split or _default_split(dataset)
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
@@ -129,12 +136,12 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
     home, before = Path(recipe.data.root), known.get("fingerprint")
     if data is not None and data.resolve() != home.resolve():
         try:
-            dataset = read_data(data, recipe, quiet=True)
+            dataset = read_data(data, recipe, quiet=True, settled=True)
         except DataError:
             return None
         return dataset if fingerprint(dataset) == before else None
     try:
-        dataset = read_data(home, recipe, quiet=True)
+        dataset = read_data(home, recipe, quiet=True, settled=True)
     except DataError as error:
         raise DataError(
             f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
@@ -146,7 +153,14 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
 
 
 def evaluate_weights(
-    path: Path, model: str | None, data: Path, *, size: int | None, normalization: str | None, split: str | None
+    path: Path,
+    model: str | None,
+    data: Path,
+    *,
+    size: int | None,
+    normalization: str | None,
+    split: str | None,
+    settings: Sequence[str] = (),
 ) -> Judged:
     """Judges a weight file: one of a run, or a bare one of the network `model`.
 
@@ -159,10 +173,13 @@ def evaluate_weights(
     if normalization is not None and normalization not in NORMALIZATIONS:
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
-    dataset = open_data(data, DataRecipe(), judging=True) or read_dataset(data, val=0.0, test=0.0, judging=True)
+    columns = with_columns(DataRecipe(), settings)
+    dataset = open_data(data, DataRecipe(), judging=True) or read_dataset(
+        data, val=0.0, test=0.0, columns=columns_of(columns), judging=True
+    )
     loaded = load_file(path, model, dataset.classes, size, normalization)
     if loaded.classes != dataset.classes or dataset.multi_label:
-        dataset = _foreign(data, loaded, DataRecipe())
+        dataset = _foreign(data, loaded, columns)
     dataset = _as_a_whole(dataset)
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
@@ -224,10 +241,11 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
     sharded = open_data(data, replace(columns, classes=loaded.classes), judging=True)
-    dataset = sharded or read_dataset(
-        data, val=0.0, test=0.0, classes=loaded.classes, path_column=columns.path_column,
-        label_column=columns.label_column, split_column=columns.split_column, judging=True,
-    )  # fmt: skip
+    spec = columns_of(columns)
+    dataset = sharded or read_dataset(data, val=0.0, test=0.0, classes=loaded.classes, columns=spec, judging=True)
+    for note in dataset.notes if sharded is None else ():
+        if not note.startswith(OWN_SPLIT):
+            say(note)
     if dataset.multi_label and not loaded.multi_label:
         raise DataError(f"{data} has pictures with several labels or none; {loaded.path} names one class a picture")
     for broken in dataset.broken[:10]:

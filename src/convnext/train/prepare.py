@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from convnext.config import override
+from convnext.data.columns import columns_of
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.folds import in_fold
 from convnext.data.names import called, did_you_mean, is_pattern
@@ -65,8 +67,11 @@ def refuse_nesting(root: Path, out: Path) -> None:
         raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
 
 
-def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
-    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks."""
+def read_data(root: Path, recipe: Recipe, *, quiet: bool = False, settled: bool = False) -> Dataset:
+    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks.
+
+    `settled` says that a run was trained on it with this recipe: what the recipe does not name was of no account then.
+    """
     data = recipe.data
     if not quiet:
         say(f"reading {called(root)}")
@@ -78,8 +83,8 @@ def read_data(root: Path, recipe: Recipe, *, quiet: bool = False) -> Dataset:
         return sharded
     with progress("checking pictures", 1) as bar:
         dataset = read_dataset(
-            root, val=data.val, test=data.test, classes=data.classes, path_column=data.path_column,
-            label_column=data.label_column, split_column=data.split_column, progress=bar.update,
+            root, val=data.val, test=data.test, classes=data.classes, columns=columns_of(data, settled=settled),
+            progress=bar.update,
         )  # fmt: skip
     if data.folds or data.fold:
         dataset = _in_fold(dataset, data)
@@ -101,6 +106,14 @@ def _in_fold(dataset: Dataset, data: DataRecipe) -> Dataset:
             "of which there are two or more; `convnext train DATA --folds 5` trains all of them"
         )
     return in_fold(dataset, data.folds, data.fold, data.val)
+
+
+def found_in(dataset: Dataset) -> dict[str, Any]:
+    """What a recipe is to say about the data, once they are read: where, which classes, by which column split."""
+    found: dict[str, Any] = {"data.root": called(dataset.root), "data.classes": dataset.classes}
+    if dataset.split_column:
+        found["data.split_column"] = dataset.split_column
+    return found
 
 
 def open_data(root: Path, data: DataRecipe, *, judging: bool = False) -> ShardedDataset | None:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from convnext.config import find_recipe, load_recipe, override, shipped_names, to_toml
-from convnext.data.names import called
 from convnext.data.sources import Dataset
 from convnext.errors import UserError
 from convnext.nn.create import create_model, outline
@@ -20,7 +19,7 @@ from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import decay_of
 from convnext.train.plan import Plan, Steps, count_steps, peak_rate, rate_at
-from convnext.train.prepare import fill_up, read_data
+from convnext.train.prepare import fill_up, found_in, read_data
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _check(recipe: Recipe, dataset: Dataset | None) -> list[str]:
     total, millions = sum(group["parameters"] for group in groups), 1e6
     said = [f"{recipe.model.name}, {total / millions:.1f} M parameters, {len(groups)} groups"]
     if dataset is not None:
-        recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
+        recipe = override(recipe, found_in(dataset))
         plan = fill_up(dataset, Plan(override(recipe, {"weights": "none"})), Ranks())
         said += [f"{choice['key']} = {choice['value']}: {choice['why']}" for choice in plan.choices]
     return said

@@ -58,6 +58,7 @@ from convnext.train.plan import Plan, count_steps
 from convnext.train.prepare import (
     fill_caches,
     fill_up,
+    found_in,
     introduce,
     prepare,
     read_data,
@@ -103,7 +104,7 @@ def train_run(
                 fingerprint(dataset), f"{called(dataset.root)} must hold the same pictures for every process"
             )
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
-        recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
+        recipe = override(recipe, found_in(dataset))
         plan, model, parts = prepare(dataset, Plan(recipe, began=began), ranks)
         with contextlib.ExitStack() as stack:
             ranks.together(lambda: _open_new(stack, out, model, overwrite=overwrite))
@@ -159,7 +160,7 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     """
     dataset = read_data(Path(root), recipe)
     refuse_absent(dataset, recipe.data.classes)
-    recipe = override(recipe, {"data.root": called(dataset.root), "data.classes": dataset.classes})
+    recipe = override(recipe, found_in(dataset))
     ranks = planned(gpus, nodes)
     plan = fill_up(dataset, Plan(recipe), ranks)
     introduce(dataset, plan, build_model(plan.recipe, dataset))

@@ -1,0 +1,260 @@
+"""The cells of a table's label column become class names; so do columns of 0 and 1, one for each class.
+
+Several labels in one cell are joined by `|`, or stand in a JSON list. Where cells look joined by something else,
+nothing is guessed: `data.label_separator` says whether they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convnext.data.columns import AUTO, LABEL_NAMES, Columns, find, key_of, require
+from convnext.data.names import count, listed, printable
+from convnext.data.rows import Row, lines_of
+from convnext.errors import DataError
+
+SETTING = "data.label_separator"
+NONE = "|"
+"""A cell that says: none of the classes."""
+_WORDS = {"semicolon": ";", "comma": ",", "bar": "|", "space": " ", "slash": "/", "plus": "+", "and": "&"}
+_TRUE, _FALSE = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
+
+
+@dataclass
+class Labels:
+    """What a table says about classes.
+
+    Attributes:
+        names: of each row, sorted.
+        multi_label: a picture may have several classes, or none.
+        columns: where they stood.
+        notes: one-line remarks for the user.
+    """
+
+    names: list[tuple[str, ...]]
+    multi_label: bool
+    columns: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_labels(
+    table: Path,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    spec: Columns,
+    taken: Collection[str],
+    known: Collection[str],
+) -> Labels:
+    """Every row's class names.
+
+    Args:
+        table: the file, for messages.
+        columns: all that it has.
+        rows: its rows.
+        spec: what the user says about columns.
+        taken: columns that hold something else, and so no labels.
+        known: the classes of a model, where there is one: a cell that is one of them is a single name.
+
+    Raises:
+        DataError: there is no column of labels, a cell is empty, or it cannot be told what a cell means.
+    """
+    column = find(columns, spec.label)
+    if column is None and (flags := _flag_columns(table, columns, rows, spec, taken)):
+        return _from_flags(rows, flags)
+    if column is None:
+        left = [name for name in columns if name and name not in taken]
+        names = (*LABEL_NAMES, key_of(left[0])) if len(left) == 1 else LABEL_NAMES
+        require(table, columns, spec.label, "data.label_column", names, taken)
+    column = require(table, columns, spec.label, "data.label_column", LABEL_NAMES)
+    return _from_cells(table, rows, column, spec, known)
+
+
+def is_flag(cell: str) -> bool:
+    """Whether a cell is 0 or 1, or true or false."""
+    return cell.casefold() in _TRUE or cell.casefold() in _FALSE
+
+
+def is_true(cell: str) -> bool:
+    """Whether a flag is set."""
+    return cell.casefold() in _TRUE
+
+
+def _flag_columns(
+    table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Columns, taken: Collection[str]
+) -> list[str]:
+    """The columns of a one-hot table: those that are named, or all of 0 and 1 where nothing is called a label."""
+    named = [name.strip() for name in spec.label.split(",")]
+    if len(named) > 1 and all(name in columns for name in named):
+        wrong = [(name, row) for name in named for row in rows if not is_flag(row[name])]
+        if wrong:
+            name, row = wrong[0]
+            raise DataError(
+                f'{printable(table)}, line {row.line}: "{printable(row[name][:40])}" in column "{name}" is neither 0 '
+                "nor 1, as the columns of data.label_column must be where there are several"
+            )
+        return named
+    free = [name for name in columns if name and name not in taken]
+    if spec.label != "label" or any(key_of(name) in LABEL_NAMES for name in free):
+        return []
+    flags = [name for name in free if all(is_flag(row[name]) for row in rows)]
+    return flags if len(flags) > 1 else []
+
+
+def _from_flags(rows: Sequence[Row], flags: Sequence[str]) -> Labels:
+    """A one-hot table: each class is a column, and a row has those that are 1."""
+    names = {name: unicodedata.normalize("NFC", name) for name in flags}
+    found = [tuple(sorted(names[name] for name in flags if is_true(row[name]))) for row in rows]
+    several = any(len(labels) != 1 for labels in found)
+    notes = [
+        f"the classes are the {len(flags)} columns of 0 and 1: {listed(flags, 8)}"
+        + ("; rows have several, or none" if several else "")
+    ]
+    unused = [name for name in flags if not any(is_true(row[name]) for row in rows)]
+    if unused:
+        notes.append(f"no row is of class {listed(unused)}: left out")
+    return Labels(found, several, tuple(flags), notes)
+
+
+def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, known: Collection[str]) -> Labels:
+    cells = [unicodedata.normalize("NFC", row[column]) for row in rows]
+    notes: list[str] = []
+    sign = _separator(table, column, cells, rows, spec, known, notes)
+    none = sign if sign not in ("", " ", "json") else NONE
+    remedy = f"write `{none}` for a picture with none of the classes"
+    if sign in ("", " ") or not (sign == "json" or any(sign in cell for cell in cells)):
+        remedy = "write a label or remove the row"
+    empty = [row for row, cell in zip(rows, cells, strict=True) if not cell]
+    if empty:
+        raise DataError(f'{printable(table)}: nothing in column "{column}" in {lines_of(empty)}: {remedy}')
+    parts = [_parts(cell, sign) for cell in cells]
+    names = [tuple(sorted({name.strip() for name in found if name.strip()})) for found in parts]
+    if sign == "json":
+        several = any(len(found) != 1 for found in names)
+    else:
+        several = sign != "" and any(sign in cell or cell == NONE for cell in cells)
+    if sign == "json" and spec.separator == AUTO:
+        notes.append(f'column "{column}" holds lists of labels: each name is a class')
+    raw = {row[column] for row in rows}
+    twice = sorted({unicodedata.normalize("NFC", cell) for cell in raw - set(cells)} & raw)
+    if twice:
+        notes.append(f"{listed(twice, 3)}: written in two Unicode forms (NFC and NFD), taken for one class")
+    return Labels(names, several, (column,), notes)
+
+
+def _separator(
+    table: Path,
+    column: str,
+    cells: Sequence[str],
+    rows: Sequence[Row],
+    spec: Columns,
+    known: Collection[str],
+    notes: list[str],
+) -> str:
+    """What stands between the labels of a cell; "" where each cell is one name. Adds its remarks to `notes`."""
+    if spec.separator != AUTO:
+        return _asked(spec.separator)
+    if set(cells) <= set(known):
+        return ""
+    lists = [_list(cell) is not None for cell in cells]
+    if all(lists):
+        return "json"
+    if any(lists):
+        first = [row for row, is_list in zip(rows, lists, strict=True) if not is_list]
+        raise DataError(
+            f'{printable(table)}: {count(sum(lists), "cell")} of column "{column}" hold a list of labels, others do '
+            f"not ({lines_of(first)}): write all of them alike"
+        )
+    sign = "|" if any("|" in cell for cell in cells) else ""
+    if not spec.settled:
+        names = {part.strip() for cell in cells for part in (cell.split(sign) if sign else [cell])}
+        notes += _joined(table, column, names - {""} - set(known))
+    return sign
+
+
+def _asked(word: str) -> str:
+    """The sign that a user names."""
+    if word.strip().casefold() == "none":
+        return ""
+    if word.strip().casefold() == "json":
+        return "json"
+    sign = _WORDS.get(word.strip().casefold(), word if word.isspace() else word.strip())
+    if not sign:
+        raise DataError(f'{SETTING} = "": write auto, none, json, space, or the sign between two labels, such as ";"')
+    return " " if sign.isspace() else sign
+
+
+def _parts(cell: str, sign: str) -> Sequence[str]:
+    if cell == NONE:
+        return ()
+    if sign == "":
+        return (cell,)
+    if sign == " ":
+        return cell.split()
+    if sign == "json":
+        found = _list(cell)
+        return (cell,) if found is None else found
+    return cell.split(sign)
+
+
+def _list(cell: str) -> list[str] | None:
+    """The names in a list as JSON or Python writes it; None for any other cell."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list) and all(isinstance(n, str | int) and not isinstance(n, bool) for n in found):
+            return [str(name) for name in found]
+    return None
+
+
+def _joined(table: Path, column: str, names: Collection[str]) -> list[str]:
+    """Refuses cells that look like several labels; a remark where they hold a sign that may join some, or none."""
+    for sign in (";", ",", "/", "+", "&", " "):
+        joined = {name: parts for name in names if len(parts := _split(name, sign)) > 1}
+        certain = _certainty(sign, joined, names) if joined else 0
+        if not certain:
+            continue
+        first = printable(min(joined, key=lambda name: (len(name), name)))
+        shown = "a space" if sign == " " else f'"{sign}"'
+        splits = f"{SETTING}={next(word for word, its in _WORDS.items() if its == sign)}"
+        if certain == 1:
+            return [f'"{first}" in column "{column}" is taken for the name of one class; {splits} would split it']
+        raise DataError(
+            f'{printable(table)}: "{first}" in column "{column}" may be several labels joined by {shown}: {splits} '
+            f"splits {count(len(joined), 'such name')}; {SETTING}=none takes each for the name of one class"
+        )
+    return []
+
+
+def _split(name: str, sign: str) -> list[str]:
+    return [part.strip() for part in name.split(sign if sign != " " else None) if part.strip()]
+
+
+def _certainty(sign: str, joined: dict[str, list[str]], names: Collection[str]) -> int:
+    """2 where joined names are likely to be several labels, 1 where they may be, 0 where nothing speaks for it.
+
+    A semicolon always joins. After a comma one part that stands elsewhere too, alone or in other company, is enough
+    ("tench, Tinca tinca" has none). Words are shared by names without joining labels ("golden retriever"), so of those
+    all must be, and one must stand alone, or the names have different numbers of them.
+    """
+    if sign == ";":
+        return 2
+    homes: dict[str, set[str]] = {}
+    for name in names:
+        for part in _split(name, sign):
+            homes.setdefault(part, set()).add(name)
+    parts = {part for found in joined.values() for part in found}
+    shared = {part for part in parts if len(homes[part]) > 1}
+    alone = any(part in names for part in parts)
+    if sign == ",":
+        return 2 if shared else 1
+    lengths = {len(found) for found in joined.values()}
+    return 2 if shared == parts and (alone or len(lengths) > 1) else int(alone)
