@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convnext.data.columns import Columns
+from convnext.data.folds import in_fold
 from convnext.data.listing import split_meant
 from convnext.data.rows import read_rows
 from convnext.data.sources import SPLITS, Dataset, read_dataset
@@ -183,6 +184,16 @@ def test_a_group_keeps_its_split_when_others_come(table: Table) -> None:
     before = splits(read_dataset(table("label,group", rows[:60]), columns=Columns(group="group")))
     after = splits(read_dataset(table("label,group", rows), columns=Columns(group="group")))
     assert {i: after[i] for i in before} == before
+
+
+def test_folds_keep_groups_together(table: Table) -> None:
+    """Every group is held out once, as a whole."""
+    root = table("label,slide", [f"{'ab'[i // 3 % 2]},s{i // 3}" for i in range(48)])
+    data = read_dataset(root, columns=Columns(group="slide"))
+    held = [{int(s.path.stem) // 3 for s in in_fold(data, 4, fold, 0.2).splits["test"]} for fold in (1, 2, 3, 4)]
+    assert sorted(group for found in held for group in found) == list(range(16))
+    first = splits(in_fold(data, 4, 1, 0.2))
+    assert all(len({first[i] for i in range(g, g + 3)}) == 1 for g in range(0, 48, 3))
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""K folds: every picture is held out once, and equal files are always held out together.
+"""K folds: every picture is held out once; equal files, and those of one group, are always held out together.
 
 The pictures' contents (their SHA-256) are dealt to the folds class by class, the rarest class first, in the order of
 the number that `data.split` draws for each content: so each fold has each class's share, as far as whole pictures go,
@@ -14,7 +14,7 @@ from dataclasses import replace
 from convnext.data.checked import check_files
 from convnext.data.names import count, listed, printable
 from convnext.data.sources import OWN_SPLIT, SPLITS, Dataset, Sample
-from convnext.data.split import draw, stable_split
+from convnext.data.split import draw, join_groups, stable_split
 from convnext.errors import DataError
 
 
@@ -59,7 +59,8 @@ def in_fold(dataset: Dataset, folds: int, fold: int, val: float) -> Dataset:
     pool = [sample for split in taken for sample in dataset.splits.get(split, ())]
     aside = sum(len(samples) for split, samples in dataset.splits.items() if split not in taken)
     facts = check_files([sample.path for sample in pool], root=dataset.root)
-    content = {sample.path: facts[sample.path].sha256 for sample in pool}
+    units = join_groups([(facts[sample.path].sha256, dataset.groups.get(sample.path, "")) for sample in pool])
+    content = {sample.path: unit for sample, unit in zip(pool, units, strict=True)}
     labels: dict[str, set[str]] = defaultdict(set)
     for sample in pool:
         labels[content[sample.path]].update(dataset.classes[i] for i in sample.labels)

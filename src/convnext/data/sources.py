@@ -64,6 +64,7 @@ class Dataset:
         notes: one-line remarks for the user.
         scales: of the training pictures of more than 8 bits; see `data.scales`.
         split_column: of a table, where the split was found; empty where it brought none.
+        groups: of each picture that belongs to one, what it must stay together with.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class Dataset:
     notes: tuple[str, ...]
     scales: tuple[Scale, ...] = field(default=(), kw_only=True)
     split_column: str = field(default="", kw_only=True)
+    groups: Mapping[Path, str] = field(default_factory=dict, kw_only=True)
 
     def counts(self, split: str) -> list[int]:
         """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
@@ -167,6 +169,7 @@ def survey(
         notes=(*listing.notes, *_alike(names), *notes, *remarks([facts[entry.path] for entry in readable])),
         scales=scales_of((entry.path, facts[entry.path]) for entry in readable if splits[entry.path] == "train"),
         split_column=listing.split_column,
+        groups={entry.path: entry.group for entry in readable if entry.group},
     )
     return dataset, facts
 
