@@ -77,6 +77,7 @@ def read_splits(
     if spec.split == "":
         return nothing
     free = [name for name in columns if name and name not in taken]
+    found: Given | None
     absent = judging and "," not in spec.split and find(columns, spec.split) is None
     if (spec.split != SPLIT and not absent) or (spec.settled and SPLIT in columns):
         found = _named(table, columns, rows, spec)

@@ -44,8 +44,9 @@ def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Coll
         require(table, columns, name, "data.ignore_columns")
     ignored = [name for word in spec.ignore if (name := find(columns, word))]
     path_column = require(table, columns, spec.path, "data.path_column", PATH_NAMES)
-    label_column, group_column = find(columns, spec.label), find(columns, spec.group) if spec.group else None
-    named = {name for name in (path_column, label_column, group_column) if name}
+    label_column = find(columns, spec.label)
+    group_column = find(columns, spec.group) if spec.group else None
+    named = {column for column in (path_column, label_column, group_column) if column}
     given = read_splits(table, columns, rows, spec, {*named, *ignored}, judging=judging)
     taken = {path_column, *ignored, *given.columns, *([group_column] if group_column else [])}
     labels = read_labels(table, columns, rows, spec, taken, known)
