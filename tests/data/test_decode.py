@@ -242,15 +242,20 @@ def _pipe(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), r"empty file \(0 bytes\)"),
-    "text": (lambda path: path.write_text("<!DOCTYPE html>\n<html>"), r'begins with the text "<!DOCTYPE html> <html>"'),
-    "bytes": (lambda path: path.write_bytes(bytes(range(200, 232))), r"begins with the bytes c8 c9 ca"),
+    "text": (lambda path: path.write_text("<!DOCTYPE html>\n<html>"), "it is a web page, perhaps in place"),
+    "bytes": (lambda path: path.write_bytes(bytes(range(200, 232))), "it is of another kind"),
     "zeros": (lambda path: path.write_bytes(bytes(5000)), "unfinished download"),
     "folder": (lambda path: path.mkdir(), "a folder, not a picture"),
     "missing": (lambda path: None, "no such file"),
     "dangling": (lambda path: path.symlink_to(path.parent / "nowhere"), "a link to a file that does not exist"),
     "ring": (lambda path: path.symlink_to(path), "too many levels of symbolic links"),
     "pipe": (_pipe, "not a regular file"),
-    "postscript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "%!PS-Adobe"),
+    "postscript": (
+        lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        "a PostScript document",
+    ),
+    "secret": (lambda path: path.write_bytes(b"P5\nTOPSECRET 9 255\n"), r"damaged \(ValueError: [^:]*header\)$"),
+    "chunk": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nTOPSECRET"), "^((?!SECRET).)*$"),
     "header only": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "begins like a PNG"),
 }
 

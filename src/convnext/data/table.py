@@ -42,7 +42,7 @@ def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Coll
     columns, rows = read_rows(table)
     for name in spec.ignore:
         require(table, columns, name, "data.ignore_columns")
-    ignored = [name for word in spec.ignore if (name := find(columns, word))]
+    ignored = [find(columns, name) or name for name in spec.ignore]
     path_column = require(table, columns, spec.path, "data.path_column", PATH_NAMES)
     label_column = find(columns, spec.label)
     group_column = find(columns, spec.group) if spec.group else None
