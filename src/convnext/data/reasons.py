@@ -28,7 +28,7 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
 )
-_QUOTED = re.compile(r"(?<=found in header): .*|(?<=found in data): .*|(?<=for this mode): .*|b['\"].*")
+_QUOTED = re.compile(r"(?<=found in header|.found in data|.for this mode|..with base 10): .*|b['\"].*")
 """What Pillow quotes of the file: a file that is no picture may not be meant to be shown."""
 _NO_MEMORY = "decoding it needs more memory than there is"
 

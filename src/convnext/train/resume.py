@@ -164,7 +164,7 @@ def _refuse_finished(run: RunFolder, epoch: int, changed: Changes) -> None:
 def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
     """The data of a run that goes on; it must be what the run started with."""
     try:
-        dataset = read_data(Path(recipe.data.root), recipe)
+        dataset = read_data(Path(recipe.data.root), recipe, settled=True)
     except DataError as error:
         raise DataError(f"{error}. The run's data is data.root in {run.recipe}: if it moved, change it there") from None
     known = run.read_table("data.json")
