@@ -28,7 +28,7 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
 )
-_QUOTED = re.compile(r"(?<=found in header|.found in data|.for this mode|..with base 10): .*|b['\"].*")
+_QUOTED = re.compile(r"((?:found in header|found in data|for this mode|with base 10)): .*|b['\"].*")
 """What Pillow quotes of the file: a file that is no picture may not be meant to be shown."""
 _NO_MEMORY = "decoding it needs more memory than there is"
 
@@ -48,7 +48,7 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
         return str(error) if isinstance(error, NoRoom) else _NO_MEMORY
     if isinstance(error, Refused):
         return str(error)
-    text = _QUOTED.sub("", " ".join(str(error).split()))
+    text = _QUOTED.sub(r"\1", " ".join(str(error).split()))
     if re.search("unsupported|not supported|not yet supported|cannot handle", text, re.IGNORECASE):
         return f"of a kind that is not read here ({text}); convert it, as to PNG"
     if file is not None and not file.closed and (kind := unread_kind(file, begun=True)):
