@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEMO_DATA := data/elpv
 DEMO_RUN := runs/demo
+# one thread a process: the cores are shared out among the processes, not within them
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test test-full lint format clean
@@ -41,12 +43,12 @@ demo: $(STAMP)
 	@echo "Open $(CURDIR)/$(DEMO_RUN)/report.html in a browser."
 
 test: $(STAMP)
-	@echo "== quick tests"
-	$(BIN)/python -m pytest -m "not full"
+	@echo "== quick tests, a process a core"
+	$(PARALLEL) -m "not full"
 
 test-full: $(STAMP) lint
-	@echo "== all tests; about 25 minutes on 2 cores"
-	$(BIN)/python -m pytest
+	@echo "== all tests; about 20 minutes on 2 cores"
+	$(PARALLEL)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
