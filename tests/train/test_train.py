@@ -132,7 +132,7 @@ def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, mo
     steps = {"done": 0}
     original = loops.Loop._step
 
-    def step(self: loops.Loop, *args: object) -> tuple[bool, int]:
+    def step(self: loops.Loop, *args: object) -> bool:
         found = original(self, *args)  # type: ignore[arg-type]
         steps["done"] += 1
         if steps["done"] == self.steps.per_epoch + 3:

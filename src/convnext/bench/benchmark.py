@@ -66,10 +66,10 @@ class Report:
 
     machine: dict[str, Any]
     ceilings: dict[str, float]
-    others: float = 0.0
-    """Cores' worth of work that other programs did meanwhile: from a tenth on, the figures are disturbed."""
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    others: float = 0.0
+    """Cores' worth of work that other programs did meanwhile: from a tenth on, the figures are disturbed."""
 
     @property
     def where(self) -> str:

@@ -74,6 +74,7 @@ class Loop:
         self.identity = self.run.identity if self.ranks.first else ""
         self.pace = Pace(0.0, 0)
         self.course = Course(self.steps)
+        self.wanted = 0
 
     def run_all(self) -> None:
         """Trains from where the state stands to the end, an early stop, or a request to stop.
@@ -114,9 +115,9 @@ class Loop:
             bar.advance(done.step_in_epoch * batch_size)
             for batch in self.train_batches if left else ():
                 waited = time.monotonic() - start
-                stop, wanted = self._step(batch, bar)
+                stop = self._step(batch, bar) or (self.ranks.world == 1 and self.stop_asked)
                 start = self._count(waited, start)
-                changed = self._change(wanted)
+                changed = self._change(self.wanted)
                 if stop or changed or self._save_is_due():
                     self._save()
                 if stop:
@@ -203,11 +204,10 @@ class Loop:
         """Whether any process was asked to stop."""
         return self.ranks.total([float(self.stop_asked)], self.device)[0] > 0
 
-    def _step(self, batch: Batch, bar: Bar) -> tuple[bool, int]:
-        """One optimizer step over the effective batch, in micro-batches.
+    def _step(self, batch: Batch, bar: Bar) -> bool:
+        """One optimizer step over the effective batch, in micro-batches; whether a process was asked to stop.
 
-        Returns:
-            Whether a process was asked to stop, and the number of steps in all that rank 0 would have, or 0.
+        `wanted` is then the number of steps in all that rank 0 would have, or 0.
         """
         self._note_failed(batch.failed)
         if len(batch.indices) == 0:
@@ -229,7 +229,8 @@ class Loop:
         done.step += 1
         done.step_in_epoch += 1
         bar.advance(int(sums[2]), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
-        return sums[3] > 0 or (self.ranks.world == 1 and self.stop_asked), int(sums[4])
+        self.wanted = int(sums[4])
+        return sums[3] > 0
 
     def _backward(self, batch: Batch) -> tuple[float, float]:
         """Gradients of this process's part of a batch, averaged over all: its loss, and how many are right."""
