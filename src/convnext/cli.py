@@ -72,8 +72,10 @@ def train(
     from convnext.cli_folds import has_folds, run_folds
     from convnext.config import load_recipe, split_settings
     from convnext.errors import Stopped, UserError
+    from convnext.report.advice import advise
+    from convnext.report.files import read_run
     from convnext.report.finish import finish_run
-    from convnext.report.text import describe_result
+    from convnext.report.text import describe_advice, describe_result
     from convnext.run.environment import is_first_process
     from convnext.run.folder import resuming
     from convnext.run.record import say
@@ -117,6 +119,7 @@ def train(
         return 0
     result, page = finish_run(run.path)
     print_out(describe_result(result))
+    print_out(describe_advice(advise(read_run(run.path))))
     print_out(f"report: {page}")
     return 0
 
@@ -154,7 +157,9 @@ def evaluate(
     from convnext.errors import UserError
     from convnext.evaluate.bounds import read_bounds, shortfalls
     from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
-    from convnext.report.text import describe_result
+    from convnext.report.advice import advise
+    from convnext.report.files import for_result
+    from convnext.report.text import describe_advice, describe_result
     from convnext.run.messages import tell
 
     bounds = read_bounds(fail_under or [])
@@ -169,10 +174,39 @@ def evaluate(
     else:
         judged = evaluate_run(run, data, split=split, which=weights, settings=settings or ())
     short = shortfalls(judged.result, bounds)
-    print_out(json.dumps(judged.result, indent=1, ensure_ascii=False) if as_json else describe_result(judged.result))
+    if as_json:
+        print_out(json.dumps(judged.result, indent=1, ensure_ascii=False))
+    else:
+        print_out(describe_result(judged.result))
+        print_out(describe_advice(advise(for_result(run, judged.result), own=data is None)))
     for text in short:
         tell(f"convnext: {text}")
     return 3 if short else 0
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; with --data model files too.")],
+    data: Annotated[Path | None, typer.Option(help="Judge all of them on this data now.")] = None,
+    split: Annotated[str | None, typer.Option(help="Judge all of them on this split now: train, val or test.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the comparison to this HTML file too.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Which run is better, on the pictures that all judged: paired bootstrap and exact McNemar test.
+
+    Each is held against the first one; with several the p values are corrected by Holm's method.
+    Example: `convnext compare runs/photos runs/photos-again`.
+    """
+    from convnext.evaluate.compare import compare as compare_runs
+    from convnext.run.record import say
+
+    found = compare_runs(*runs, data=data, split=split)
+    print_out(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
+    if page is not None:
+        from convnext.report.compare_page import write_comparison
+
+        say(f"page: {write_comparison(found, page)}")
+    return 0
 
 
 @app.command()

@@ -12,6 +12,7 @@ import torch
 import torchmetrics.classification as tm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from convnext.metrics import classification, scores
@@ -199,12 +200,67 @@ def test_the_result_is_json_and_its_intervals_are_ordered(probs: Array, labels: 
     assert all(low <= high for low, high in pairs)
 
 
-def test_without_variation_intervals_have_no_width() -> None:
-    """The documented limits: a perfect score gets [1, 1], and one picture gets its own value."""
-    perfect = judge(*CASES["perfect"], _names(4), majority=0, bootstrap=100)["intervals"]
-    assert perfect["top1"] == perfect["macro_f1"] == [1.0, 1.0]
+def test_without_variation_intervals_are_wilsons() -> None:
+    """Where no resample differs from another the interval is scipy's score interval, not a point."""
+    perfect = judge(*CASES["perfect"], _names(4), majority=0, bootstrap=100)
+    wanted = binomtest(perfect["n"], perfect["n"]).proportion_ci(method="wilson")
+    assert perfect["intervals"]["top1"] == pytest.approx([wanted.low, 1.0])
+    assert perfect["intervals"]["macro_f1"][0] < 1
     one = judge(*CASES["one picture"], _names(7), majority=0, bootstrap=100)
-    assert all(pair == pytest.approx([one[name]] * 2) for name, pair in one["intervals"].items())
+    for name, (low, high) in one["intervals"].items():
+        assert name == "nll" or (low <= one[name] <= high and high - low > 0.5)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 12), (12, 12), (1, 12), (0, 1), (1, 1), (5, 9)])
+def test_recall_and_precision_have_wilsons_intervals(right: int, n: int) -> None:
+    """0 of 12 is 0.0 (0.0 to 24.2), as scipy has it; the class that takes the rest has its own precision's interval."""
+    probs = np.where((np.arange(n) < right)[:, None], [0.8, 0.2], [0.2, 0.8])
+    rows = judge(probs, np.zeros(n, int), ["a", "b"], majority=0, bootstrap=50)["per_class"]
+    wanted = binomtest(right, n).proportion_ci(method="wilson")
+    assert rows[0]["intervals"]["recall"] == pytest.approx([wanted.low, wanted.high], abs=1e-12)
+    own = binomtest(right, right).proportion_ci(method="wilson") if right else None
+    assert rows[0]["intervals"]["precision"] == pytest.approx([own.low, own.high] if own else [0.0, 1.0], abs=1e-12)
+    assert (rows[0]["named"], rows[1]["named"]) == (right, n - right)
+    assert rows[1]["intervals"]["recall"] == [0.0, 1.0]  # no picture: nothing is known
+
+
+def test_an_average_over_classes_is_as_sure_as_its_smallest_classes_allow() -> None:
+    """All right, 2 pictures of one class and 98 of the other: as sure as of K^2 / sum(1 / n) = 7.84 pictures."""
+    labels = np.repeat([0, 1], [2, 98])
+    result = judge(np.eye(2)[labels], labels, ["few", "many"], majority=1, bootstrap=50)
+    z2, n = 1.959963984540054**2, 4 / (1 / 2 + 1 / 98)
+    assert result["intervals"]["balanced_accuracy"] == pytest.approx([n / (n + z2), 1.0])
+    assert result["intervals"]["top1"] == pytest.approx([100 / (100 + z2), 1.0])
+
+
+@each_case
+def test_the_trivial_answer_is_judged_like_a_model(probs: Array, labels: Array) -> None:
+    """Its score by each metric is what `judge` gives to certain predictions of the class, and the gain is the rest."""
+    k = probs.shape[1]
+    majority = int(np.bincount(labels, minlength=k).argmax())
+    result = judge(probs, labels, _names(k), majority=majority, bootstrap=60)
+    always = judge(np.eye(k)[np.full(len(labels), majority)], labels, _names(k), majority=majority, bootstrap=0)
+    for name, found in result["gains"].items():
+        if name != "top5":
+            assert result["baselines"][name] == pytest.approx(always[name])
+        assert found["value"] == pytest.approx(result[name] - result["baselines"][name])
+        assert found["interval"][0] <= found["interval"][1]
+    assert result["baselines"]["top1"] == result["majority_top1"]
+    if k > 5:
+        assert result["baselines"]["top5"] == pytest.approx(np.sort(np.bincount(labels))[-5:].sum() / len(labels))
+
+
+def test_the_gain_is_of_the_same_pictures() -> None:
+    """The interval of the difference is that of the pictures' own differences, and McNemar's p is scipy's."""
+    probs, labels = _random(200, 4, 3)
+    majority = int(np.bincount(labels).argmax())
+    found = judge(probs, labels, _names(4), majority=majority, bootstrap=4000)["gains"]["top1"]
+    each = (probs.argmax(1) == labels).astype(float) - (labels == majority)
+    drawn = np.random.default_rng(1).choice(each, (4000, 200)).mean(1)
+    assert found["interval"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.01)
+    won, lost = int((each > 0).sum()), int((each < 0).sum())
+    assert (found["won"], found["lost"]) == (won, lost)
+    assert found["p"] == pytest.approx(binomtest(won, won + lost).pvalue)
 
 
 def test_a_seed_gives_the_same_intervals() -> None:

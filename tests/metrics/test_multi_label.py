@@ -143,6 +143,24 @@ def test_a_multi_label_resample_is_judged_as_a_test_set_of_its_own() -> None:
         assert {name: values[i] for name, values in fast.items()} == pytest.approx({name: slow[name] for name in fast})
 
 
+@each_multi
+def test_no_constant_answer_beats_the_baselines(probs: Array, labels: Array) -> None:
+    """Every set of labels, always named, is judged like a model: none gets more than the baseline, and one gets it."""
+    n, k = labels.shape
+    found = judge_multi_label(probs, labels, _names(k), bootstrap=40)
+    sets = ((np.arange(2 ** min(k, 6))[:, None] >> np.arange(k)) & 1).astype(float)
+    if k > 6:  # only the commonest labels can be among the best
+        sets = sets[:, np.argsort(np.argsort(-labels.sum(0), kind="stable"), kind="stable")]
+    judged = [judge_multi_label(np.tile(row, (n, 1)), labels, _names(k), bootstrap=0) for row in sets]
+    for name in ("exact_match", "micro_f1", "macro_f1"):
+        best = max(each[name] for each in judged)
+        assert found["baselines"][name] >= best - 1e-12
+        assert k > 6 or found["baselines"][name] == pytest.approx(best)
+        assert found["gains"][name]["value"] == pytest.approx(found[name] - found["baselines"][name])
+    same = judge_multi_label(np.full((n, k), 0.5), labels, _names(k), bootstrap=0)
+    assert found["baselines"]["mean_average_precision"] == pytest.approx(same["mean_average_precision"])
+
+
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
 @settings(deadline=None, max_examples=50)
 def test_multi_label_properties(n: int, k: int, seed: int, ties: bool) -> None:

@@ -3,7 +3,8 @@
 The rules, the same for the value and for every resample of its interval:
 
 - **Ties** go to the class of the lowest index, for top-1 and for top-5.
-- **Never predicted**: a class that occurs but is never named has no precision (0 / 0); it counts as 0.
+- **Never predicted**: a class that occurs but is never named has no precision (0 / 0); it counts as 0, and its
+  interval is [0, 1].
 - **Absent**: a class without a picture is left out of the averages over classes (`macro_*`, `balanced_accuracy`,
   `mean_average_precision`), as scikit-learn's `balanced_accuracy_score` does. Its own row shows `n` 0, zeros, and
   intervals of [0, 1]: nothing is known about it.
@@ -14,8 +15,9 @@ The rules, the same for the value and for every resample of its interval:
   2017, section 2): pictures go into 15 equal bins of confidence (the winner's probability), each with its upper edge;
   the bins' gaps between mean confidence and accuracy are averaged, weighted by their pictures.
 
-`convnext.metrics.intervals` says what the intervals mean. The order of the pictures changes neither values nor
-intervals. `judge` is for one class a picture, `judge_multi_label` for any number of them.
+`convnext.metrics.intervals` says what the intervals mean, `convnext.metrics.baselines` what the trivial answer is. The
+order of the pictures changes neither values nor intervals. `judge` is for one class a picture, `judge_multi_label` for
+any number of them.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ from typing import Any
 
 import numpy as np
 
-from convnext.metrics.intervals import count_rows, interval, resamples
+from convnext.metrics.baselines import constant_scores, five_largest
+from convnext.metrics.intervals import count_rows, resamples
 from convnext.metrics.multi_label import judge_multi_label
+from convnext.metrics.paired import gain
 from convnext.metrics.scores import (
     BINS,
     Array,
     Counts,
     bin_of,
     check_probs,
+    headline_intervals,
     macro_scores,
     per_class,
     reliability,
@@ -68,9 +73,11 @@ def judge(
     Returns:
         A dict ready for JSON: n, correct, top1, top5 (only with more than 5 classes: the truth among the five most
         probable), macro_precision, macro_recall, macro_f1, balanced_accuracy (the same number as macro_recall), nll,
-        calibration_error, majority_class, majority_top1, intervals {metric: [low, high]}, confusion (k x k counts, rows
-        are the truth), per_class [{name, n, precision, recall, f1, intervals}], reliability {confidence, accuracy,
-        count} with one entry a bin; an empty bin has count 0, its centre as confidence, and accuracy 0.
+        calibration_error, majority_class, majority_top1, baselines {metric: what the trivial answer gets; {} without
+        `majority`}, gains {metric: {value, interval}: the difference to it on the same pictures, top1 with won, lost
+        and p of the exact McNemar test}, intervals {metric: [low, high]}, confusion (k x k counts, rows are the truth),
+        per_class [{name, n, named (how often it was said), precision, recall, f1, intervals}], reliability {confidence,
+        accuracy, count} with one entry a bin; an empty bin has count 0, its centre as confidence, and accuracy 0.
 
     Raises:
         ValueError: wrong shapes, a probability that is not one, rows that do not sum to 1, a label out of range.
@@ -84,18 +91,39 @@ def judge(
     seen = _look(probs, labels)
     counts = _count(seen, k, np.arange(seen.n)[None])
     again = stack([_count(seen, k, rows) for rows in resamples(seen.n, bootstrap, seed)])
-    spread = _headline(again, seen.n, k) if again else {}
+    values, spread = _headline(counts, seen.n, k), _headline(again, seen.n, k) if again else {}
+    baselines, gains = (
+        ({}, {}) if majority is None else _against_constant(seen, counts, again, values, spread, majority)
+    )
     return {
         "n": seen.n,
         "correct": int(seen.hit.sum()),
-        **{name: float(value[0]) for name, value in _headline(counts, seen.n, k).items()},
+        **{name: float(value[0]) for name, value in values.items()},
         "majority_class": None if majority is None else str(classes[majority]),
         "majority_top1": None if majority is None else float(np.mean(seen.truth == majority)),
-        "intervals": {name: interval(values) for name, values in spread.items()},
+        "baselines": baselines,
+        "gains": gains,
+        "intervals": headline_intervals(values, spread, counts["truth"][0], seen.n),
         "confusion": np.bincount(seen.truth * k + seen.named, minlength=k * k).reshape(k, k).tolist(),
         "per_class": per_class(classes, counts, again),
         "reliability": reliability(seen.bin, seen.confidence, seen.hit),
     }
+
+
+def _against_constant(
+    seen: _Seen, counts: Counts, again: Counts, values: Counts, spread: Counts, majority: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """What always naming `majority` gets, and how much more the model gets on the same pictures."""
+    five = five_largest(counts["truth"][0], majority)
+    trivial = constant_scores(counts, seen.n, majority, five)
+    drawn = constant_scores(again, seen.n, majority, five) if again else {}
+    right = seen.truth == majority
+    gains = {}
+    for name, score in trivial.items():
+        pairs = (seen.hit & ~right, ~seen.hit & right) if name == "top1" else (None, None)
+        differences = spread[name] - drawn[name] if drawn else np.zeros(0)
+        gains[name] = gain(float(values[name][0] - score[0]), differences, *pairs)
+    return {name: float(score[0]) for name, score in trivial.items()} | {"calibration_error": 0.0}, gains
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ What it does not do:
 - It says nothing about the spread over training runs; only about the test pictures.
 - It takes pictures as independent. Twenty photographs of one object are not twenty pictures, and the interval is then
   too narrow.
-- With no variation there is no width: a perfect score gets [1, 1], and one picture gets a single point. For a score of
-  0 or 1 on n pictures a bound of 3 / n on the rest is the honest one (the rule of three).
+- With no variation there is no width: 12 right of 12 are 12 in every resample. What does not vary gets the score
+  interval instead (Wilson, 1927), as `fraction_interval` says, and so do precision and recall of a class always, whose
+  pictures are few: none of 12 is "0 % (0 to 24.2)", and of no picture nothing is known, [0, 1].
 - The metric itself need not lie inside. For averages over pictures (top-1, top-5, nll) it does, but for sets of a few
   pictures. It may not for metrics that sampling noise moves to one side. The calibration error grows with noise, so its
   interval leans upwards: for a well-calibrated classifier it can lie wholly above the value. Averages over classes of
@@ -57,8 +58,10 @@ def count_rows(values: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     return np.bincount((values + offsets).ravel(), minlength=b * size).reshape(b, size)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a share of n pictures without drawing: the score interval (Wilson, 1927).
+
+    An average over groups may give an n that is no whole number: as many pictures as would be as uncertain.
 
     Raises:
         ValueError: n is below 1, or the share is none.
@@ -67,7 +70,31 @@ def wilson(share: float, n: int) -> tuple[float, float]:
         raise ValueError(f"a share of {share} of {n} pictures; it must be from 0 to 1, of at least one picture")
     z = 1.959963984540054
     middle, width = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - width) / (1 + z * z / n)), min(1.0, (middle + width) / (1 + z * z / n))
+    low, high = (middle - width) / (1 + z * z / n), (middle + width) / (1 + z * z / n)
+    return (0.0 if share == 0 else max(0.0, low)), (1.0 if share == 1 else min(1.0, high))
+
+
+def wilson_rates(hits: NDArray[np.intp], of: NDArray[np.intp]) -> list[list[float]]:
+    """Wilson's interval of each share hits / of; [0, 1] where `of` is 0: nothing is known."""
+    return [list(wilson(int(h) / int(n), int(n))) if n else [0.0, 1.0] for h, n in zip(hits, of, strict=True)]
+
+
+def as_many(pictures: NDArray[np.intp]) -> float:
+    """How many pictures are as uncertain as the mean of one share a class, with `pictures` of each class (k,).
+
+    The mean of K independent shares has the variance of a share of K^2 / sum(1 / n_k) pictures; classes without a
+    picture are left out.
+    """
+    known = pictures[pictures > 0]
+    return float(len(known) ** 2 / (1 / known).sum()) if len(known) else 0.0
+
+
+def fraction_interval(values: NDArray[np.float64], value: float, n: float) -> list[float]:
+    """The interval of a fraction: the resamples' `interval`, or where they do not vary Wilson's of `value` and n."""
+    low, high = interval(values)
+    if high - low > 1e-9 or not 0 <= value <= 1:
+        return [low, high]
+    return list(wilson(value, n)) if n >= 1 else [0.0, 1.0]
 
 
 def interval(values: NDArray[np.float64], level: float = LEVEL) -> list[float]:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from convnext.metrics.intervals import interval, resamples
+from convnext.metrics.baselines import Constant, constant_label_scores
+from convnext.metrics.intervals import resamples
+from convnext.metrics.paired import gain
 from convnext.metrics.scores import (
     BINS,
     Array,
     Counts,
     bin_of,
     check_probs,
+    headline_intervals,
     macro_scores,
     per_class,
     reliability,
@@ -58,7 +61,10 @@ def judge_multi_label(
         picture and class), macro_f1, macro_precision, macro_recall, mean_average_precision, calibration_error (over
         all pairs of picture and class, in 15 equal bins of probability: the gaps between its mean and the share of
         pairs that are true, weighted by their pairs), exact_match_baseline, micro_f1_baseline (both None without
-        `baseline`), intervals {metric: [low, high]}, per_class [{name, n, threshold, precision, recall, f1,
+        `baseline`), baselines {metric: what the best constant answer gets, of all label sets}, gains {metric: {value,
+        interval}: the difference to it on the same pictures; exact_match and micro_f1 with the pictures won and lost
+        and p of the exact sign test}, constant_labels (those that the best constant answer of micro F1 names),
+        intervals {metric: [low, high]}, per_class [{name, n, named, threshold, precision, recall, f1,
         average_precision, calibration_error, intervals}], reliability {confidence, accuracy, count} over all pairs.
 
     Raises:
@@ -76,19 +82,59 @@ def judge_multi_label(
     gaps = _gaps(probs, truth) if ranking else None
     if gaps is not None:
         whole = np.column_stack([whole, gaps[0]])
-    counts = _count(plans, whole, np.ones((n, 1), _weight_type(n)), ranking=ranking)
-    again = stack([_count(plans, whole, _weights(rows), ranking=ranking) for rows in resamples(n, bootstrap, seed)])
-    spread = _headline(again, n) if again else {}
+    constant = Constant.of(truth)
+
+    def count(weights: Array) -> Counts:
+        sums = weights.T.astype(np.float64) @ constant.whole(truth)
+        return _count(plans, whole, weights, ranking=ranking) | {"constant": sums}
+
+    counts = count(np.ones((n, 1), _weight_type(n)))
+    again = stack([count(_weights(rows)) for rows in resamples(n, bootstrap, seed)])
+    values, spread = _headline(counts, n), _headline(again, n) if again else {}
     trivial = None if baseline is None else np.broadcast_to(np.asarray(baseline, bool), truth.shape)
     return {
         "n": n,
-        **{name: float(value[0]) for name, value in _headline(counts, n).items()},
+        **{name: float(value[0]) for name, value in values.items()},
         "exact_match_baseline": None if trivial is None else float((trivial == truth).all(1).mean()),
         "micro_f1_baseline": None if trivial is None else float(_micro_f1(_pairs(trivial, truth).sum(0))),
-        "intervals": {name: interval(values) for name, values in spread.items()},
+        **_against_constant(constant, counts, again, values, spread, constant.disagreements(named, truth)),
+        "constant_labels": [str(name) for name, chosen in zip(classes, constant.labels, strict=True) if chosen],
+        "intervals": headline_intervals(values, spread, counts["truth"][0], n),
         "per_class": _rows(classes, counts, again, limits, None if gaps is None else np.abs(gaps[1]).sum(1) / n),
         **({} if gaps is None else {"reliability": _reliability(probs, truth)}),
     }
+
+
+def _against_constant(
+    constant: Constant, counts: Counts, again: Counts, values: Counts, spread: Counts, pairs: dict[str, Any]
+) -> dict[str, Any]:
+    """`baselines`, what the best constant answers get, and `gains`, how much more the model gets on the same pictures."""
+    n = len(constant.truth)
+
+    def scores(of: Counts) -> dict[str, Array]:
+        sums = of["constant"]
+        found = {"exact_match": sums[:, 0] / n, "micro_f1": _micro_f1(sums[:, 1:])}
+        return found | {k: v for k, v in constant_label_scores(of["truth"], n).items() if k in values}
+
+    trivial, drawn = scores(counts), scores(again) if again else {}
+    gains = {
+        name: gain(
+            float(values[name][0] - value[0]),
+            spread[name] - drawn[name] if drawn else np.zeros(0),
+            *pairs.get(name, (None, None)),
+        )
+        for name, value in trivial.items()
+    }
+    calibrated = {"calibration_error": 0.0} if "calibration_error" in values else {}
+    return {"baselines": {name: float(value[0]) for name, value in trivial.items()} | calibrated, "gains": gains}
+
+
+def resampled(probs: Array, truth: Array, named: Array, rows: Array) -> dict[str, Array]:
+    """The metrics, (b,) each, over each row of picture numbers (b, n); probs, truth and named are (n, k)."""
+    plans = [_plan(probs[:, c], truth[:, c], named[:, c]) for c in range(probs.shape[1])]
+    whole = np.column_stack([(named == truth).all(1), *_pairs(named, truth).T])
+    scores = _headline(_count(plans, whole, _weights(rows)), len(probs))
+    return {name: scores[name] for name in ("micro_f1", "exact_match", "macro_f1", "mean_average_precision")}
 
 
 def _gaps(probs: Array, truth: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.metrics.intervals import CHUNK, interval
+from convnext.metrics.intervals import CHUNK, as_many, fraction_interval, interval, wilson_rates
 
 Array = NDArray[Any]
 Counts = dict[str, Array]
@@ -43,23 +43,31 @@ def macro_scores(counts: Counts) -> Counts:
 
 
 def per_class(classes: Sequence[str], counts: Counts, again: Counts) -> list[dict[str, Any]]:
-    """One row a class: name, pictures, scores, and intervals over the resamples `again` ({} for none).
+    """One row a class: name, pictures, scores, and intervals ({} where there are no resamples, `again`).
 
-    Resamples without a picture of the class are left out of its intervals, as it is left out of the averages there.
+    Precision and recall are shares of a few pictures and have Wilson's intervals; a class that was never named has no
+    precision, and any may be its true one: [0, 1]. The others are resampled; resamples without a picture of the class
+    are left out, as it is left out of the averages there. Of a class without a picture nothing is known.
     """
     scores = class_scores(counts)
     spread = class_scores(again) if again else {}
+    hits, truth, named = counts["hits"][0], counts["truth"][0], counts["named"][0]
+    rates = {"precision": wilson_rates(hits, named), "recall": wilson_rates(hits, truth)}
     rows = []
     for c, name in enumerate(classes):
-        known = again["truth"][:, c] > 0 if again else None
-        rows.append(
-            {
-                "name": str(name),
-                "n": int(counts["truth"][0, c]),
-                **{key: float(score[0, c]) for key, score in scores.items()},
-                "intervals": {key: interval(drawn[known, c]) for key, drawn in spread.items()},
-            }
-        )
+        row: dict[str, Any] = {"name": str(name), "n": int(truth[c]), "named": int(named[c])}
+        row |= {key: float(score[0, c]) for key, score in scores.items()}
+        row["intervals"] = {}
+        for key, drawn in spread.items():
+            known = again["truth"][:, c] > 0
+            if not truth[c]:
+                ends = [0.0, 1.0]
+            elif key in rates:
+                ends = rates[key][c]
+            else:
+                ends = fraction_interval(drawn[known, c], row[key], int(truth[c]))
+            row["intervals"][key] = ends
+        rows.append(row)
     return rows
 
 
@@ -83,6 +91,23 @@ def reliability(bins: Array, confidence: Array, truth: Array) -> dict[str, list[
         "accuracy": share.tolist(),
         "count": count.tolist(),
     }
+
+
+def headline_intervals(values: dict[str, Array], spread: dict[str, Array], truth: Array, n: int) -> dict[str, Any]:
+    """The interval of each headline metric, [low, high], from its resampled values `spread` (b,).
+
+    Args:
+        values: the metrics themselves, (1,) each.
+        spread: {} for no intervals.
+        truth: pictures of each class, (k,).
+        n: pictures.
+    """
+    out = {}
+    for name, drawn in spread.items():
+        averaged = name.startswith(("macro", "balanced", "mean"))
+        size = as_many(truth) if averaged else n
+        out[name] = interval(drawn) if name == "nll" else fraction_interval(drawn, float(values[name][0]), size)
+    return out
 
 
 def stack(parts: Sequence[Counts]) -> Counts:

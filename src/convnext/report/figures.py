@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from convnext.metrics.intervals import wilson
 from convnext.report.words import percent
 
 NO_MATRIX_ABOVE = 200
@@ -69,15 +70,6 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a share seen in `count` pictures."""
-    z = 1.959963984540054
-    centre = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def curves(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,15 @@ def read_run(folder: Path) -> RunFiles:
         mistakes=_read_rows(run, "mistakes.json"),
         batch_labels=list((run.read_table("batch.json") or {}).get("labels") or []),
     )
+
+
+def for_result(place: Path, result: Json) -> RunFiles:
+    """What belongs to a result that was just found: the files of its run, or none for a weight file."""
+    run = RunFiles(place) if place.is_file() else read_run(place)
+    classes = [row["name"] for row in result["per_class"]]
+    data = run.data | {"classes": classes}
+    recipe = run.recipe | {"data": (run.recipe.get("data") or {}) | {"root": result["data_root"]}}
+    return replace(run, result=result, data=data, recipe=recipe)
 
 
 def _read_recipe(run: RunFolder) -> tuple[str, Json]:

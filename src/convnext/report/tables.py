@@ -1,8 +1,7 @@
-"""What the report says in words and numbers: the verdict, the headline tiles, the facts, the rows of the tables."""
+"""What the report says in numbers: the headline tiles, the facts, the rows of the tables."""
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +10,10 @@ from typing import Any
 
 from convnext.report.files import Json, RunFiles
 from convnext.report.text import weights_judged
-from convnext.report.words import counted, duration, number, percent, show, span
+from convnext.report.verdict import SPLIT_WORDS, Verdict, baseline_of, ends_of, gain_of, interval_of, settled, verdict
+from convnext.report.words import counted, duration, number, percent, points, show
 
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence on the result and what must be said with it. `tone` is "good", "doubtful" or "open"."""
-
-    tone: str
-    label: str
-    sentence: str
-    caveat: str = ""
+__all__ = ["SPLIT_WORDS", "Tile", "Verdict", "facts", "interval_of", "tiles", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -36,87 +26,8 @@ class Tile:
     interval: tuple[float, float] | None
     baseline: float | None
     note: str
-
-
-def interval_of(metrics: Json, key: str) -> tuple[float, float] | None:
-    """The interval of one metric, None when it is missing or not made of two numbers."""
-    ends = (metrics.get("intervals") or {}).get(key)
-    if not isinstance(ends, list | tuple) or len(ends) != 2 or any(number(end) is None for end in ends):
-        return None
-    return float(ends[0]), float(ends[1])
-
-
-def verdict(run: RunFiles) -> Verdict:
-    """The result in one sentence, worded with care where the interval does not settle it."""
-    if not run.result:
-        return _unfinished(run)
-    result, multi = run.result, run.multi_label
-    key, name = ("micro_f1", "Micro-F1") if multi else ("top1", "Top-1")
-    value, baseline = number(result.get(key)), number(result.get("micro_f1_baseline" if multi else "majority_top1"))
-    where = counted(int(result.get("n", 0)), f"{SPLIT_WORDS.get(str(result.get('split')), 'evaluation')} picture")
-    ends = interval_of(result, key)
-    score = f"{name} {percent(value)}{f' ({span(ends)})' if ends else ''} on {where}"
-    majority = result.get("majority_class")
-    trivial = (
-        "the commonest set of labels" if multi else f"\u201c{majority}\u201d" if majority is not None else "one class"
-    )
-    caveat = _split_caveat(result)
-    if value is None or baseline is None:
-        return Verdict("open", "No comparison", f"{score}; there is no trivial answer to compare it with.", caveat)
-    if (ends and ends[1] < baseline) or (not ends and value < baseline):
-        text = f"{score} is worse than always saying {trivial}, which gets {percent(baseline)}."
-        return Verdict("doubtful", "Worse than the trivial answer", text, caveat)
-    if (ends and ends[0] <= baseline) or (not ends and value == baseline):
-        text = f"{score} is not clearly better than always saying {trivial}, which gets {percent(baseline)}."
-        return Verdict("doubtful", "Not clearly better than the trivial answer", text, caveat)
-    text = f"{score}; always saying {trivial} gets {percent(baseline)}."
-    if caveat:
-        return Verdict("open", "Validation pictures only", text, caveat)
-    return Verdict("good", "Better than the trivial answer", text)
-
-
-def _split_caveat(result: Json) -> str:
-    if result.get("split") != "val":
-        return ""
-    if result.get("weights") == "best":
-        return (
-            "There is no test split, and the same validation pictures chose the best epoch: "
-            "expect a little less on new pictures."
-        )
-    return (
-        "There is no test split. These validation pictures were watched during training: "
-        "check with pictures that were not."
-    )
-
-
-def _unfinished(run: RunFiles) -> Verdict:
-    if not run.log:
-        return Verdict("open", "Not finished", "This run has not finished its first epoch yet.")
-    last, key = run.log[-1], metric_key(run)
-    name = "micro-F1" if key == "micro_f1" else "top-1"
-    epoch, planned = run.epochs
-    text = f"{counted(epoch, 'epoch')} of {planned} done"
-    if epoch >= planned:
-        text = f"All {counted(planned, 'epoch')} done, the final evaluation is missing"
-    scored = [(score, int(row["epoch"])) for row in run.log if (score := validation_score(row, key)) is not None]
-    if not scored:
-        return Verdict("open", "Not finished", text + ".")
-    best, best_epoch = max(scored, key=lambda pair: (pair[0], -pair[1]))
-    caveat = "These are validation numbers from training, without intervals. A final result follows when the run ends."
-    now = validation_score(last, key)
-    text += f"; validation {name} now {percent(now)}, best {percent(best)} at epoch {best_epoch}."
-    return Verdict("open", "Not finished", text, caveat)
-
-
-def metric_key(run: RunFiles) -> str:
-    """The accuracy that the log follows: "top1", or "micro_f1" when pictures have several labels."""
-    return "micro_f1" if run.multi_label or any("val_micro_f1" in row for row in run.log) else "top1"
-
-
-def validation_score(row: Json, key: str) -> float | None:
-    """One epoch's validation score: the better of the plain and the averaged weights."""
-    scores = [number(row.get(f"val_{key}")), number(row.get(f"ema_val_{key}"))]
-    return max((score for score in scores if score is not None), default=None)
+    against: str = ""
+    """The trivial answer and the difference to it, in words."""
 
 
 def tiles(result: Json) -> list[Tile]:
@@ -124,20 +35,38 @@ def tiles(result: Json) -> list[Tile]:
     n, correct = result.get("n"), result.get("correct")
     right = f"{correct:,} of {n:,} pictures right" if isinstance(correct, int) and isinstance(n, int) else ""
     wanted = [
-        ("top1", "Top-1 accuracy", "majority_top1", right),
-        ("micro_f1", "Micro-F1", "micro_f1_baseline", "F1 over all labels together"),
-        ("mean_average_precision", "Mean average precision", "", "how well each class is ranked"),
-        ("exact_match", "Exact match", "exact_match_baseline", "every label of the picture right"),
-        ("balanced_accuracy", "Balanced accuracy", "", "every class counts the same"),
-        ("macro_f1", "Macro F1", "", "precision and recall, mean over classes"),
-        ("top5", "Top-5 accuracy", "", "the truth is among five guesses"),
-        ("calibration_error", "Calibration error", "", "confidence against truth; lower is better"),
+        ("top1", "Top-1 accuracy", right),
+        ("micro_f1", "Micro-F1", "F1 over all labels together"),
+        ("mean_average_precision", "Mean average precision", "how well each class is ranked"),
+        ("exact_match", "Exact match", "every label of the picture right"),
+        ("balanced_accuracy", "Balanced accuracy", "every class counts the same"),
+        ("macro_f1", "Macro F1", "precision and recall, mean over classes"),
+        ("top5", "Top-5 accuracy", "the truth is among five guesses"),
+        ("calibration_error", "Calibration error", "confidence against truth; lower is better"),
     ]
     out = []
-    for key, label, baseline, note in wanted:
+    for key, label, note in wanted:
         if (value := number(result.get(key))) is not None:
-            out.append(Tile(key, label, value, interval_of(result, key), number(result.get(baseline)), note))
+            baseline = baseline_of(result, key)
+            out.append(
+                Tile(key, label, value, interval_of(result, key), baseline, note, _against(result, key, baseline))
+            )
     return out
+
+
+def _against(result: Json, key: str, baseline: float | None) -> str:
+    """The level of the tick, and whether the number is beyond it."""
+    if baseline is None:
+        return ""
+    if key == "calibration_error":
+        return f"orange tick: naming each class by its share, {percent(baseline)}"
+    text = f"orange tick: trivial answer, {percent(baseline)}"
+    gain, where = gain_of(result, key), settled(result, key)
+    ends = ends_of(gain.get("interval")) if gain else None
+    if gain is None or ends is None or where is None:
+        return text
+    said = {1: "clearly better", 0: "not clearly better", -1: "clearly worse"}[where]
+    return f"{text}; {said}: {points(gain['value'])} ({points(ends[0])} to {points(ends[1])})"
 
 
 def facts(run: RunFiles) -> list[tuple[str, str]]:
@@ -260,24 +189,6 @@ def common_mistakes(matrix: Sequence[Sequence[int]], classes: Sequence[str], mos
         {"truth": truth, "predicted": guess, "count": -count, "total": total}
         for count, truth, guess, total in sorted(pairs)[:most]
     ]
-
-
-def commands(run: RunFiles) -> list[tuple[str, str]]:
-    """What to type to go on with this run, each with the purpose it serves; paths are quoted for the shell."""
-    folder, data = shlex.quote(str(run.folder)), shlex.quote(run.data_root or "DATA")
-    again = shlex.quote(f"{run.folder if run.folder.name else run.folder.resolve()}-again")
-    recipe = shlex.quote(str(run.folder / "recipe.toml"))
-    rows = [
-        ("Evaluate again", f"convnext evaluate {folder}"),
-        ("Evaluate on other data", f"convnext evaluate {folder} DATA"),
-        ("Predict new pictures", f"convnext predict {folder} FILES"),
-        ("Go on after an interruption", f"convnext train --resume --out {folder}"),
-        ("Train the same again", f"convnext train {data} {recipe} --out {again}"),
-    ]
-    if command := run.environment.get("command"):
-        text = shlex.join(map(str, command)) if isinstance(command, list) else str(command)
-        rows.append(("This run was started with", text))
-    return rows
 
 
 def title(run: RunFiles) -> str:

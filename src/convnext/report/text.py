@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from convnext.report.advice import Advice
+from convnext.report.verdict import LABELS, baseline_of, ends_of, gain_of, settled
+from convnext.report.words import points
 
 _NAMES = {
     "top1": "top-1", "top5": "top-5", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
@@ -30,19 +35,50 @@ def describe_result(result: dict[str, Any]) -> str:
             low, high = result["intervals"].get(key, (None, None))
             interval = "" if low is None else f"  [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"  {name:<24}{100 * result[key]:6.1f} %{interval}")
-    if result.get("majority_top1") is not None:
-        always = f'always "{result["majority_class"]}"'
-        lines.append(f"  {always:<24}{100 * result['majority_top1']:6.1f} %  (the trivial answer)")
-    if "exact_match_baseline" in result:
-        for key, name in (("micro_f1", "micro F1"), ("exact_match", "exact match")):
-            lines.append(f"  {'always the same labels':<24}{100 * result[f'{key}_baseline']:6.1f} %  ({name})")
+    lines += _trivial(result)
     if result.get("unreadable"):
         lines.append(f"  {result['unreadable']} pictures could not be read and are not counted")
-    width = max(len(str(entry["name"])) for entry in result["per_class"])
-    lines.append(f"  {'class':<{width}}  pictures  precision  recall      F1")
-    for entry in result["per_class"][:40]:
-        numbers = f"{100 * entry['precision']:10.1f}{100 * entry['recall']:8.1f}{100 * entry['f1']:8.1f}"
-        lines.append(f"  {entry['name']:<{width}}  {entry['n']:>8}{numbers}")
-    if len(result["per_class"]) > 40:
-        lines.append(f"  and {len(result['per_class']) - 40} more classes; --json lists all")
-    return "\n".join([*lines, "  (brackets: 95 % bootstrap interval over the pictures)"])
+    lines += _classes(result["per_class"])
+    return "\n".join([*lines, "  (brackets: 95 % interval over the pictures)"])
+
+
+def _trivial(result: dict[str, Any]) -> list[str]:
+    """What always giving the same answer gets, and whether the model is better on the same pictures."""
+    rows = [("top1", f'always "{result.get("majority_class")}"', "the trivial answer")]
+    if "exact_match_baseline" in result:
+        rows = [(key, "always the same labels", _NAMES[key]) for key in ("micro_f1", "exact_match")]
+    lines = []
+    for key, always, what in rows:
+        if (baseline := baseline_of(result, key)) is None:
+            continue
+        lines.append(f"  {always:<24}{100 * baseline:6.1f} %  ({what})")
+        gain, where = gain_of(result, key), settled(result, key)
+        ends = ends_of(gain.get("interval")) if gain else None
+        if gain is not None and ends is not None and where is not None:
+            told = f"{points(gain['value'])} points [{points(ends[0])}, {points(ends[1])}] on the same pictures"
+            lines.append(f"  {told}: {LABELS[where].lower()}")
+    return lines
+
+
+def _classes(rows: Sequence[dict[str, Any]], most: int = 40) -> list[str]:
+    """The table of the classes; of very many the weakest."""
+    shown = rows if len(rows) <= most else sorted(rows, key=lambda row: (row["f1"], -row["n"]))[:most]
+    width = max(5, *(len(str(row["name"])) for row in shown))
+    lines = [f"  {'class':<{width}}  pictures  precision  recall      F1"]
+    for row in shown:
+        never = row.get("named") == 0
+        precision = f"{'never named':>11}" if never else f"{100 * row['precision']:11.1f}"
+        lines.append(
+            f"  {row['name']:<{width}}  {row['n']:>8}{precision}{100 * row['recall']:8.1f}{100 * row['f1']:8.1f}"
+        )
+    if len(rows) > most:
+        lines.append(f"  these are the {most} weakest by F1 of {len(rows)} classes; --json lists all")
+    return lines
+
+
+def describe_advice(advice: Sequence[Advice]) -> str:
+    """What to do next, each with its command on a line of its own, so that it can be pasted."""
+    lines = ["What to do next:"]
+    for item in advice:
+        lines += [f"  {item.text}", *([f"    {item.command}"] if item.command else [])]
+    return "\n".join(lines)

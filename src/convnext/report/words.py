@@ -32,6 +32,12 @@ def span(interval: Sequence[float], *, share: bool = True) -> str:
     return f"{low}\u2013{high}"
 
 
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign: 0.043 -> "+4.3", -0.024 -> "\u22122.4"."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
+
+
 def counted(count: int, noun: str) -> str:
     """A count with its noun: "1 picture", "3,306 pictures"."""
     return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"

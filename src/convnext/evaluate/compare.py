@@ -1,0 +1,291 @@
+"""`convnext compare`: which of several runs is better, on the pictures that all of them judged.
+
+The runs' own intervals do not answer that: they hold what is uncertain about the pictures, which is the same for all
+runs. So pictures are paired. Each run is held against the first by an exact McNemar test on the pictures that only one
+of the two has right, and by paired bootstrap intervals of the differences. With several runs the p values are
+corrected by Holm's method, so that all verdicts together are wrong by chance in at most 5 % of the cases.
+
+It is about the test pictures alone. Two trainings of one recipe with other seeds differ too, often significantly: what
+a change of a recipe is worth is seen over several seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.data.names import count, listed, printable
+from convnext.errors import RunError, UserError
+from convnext.evaluate.judged import Answers, answers_of, known_by_content
+from convnext.metrics.intervals import count_rows, interval, resamples
+from convnext.metrics.multi_label import resampled
+from convnext.metrics.paired import ALPHA, FEW, bootstrap_p, holm, mcnemar
+from convnext.metrics.scores import macro_scores
+from convnext.run.record import say
+
+LEAST = 10
+"""Pictures in common below which nothing is compared."""
+DRAWS = 2000
+TITLES = {
+    "top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "top5": "top-5",
+    "micro_f1": "micro F1", "exact_match": "exact match", "mean_average_precision": "mean avg. precision",
+}  # fmt: skip
+
+Scores = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a run differs from the first one.
+
+    Attributes:
+        run: as it was given.
+        metrics: for each metric `difference`, its paired 95 % `interval` and a bootstrap `p`.
+        won: pictures that this run has right and the first one wrong; with several labels, fewer labels wrong.
+        lost: the other way round.
+        p: of the exact McNemar test on these two counts.
+        corrected: the p value of the verdict after Holm's correction.
+        verdict: "better", "worse" or "not settled", by the first metric.
+    """
+
+    run: str
+    metrics: dict[str, dict[str, Any]]
+    won: int
+    lost: int
+    p: float
+    corrected: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs on the same n pictures: their `scores` there, and the `differences` of the others from the first."""
+
+    runs: tuple[str, ...]
+    n: int
+    split: str
+    joined: str
+    judged: tuple[int, ...]
+    scores: tuple[dict[str, float], ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, as JSON takes them."""
+        return {
+            "n": self.n, "split": self.split, "joined": self.joined, "notes": list(self.notes),
+            "runs": [
+                {"run": run, "judged": own, **scores}
+                for run, own, scores in zip(self.runs, self.judged, self.scores, strict=True)
+            ],
+            "against": self.runs[0],
+            "differences": [
+                {"run": each.run, "verdict": each.verdict, "won": each.won, "lost": each.lost,
+                 "p_mcnemar": each.p, "p_holm": each.corrected, "metrics": each.metrics}
+                for each in self.differences
+            ],
+        }  # fmt: skip
+
+    def to_text(self) -> str:
+        """The same as tables for a terminal."""
+        names = list(self.scores[0])
+        width = max(3, *(len(printable(run)) for run in self.runs))
+        lines = [f"{count(self.n, 'picture')} ({self.split}) that all {len(self.runs)} runs judged"]
+        lines.append(f"  {'run':<{width}}" + "".join(f"  {TITLES[name]:>18}" for name in names))
+        for run, scores in zip(self.runs, self.scores, strict=True):
+            lines.append(f"  {printable(run):<{width}}" + "".join(f"  {100 * scores[name]:16.1f} %" for name in names))
+        lines.append(
+            f"against {printable(self.runs[0])}, in points, with 95 % intervals of the difference on the same pictures:"
+        )
+        for each in self.differences:
+            lines.append(f"  {printable(each.run)}: {self.said(each)}")
+            for name, found in each.metrics.items():
+                low, high = found["interval"]
+                told = f"{100 * found['difference']:+6.1f}  [{100 * low:+.1f}, {100 * high:+.1f}]"
+                lines.append(f"    {TITLES[name]:<22}{told:<28}p = {found['p']:.2g}")
+        return "\n".join(lines)
+
+    def said(self, each: Difference) -> str:
+        """The verdict on one run, with what it stands on."""
+        what = "fewer labels wrong" if "micro_f1" in each.metrics else "right where the first is wrong"
+        holm_ = f", {each.corrected:.2g} after Holm's correction for {len(self.differences)}" * (
+            len(self.differences) > 1
+        )
+        verdict = {"better": "better than", "worse": "worse than", "not settled": "not settled against"}[each.verdict]
+        counts = f"{what} on {count(each.won, 'picture')}, the other way round on {each.lost}"
+        return f"{verdict} {printable(self.runs[0])}: {counts} (exact McNemar p = {each.p:.2g}{holm_})"
+
+
+def compare(*runs: str | Path, data: str | Path | None = None, split: str | None = None, seed: int = 0) -> Comparison:
+    """Compares runs on the pictures that all of them judged, each with the first.
+
+    Args:
+        runs: two or more run folders; with `data` also model files.
+        data: judge all of them on this data now, instead of reading what they said at their end.
+        split: judge them on this split of it, or of their own data, now.
+        seed: of the resampling.
+
+    Returns:
+        The scores of each on these pictures, and the differences. `print(compare("a", "b").to_json())` shows all.
+
+    Raises:
+        UserError: fewer than two runs, one was not judged, or they judged other pictures, truths or classes.
+    """
+    if len(runs) < 2:
+        raise UserError(f"compare takes two runs or more, not {len(runs)}: convnext compare RUN RUN")
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise UserError("compare was given the same run twice; give each once")
+    own = [answers_of(run, data, split) for run in runs]
+    _refuse_other_questions(own)
+    joined, how, notes = _join(own)
+    again = [_scores(item, seed) for item in joined]
+    counts = [_won(item, joined[0]) for item in joined[1:]]
+    ps = [_p(item, again[0], counts[i], joined[0].multi_label) for i, item in enumerate(again[1:])]
+    differences = [
+        _difference(item.run, again[i + 1], again[0], counts[i], corrected)
+        for i, (item, corrected) in enumerate(zip(joined[1:], holm(ps), strict=True))
+    ]
+    return Comparison(
+        tuple(item.run for item in joined), len(joined[0].keys), joined[0].split, how,
+        tuple(len(item.keys) for item in own),
+        tuple({name: float(values[0]) for name, values in item.items()} for item in again),
+        tuple(differences), tuple(notes),
+    )  # fmt: skip
+
+
+def _refuse_other_questions(answers: Sequence[Answers]) -> None:
+    first = answers[0]
+    for other in answers[1:]:
+        if other.multi_label != first.multi_label:
+            raise RunError(f"{first.run} and {other.run}: one names one class a picture, the other any number of them")
+        if set(other.classes) != set(first.classes):
+            only = sorted(set(first.classes) ^ set(other.classes))
+            raise RunError(
+                f"{first.run} and {other.run} have other classes: {listed(only, 6)} is in one of them only. "
+                "Runs of the same classes can be compared"
+            )
+
+
+def _join(own: Sequence[Answers]) -> tuple[list[Answers], str, list[str]]:
+    """The pictures that all judged, in one order; what they were joined by; and what has to be said.
+
+    Raises:
+        RunError: too few in common, or their truths differ.
+    """
+    answers, how, notes = list(own), "path", []
+    if len({item.root.resolve() for item in answers}) > 1:
+        if (by_content := known_by_content(answers)) is not None:
+            answers, how = by_content, "content"
+        else:
+            places = listed((str(item.root) for item in answers), 3)
+            notes.append(f"their data lay in {places} and is not all there: pictures are joined by their names alone")
+    splits = {item.split for item in answers}
+    if len(splits) > 1 and how == "path":
+        _refuse_apart(own, 0)
+    if len(splits) > 1:
+        parts = listed((f"{item.run} as {item.split}" for item in answers), 4)
+        notes.append(f"the pictures were judged by {parts}: a run chose its best epoch on val, which flatters it")
+    if any(len(set(item.keys)) < len(item.keys) for item in answers):
+        raise RunError("a run judged the same picture twice; its predictions.csv is damaged")
+    common = sorted(set.intersection(*(set(item.keys) for item in answers)))
+    if len(common) < LEAST:
+        _refuse_apart(own, len(common))
+    if any(len(item.keys) > len(common) for item in answers):
+        counts = listed((f"{len(item.keys)} by {item.run}" for item in answers), 4)
+        notes.append(f"{count(len(common), 'picture')} were judged by all ({counts}); only these are compared")
+    lines = [{key: i for i, key in enumerate(item.keys)} for item in answers]
+    joined = [
+        item.at([line[key] for key in common]).with_classes(answers[0].classes)
+        for item, line in zip(answers, lines, strict=True)
+    ]
+    _refuse_other_truths(joined, own, lines[0], common)
+    for note in notes:
+        say(note)
+    return joined, how, notes
+
+
+def _refuse_apart(own: Sequence[Answers], common: int) -> None:
+    judged = "; ".join(f"{item.run}: {count(len(item.keys), 'picture')}, {item.split}, of {item.root}" for item in own)
+    raise RunError(
+        f"these runs were judged on other pictures, with {common} in common (at least {LEAST} are needed): {judged}. "
+        "Judge all of them on the same pictures now by --data DATA"
+    )
+
+
+def _refuse_other_truths(
+    joined: Sequence[Answers], own: Sequence[Answers], line: dict[str, int], common: Sequence[str]
+) -> None:
+    first = joined[0]
+    for other in joined[1:]:
+        apart = np.flatnonzero((first.truth != other.truth).any(1))
+        if len(apart):
+            at = int(apart[0])
+            names = [
+                " and ".join(n for n, t in zip(first.classes, x.truth[at], strict=True) if t) for x in (first, other)
+            ]
+            raise RunError(
+                f"{count(len(apart), 'picture')} of {len(common)} in common had another label for {other.run} than for "
+                f"{first.run}, as {own[0].keys[line[common[at]]]}: {names[0] or 'none'}, then {names[1] or 'none'}. "
+                "Judge both on the labels of today by --data DATA"
+            )
+
+
+def _scores(answers: Answers, seed: int) -> Scores:
+    """The metrics of a run, (1 + DRAWS,) each: the value itself, then the same pictures resampled."""
+    n, k = answers.truth.shape
+    whole = np.arange(n, dtype=np.intp)[None]
+    chunks = [whole, *resamples(n, DRAWS, seed)]
+    if answers.multi_label:
+        parts = [resampled(answers.probs, answers.truth, answers.named, rows) for rows in chunks]
+    else:
+        truth, named = answers.truth.argmax(1), answers.named.argmax(1)
+        mine = np.take_along_axis(answers.probs, truth[:, None], axis=1)
+        before = (answers.probs > mine) | ((answers.probs == mine) & (np.arange(k) < truth[:, None]))
+        parts = [_single(truth, named, before.sum(1) < 5, k, rows) for rows in chunks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _single(
+    truth: NDArray[np.intp], named: NDArray[np.intp], in_five: NDArray[np.bool_], k: int, rows: NDArray[np.intp]
+) -> Scores:
+    hit = truth == named
+    counts = {
+        "truth": count_rows(truth[rows], k),
+        "named": count_rows(named[rows], k),
+        "hits": count_rows(np.where(hit, truth, k)[rows], k + 1)[:, :k],
+    }
+    mean = macro_scores(counts)
+    scores = {"top1": hit[rows].mean(1), "balanced_accuracy": mean["recall"], "macro_f1": mean["f1"]}
+    return scores | ({"top5": in_five[rows].mean(1)} if k > 5 else {})
+
+
+def _won(one: Answers, first: Answers) -> tuple[int, int]:
+    """Pictures with fewer and with more wrong labels than the first run has there."""
+    wrong, theirs = ((item.named != item.truth).sum(1) for item in (one, first))
+    if not first.multi_label:
+        wrong, theirs = wrong > 0, theirs > 0
+    return int((wrong < theirs).sum()), int((wrong > theirs).sum())
+
+
+def _p(one: Scores, first: Scores, won: tuple[int, int], multi_label: bool) -> float:
+    """The p value that the verdict stands on: McNemar's, or with several labels that of the resampled micro F1."""
+    exact = mcnemar(*won)
+    if not multi_label:
+        return exact
+    drawn = bootstrap_p(one["micro_f1"][1:] - first["micro_f1"][1:])
+    return max(drawn, exact) if sum(won) < FEW else drawn
+
+
+def _difference(run: str, one: Scores, first: Scores, won: tuple[int, int], corrected: float) -> Difference:
+    metrics = {}
+    for name, values in one.items():
+        apart = values - first[name]
+        metrics[name] = {"difference": float(apart[0]), "interval": interval(apart[1:]), "p": bootstrap_p(apart[1:])}
+    ahead = next(iter(metrics.values()))["difference"]
+    verdict = "not settled" if corrected > ALPHA or not ahead else "better" if ahead > 0 else "worse"
+    return Difference(run, metrics, *won, mcnemar(*won), corrected, verdict)

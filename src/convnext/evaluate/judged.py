@@ -1,0 +1,187 @@
+"""What a run said of the pictures that it was judged on: read from its predictions.csv, or found anew."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.data.checked import check_files
+from convnext.data.names import count
+from convnext.errors import RunError, UserError
+from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
+from convnext.run.folder import open_run, resuming
+from convnext.run.record import say
+
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One run's answers to n pictures of k classes.
+
+    Attributes:
+        run: as it was given.
+        split: which pictures: "test", "val", "train", or "all" of other data.
+        root: the data's folder, or the folder of its table; the paths are below it.
+        classes: the k names.
+        keys: what each picture is known by, its path at first.
+        truth: (n, k) bool, the labels of each picture.
+        named: (n, k) bool, what the model said.
+        probs: (n, k), how sure it was.
+        multi_label: whether a picture can have several labels, or none.
+    """
+
+    run: str
+    split: str
+    root: Path
+    classes: tuple[str, ...]
+    keys: tuple[str, ...]
+    truth: NDArray[np.bool_]
+    named: NDArray[np.bool_]
+    probs: NDArray[np.float64]
+    multi_label: bool
+
+    def at(self, rows: Sequence[int]) -> Answers:
+        """The same for some of the pictures, in the order of `rows`."""
+        keep = np.asarray(rows, dtype=np.intp)
+        return replace(
+            self, keys=tuple(self.keys[i] for i in rows), truth=self.truth[keep], named=self.named[keep],
+            probs=self.probs[keep],
+        )  # fmt: skip
+
+    def with_classes(self, classes: tuple[str, ...]) -> Answers:
+        """The same with the classes in another order."""
+        order = [self.classes.index(name) for name in classes]
+        return replace(
+            self, classes=classes, truth=self.truth[:, order], named=self.named[:, order], probs=self.probs[:, order]
+        )
+
+
+def answers_of(run: str | Path, data: str | Path | None = None, split: str | None = None) -> Answers:
+    """What a run said of its own judged pictures, or now says of `data`.
+
+    Args:
+        run: a run folder, or with `data` a model file of a run.
+        data: other data, or the run's own in another place; everything is judged anew.
+        split: a split other than the one that the run was judged on; it is judged anew.
+
+    Raises:
+        UserError: there is no run, it was not judged, or it cannot be judged on these pictures.
+    """
+    path = Path(run)
+    if data is not None or split is not None:
+        return _anew(path, data, split)
+    folder = open_run(path)
+    result = folder.read_table("result.json")
+    if not result:
+        raise RunError(f"{path} was not judged yet; go on with it by: {resuming(path)}")
+    table = path / "predictions.csv"
+    if not table.exists():
+        say(f"{path} has no predictions.csv: it is judged again")
+        return _anew(path, None, None)
+    return _read(path, table, result)
+
+
+def _anew(path: Path, data: str | Path | None, split: str | None) -> Answers:
+    if path.is_file():
+        if data is None:
+            raise UserError(f"{path} is a model file: say what to judge it on by --data DATA, or give its run folder")
+        judged = evaluate_weights(path, None, Path(data), size=None, normalization=None, split=split)
+    else:
+        judged = evaluate_run(path, data, split=split)
+    return _of(str(path), judged)
+
+
+def _of(run: str, judged: Judged) -> Answers:
+    result, found = judged.result, judged.predictions
+    names = tuple(str(row["name"]) for row in result["per_class"])
+    root = _base(str(result["data_root"]))
+    paths = tuple(os.path.relpath(judged.samples[int(i)].path, root) for i in found.indices)
+    values = found.values.astype(np.float64)
+    if result["multi_label"]:
+        thresholds = np.array([row.get("threshold", 0.5) for row in result["per_class"]])
+        truth, named = found.labels > 0.5, values >= thresholds
+    else:
+        truth, named = _one_hot(found.labels, len(names)), _one_hot(values.argmax(1), len(names))
+    return Answers(run, str(result["split"]), root, names, paths, truth, named, values, bool(result["multi_label"]))
+
+
+def _one_hot(labels: NDArray[Any], k: int) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = labels.astype(np.intp)[:, None] == np.arange(k)
+    return found
+
+
+def _base(root: str) -> Path:
+    home = Path(root)
+    return home if home.is_dir() or not home.suffix else home.parent
+
+
+def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
+    """The answers in predictions.csv, beside the result that was found from them.
+
+    Raises:
+        RunError: the table is damaged, or belongs to another result.
+    """
+    damaged = (
+        f"{table} is damaged or was edited; --split {result.get('split')} judges the run anew instead of reading it"
+    )
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+        names = tuple(str(row["name"]) for row in result["per_class"])
+        columns = [header.index(f"p_{name}") for name in names]
+        where, truth, named = (header.index(name) for name in ("path", "truth", "named"))
+        multi = bool(result.get("multi_label", False))
+        answers = Answers(
+            str(path), str(result["split"]), _base(str(result["data_root"])), names,
+            tuple(row[where] for row in rows),
+            np.array([_labels(row[truth], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
+            np.array([_labels(row[named], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
+            np.array([[float(row[i]) for i in columns] for row in rows]).reshape(len(rows), len(names)),
+            multi,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+        raise RunError(f"{damaged} ({error})") from None
+    if len(rows) != result.get("n") or not np.isfinite(answers.probs).all():
+        raise RunError(f"{damaged} ({count(len(rows), 'picture')} in it, {result.get('n')} in result.json)")
+    return answers
+
+
+def _labels(cell: str, names: tuple[str, ...], multi: bool) -> list[bool]:
+    """The row of labels that a cell names: one class, or several with bars between them."""
+    said = [cell] if not multi else [] if cell == SEPARATOR else cell.split(SEPARATOR)
+    if unknown := [name for name in said if name not in names]:
+        raise ValueError(f'"{unknown[0]}" is none of its classes')
+    return [name in said for name in names]
+
+
+def known_by_content(answers: Sequence[Answers]) -> list[Answers] | None:
+    """The same with pictures known by their content, so that data in several places can be joined; None without files.
+
+    Copies of one picture in a data set are told apart by the order in which they come.
+    """
+    files = [[item.root / key for key in item.keys] for item in answers]
+    if not all(file.is_file() for each in files for file in each):
+        return None
+    out = []
+    for item, each in zip(answers, files, strict=True):
+        facts = check_files([file.resolve() for file in each], root=item.root.resolve())
+        hashes = [facts[file.resolve()].sha256 for file in each]
+        if not all(hashes):
+            return None
+        out.append(replace(item, keys=tuple(_numbered(hashes))))
+    return out
+
+
+def _numbered(names: Sequence[str]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        yield f"{name}#{seen[name]}"
