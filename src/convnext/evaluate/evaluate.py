@@ -12,34 +12,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from convnext.config import load_complete, nearest
 from convnext.data.columns import columns_of, foreign_columns, with_columns
-from convnext.data.decode import read_picture
-from convnext.data.levels import Range
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
-from convnext.errors import DataError, PictureError, UserError
+from convnext.errors import DataError, UserError
+from convnext.evaluate.mistakes import keep_mistakes
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
-from convnext.run.folder import RunFolder, locked, open_run, write_bytes, write_text
+from convnext.run.folder import locked, open_run, write_text
 from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.loggers import log_result
 from convnext.run.record import progress, say
-from convnext.run.sample import jpeg
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
 from convnext.train.parts import fingerprint
 from convnext.train.prepare import open_data, read_data
-
-MISTAKES_KEPT = 24
-THUMBNAIL = 240
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ def judge_and_keep(path: Path) -> Judged:
     run = open_run(path)
     judged = evaluate_run(path)
     with locked(run):
-        _keep_mistakes(run, judged, range_of_recipe(load_complete(run.recipe).data.value_range))
+        keep_mistakes(run, judged, range_of_recipe(load_complete(run.recipe).data.value_range))
         write_text(run.path / "predictions.csv", list_predictions(judged))
         run.write_json("result.json", judged.result)
         log_result(run, load_complete(run.recipe), judged.result, say)
@@ -288,44 +282,3 @@ def list_predictions(judged: Judged) -> str:
         numbers = decimals(values, exact=judged.result["multi_label"])
         writer.writerow([csv_path(os.path.relpath(sample.path, base)), *cells[:2], *numbers, *cells[2:]])
     return text.getvalue()
-
-
-def _keep_mistakes(run: RunFolder, judged: Judged, value_range: Range | None) -> None:
-    """Saves the mistakes of which the model was most certain, with small pictures."""
-    rows: list[dict[str, Any]] = []
-    for position in _confident_mistakes(judged):
-        values = judged.predictions.values[position]
-        sample = judged.samples[int(judged.predictions.indices[position])]
-        classes = [entry["name"] for entry in judged.result["per_class"]]
-        if judged.result["multi_label"]:
-            wrong = (values >= 0.5) != (judged.predictions.labels[position] > 0.5)
-            named = [name for name, value in zip(classes, values, strict=True) if value >= 0.5]
-            confidence = float(np.abs(values - 0.5)[wrong].max() + 0.5)
-        else:
-            named, confidence = [classes[int(values.argmax())]], float(values.max())
-        name = f"mistake-{len(rows):02d}.jpg"
-        try:
-            thumbnail = read_picture(sample.path, at_least=THUMBNAIL, value_range=value_range)
-        except PictureError:
-            continue
-        thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        write_bytes(run.folder("pictures") / name, jpeg(thumbnail))
-        truth = " | ".join(classes[i] for i in sample.labels)
-        rows.append({
-            "path": str(sample.path), "truth": truth, "predicted": " | ".join(named) or "none",
-            "confidence": confidence, "picture": f"pictures/{name}",
-        })  # fmt: skip
-    run.write_json("mistakes.json", rows)
-
-
-def _confident_mistakes(judged: Judged) -> list[int]:
-    """Positions of wrong predictions, the most certain first."""
-    values, labels = judged.predictions.values, judged.predictions.labels
-    if judged.result["multi_label"]:
-        wrong = (values >= 0.5) != (labels > 0.5)
-        certainty = np.where(wrong, np.abs(values - 0.5), -1.0).max(1)
-        order = [i for i in np.argsort(-certainty, kind="stable") if certainty[i] >= 0]
-    else:
-        named = values.argmax(1)
-        order = [i for i in np.argsort(-values.max(1), kind="stable") if named[i] != labels[i]]
-    return [int(i) for i in order[:MISTAKES_KEPT]]

@@ -108,7 +108,7 @@ def judge_multi_label(
 def _against_constant(
     constant: Constant, counts: Counts, again: Counts, values: Counts, spread: Counts, pairs: dict[str, Any]
 ) -> dict[str, Any]:
-    """`baselines`, what the best constant answers get, and `gains`, how much more the model gets on the same pictures."""
+    """`baselines`: what the best constant answers get; `gains`: how much more the model gets on the same pictures."""
     n = len(constant.truth)
 
     def scores(of: Counts) -> dict[str, Array]:

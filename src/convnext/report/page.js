@@ -49,16 +49,98 @@
     area.remove();
     return done;
   };
-  for (const row of document.querySelectorAll(".command")) {
+  const copier = (title, text) => {
     const press = document.createElement("button");
     press.type = "button";
     press.className = "copy";
-    press.textContent = "Copy";
+    press.textContent = title;
     press.addEventListener("click", async () => {
-      press.textContent = (await copy(row.querySelector("code").textContent)) ? "Copied" : "Select and copy";
-      setTimeout(() => { press.textContent = "Copy"; }, 1600);
+      press.textContent = (await copy(text)) ? "Copied" : "Select and copy";
+      setTimeout(() => { press.textContent = title; }, 1600);
     });
-    row.append(press);
+    return press;
+  };
+  for (const row of document.querySelectorAll(".command")) row.append(copier("Copy", row.querySelector("code").textContent));
+  for (const file of document.querySelectorAll(".mistake .file")) file.after(copier("Copy name", file.dataset.copy));
+
+  // Pictures: Escape closes an open one, arrows go to the next; the page stays where it was.
+  const open = () => { const at = document.getElementById(location.hash.slice(1)); return at && at.matches(".mistake") ? at : null; };
+  const shown = [...document.querySelectorAll(".mistake")];
+  const go = (hash) => { location.replace(hash); };
+  for (const link of document.querySelectorAll(".mistake .zoom, .mistake .close")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const at = scrollY;
+      go(open() ? "#mistakes-closed" : link.getAttribute("href"));
+      scrollTo({ top: at, behavior: "instant" });
+    });
+  }
+  addEventListener("keydown", (event) => {
+    const at = open();
+    if (!at) return;
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (event.key === "Escape") { const y = scrollY; go("#mistakes-closed"); scrollTo({ top: y, behavior: "instant" }); }
+    else if (step) { const next = shown[shown.indexOf(at) + step]; if (next) go("#" + next.id); } else return;
+    event.preventDefault();
+  });
+
+  // Curves: the values of the epoch under the finger, in the legend.
+  for (const chart of document.querySelectorAll(".chart[data-lines]")) {
+    const lines = JSON.parse(chart.dataset.lines);
+    const legend = chart.closest("figure").querySelector(".legend");
+    const [at, ...items] = [legend.querySelector(".at"), ...legend.querySelectorAll("li:not(.at)")];
+    const last = items.map((item) => item.querySelector("b").textContent);
+    const places = new Map(lines.flatMap(([, , points]) => points.map(([epoch, x]) => [epoch, x])));
+    const epochs = [...places.keys()].sort((a, b) => a - b);
+    const make = (name, set) => {
+      const made = document.createElementNS(chart.namespaceURI, name);
+      for (const [key, value] of Object.entries(set)) made.setAttribute(key, value);
+      return made;
+    };
+    let marks = [], now = null;
+    const clear = () => { marks.forEach((mark) => mark.remove()); marks = []; };
+    const show = (epoch) => {
+      if (epoch === now) return;
+      now = epoch;
+      clear();
+      const x = places.get(epoch), box = chart.viewBox.baseVal;
+      marks.push(make("path", { class: "cross", d: `M${x} 24V${box.height - 42}` }));
+      lines.forEach(([, kind, points], index) => {
+        const point = points.find(([of]) => of === epoch);
+        items[index].querySelector("b").textContent = point ? point[3] : "\u2013";
+        if (point) marks.push(make("circle", { class: `near ${kind}`, cx: point[1], cy: point[2], r: 5 }));
+      });
+      chart.append(...marks);
+      at.textContent = `Epoch ${epoch}`;
+      at.hidden = false;
+    };
+    const rest = () => { clear(); now = null; at.hidden = true; items.forEach((item, index) => { item.querySelector("b").textContent = last[index]; }); };
+    const follow = (event) => {
+      const box = chart.getBoundingClientRect();
+      const x = (event.clientX - box.left) / box.width * chart.viewBox.baseVal.width;
+      show(epochs.reduce((best, epoch) => (Math.abs(places.get(epoch) - x) < Math.abs(places.get(best) - x) ? epoch : best)));
+    };
+    chart.addEventListener("pointerdown", follow);
+    chart.addEventListener("pointermove", follow);
+    chart.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") rest(); });
+    chart.tabIndex = 0;
+    chart.addEventListener("blur", rest);
+    chart.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const index = now === null ? (step > 0 ? 0 : epochs.length - 1) : epochs.indexOf(now) + step;
+      show(epochs[Math.min(epochs.length - 1, Math.max(0, index))]);
+    });
+  }
+
+  // The matrix: what a cell means, in words, for fingers too.
+  for (const matrix of document.querySelectorAll(".mx")) {
+    const said = matrix.querySelector(".mx-said");
+    matrix.querySelector("svg").addEventListener("pointerover", (event) => {
+      const cell = event.target.closest("g");
+      if (cell) { said.hidden = false; said.textContent = cell.querySelector("title").textContent; }
+    });
   }
 
   // Paper shows everything: folded parts open for printing.

@@ -13,11 +13,14 @@ from PIL import Image
 
 from convnext.data.decode import read_picture
 from convnext.errors import PictureError
-from convnext.report import figures, tables, words
+from convnext.report import figures, matrix, tables, words
+from convnext.report.advice import advise
+from convnext.report.commands import commands, folder_files
 from convnext.report.files import Json, RunFiles, read_run
+from convnext.report.verdict import metric_key
 from convnext.run.folder import write_text
 
-THUMBNAIL = 320
+THUMBNAIL = 400
 """Longest side of a mistake's picture, in pixels; larger ones are reduced."""
 BATCH = 1280
 """Longest side of the picture of a training batch."""
@@ -54,6 +57,7 @@ def render(run: RunFiles) -> str:
         result=run.result,
         title=tables.title(run),
         verdict=tables.verdict(run),
+        advice=advise(run),
         tiles=tables.tiles(run.result),
         facts=tables.facts(run),
         charts=training_charts(run),
@@ -62,8 +66,11 @@ def render(run: RunFiles) -> str:
         columns=tables.class_columns(run.result),
         histogram=tables.class_histogram(run),
         splits=tables.splits(run),
-        commands=tables.commands(run),
-        mistakes=[mistake | {"image": picture_uri(run.folder, mistake.get("picture"))} for mistake in run.mistakes],
+        commands=commands(run),
+        files=folder_files(run),
+        classes=tables.weakest_first(run.result),
+        groups=_with_pictures(run),
+        epochs_table=epochs_table(run),
         batch=picture_uri(run.folder, "pictures/batch.jpg", side=BATCH),
         **_judged_figures(run),
     )
@@ -74,16 +81,52 @@ def _template(name: str) -> str:
 
 
 def _judged_figures(run: RunFiles) -> dict[str, Any]:
-    matrix, bins, classes = run.result.get("confusion"), run.result.get("reliability"), run.classes
-    square = matrix if matrix and len(matrix) == len(classes) else []
+    counts, bins, classes = run.result.get("confusion"), run.result.get("reliability"), run.classes
+    square = counts if counts and len(counts) == len(classes) else []
+    linked = {group["cell"] for group in tables.mistake_groups(run) if group["cell"]}
+    most = 8 if len(classes) <= 25 else 16
     return {
-        "confusion": figures.confusion(square, classes) if square else "",
-        "no_matrix_above": figures.NO_MATRIX_ABOVE,
+        "confusion": matrix.confusion(square, classes, linked) if square else "",
+        "no_matrix_above": matrix.NO_MATRIX_ABOVE,
         "matrix": square,
-        "common": tables.common_mistakes(square, classes, most=8 if len(classes) <= 25 else 16) if square else [],
+        "common": tables.common_mistakes(square, classes, linked, most) if square else [],
         "sureness": tables.sureness(run.result),
         "reliability": figures.reliability(bins["confidence"], bins["accuracy"], bins["count"]) if bins else "",
     }
+
+
+def _with_pictures(run: RunFiles) -> list[Json]:
+    """The groups of mistakes, each row with its picture, its whole name and its number on the page."""
+    groups, number = [], 0
+    for group in tables.mistake_groups(run):
+        rows = []
+        for row in group["rows"]:
+            image = picture_uri(run.folder, row.get("picture"))
+            rows.append(row | {"image": image, "name": tables.place_of(run, row.get("path")), "number": number})
+            number += 1
+        groups.append(group | {"rows": rows})
+    return groups
+
+
+def epochs_table(run: RunFiles) -> Json:
+    """The values of the curves as a table: titles, and a row of texts for each epoch."""
+    key = metric_key(run)
+    name = "micro-F1" if key == "micro_f1" else "top-1"
+    columns = [
+        ("training loss", "train_loss", False),
+        ("validation loss", "val_loss", False),
+        ("EMA loss", "ema_val_loss", False),
+        (f"validation {name}", f"val_{key}", True),
+        (f"EMA {name}", f"ema_val_{key}", True),
+        ("learning rate", "lr", False),
+    ]
+    known = [column for column in columns if any(words.number(row.get(column[1])) is not None for row in run.log)]
+    rows = []
+    for row in run.log:
+        values = [(words.number(row.get(key)), share) for _, key, share in known]
+        texts = [words.NO_VALUE if value is None else figures.value_text(value, share) for value, share in values]
+        rows.append([str(row["epoch"]), *texts])
+    return {"titles": ["epoch", *(title for title, _, _ in known)], "rows": rows}
 
 
 def _largest_share(run: RunFiles) -> float | None:
@@ -94,7 +137,7 @@ def _largest_share(run: RunFiles) -> float | None:
 
 def training_charts(run: RunFiles) -> list[Json]:
     """The charts over epochs: title, sentence for the reader, legend of (kind, name, last value) and drawing."""
-    key = tables.metric_key(run)
+    key = metric_key(run)
     accuracy = "Micro-F1" if key == "micro_f1" else "Accuracy"
     best = next((int(row["epoch"]) for row in reversed(run.log) if row.get("best")), None)
     baseline = _largest_share(run) if key == "top1" else None
@@ -138,7 +181,7 @@ def _line(run: RunFiles, key: str, name: str, kind: str) -> figures.Line:
 
 def _legend(lines: list[figures.Line], share: bool) -> list[tuple[str, str, str]]:
     known = [(line, line.known[-1][1]) for line in lines if line.known]
-    return [(line.kind, line.name, words.percent(last) if share else f"{last:.3f}") for line, last in known]
+    return [(line.kind, line.name, figures.value_text(last, share)) for line, last in known]
 
 
 def _training_is_harder(run: RunFiles) -> bool:

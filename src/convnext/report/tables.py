@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convnext.report.files import Json, RunFiles
+from convnext.report.matrix import anchor
 from convnext.report.text import weights_judged
 from convnext.report.verdict import SPLIT_WORDS, Verdict, baseline_of, ends_of, gain_of, interval_of, settled, verdict
 from convnext.report.words import counted, duration, number, percent, points, show
@@ -177,18 +178,60 @@ def class_columns(result: Json) -> list[tuple[str, str]]:
     return [pair for pair in names if any(pair[0] in row for row in result.get("per_class") or [])]
 
 
-def common_mistakes(matrix: Sequence[Sequence[int]], classes: Sequence[str], most: int = 8) -> list[Json]:
-    """The commonest confusions: truth, prediction, their count and the size of the truth's class."""
+def weakest_first(result: Json) -> list[Json]:
+    """The classes' rows by F1, the weakest first; those without pictures, of which nothing is known, at the end."""
+    rows = [row for row in result.get("per_class") or [] if isinstance(row, dict)]
+    return sorted(rows, key=lambda row: (not row.get("n"), number(row.get("f1")) or 0.0))
+
+
+def common_mistakes(
+    matrix: Sequence[Sequence[int]], classes: Sequence[str], linked: Collection[tuple[int, int]], most: int = 8
+) -> list[Json]:
+    """The commonest confusions: truth, prediction, their count, the size of the truth's class, the link to pictures."""
     pairs = [
-        (-count, truth, guess, sum(row))
-        for truth, row in zip(classes, matrix, strict=True)
-        for guess, count in zip(classes, row, strict=True)
+        (-count, truth, guess)
+        for truth, row in enumerate(matrix)
+        for guess, count in enumerate(row)
         if guess != truth and count > 0
     ]
     return [
-        {"truth": truth, "predicted": guess, "count": -count, "total": total}
-        for count, truth, guess, total in sorted(pairs)[:most]
-    ]
+        {"truth": classes[truth], "predicted": classes[guess], "count": -count, "total": sum(matrix[truth]),
+         "link": anchor(truth, guess) if (truth, guess) in linked else ""}
+        for count, truth, guess in sorted(pairs)[:most]
+    ]  # fmt: skip
+
+
+def mistake_groups(run: RunFiles) -> list[Json]:
+    """The kept mistakes by what was taken for what: title, link, how many there are in all, and their rows.
+
+    With several labels a picture they are grouped by the label that was missed or added.
+    """
+    matrix, classes = run.result.get("confusion") or [], run.classes
+    square = matrix if len(matrix) == len(classes) else []
+    groups: dict[tuple[str, str], Json] = {}
+    for row in run.mistakes:
+        truth, said = labels_text(row.get("truth")), labels_text(row.get("predicted"))
+        key = (str(row["kind"]), str(row.get("label"))) if row.get("kind") in ("missed", "added") else (truth, said)
+        if key not in groups:
+            groups[key] = {"link": f"m-x{len(groups)}", "rows": [], "count": None, "cell": None} | _words_of(key, row)
+            if key[0] in classes and key[1] in classes and square and not row.get("kind"):
+                at = classes.index(key[0]), classes.index(key[1])
+                cell = {"link": anchor(*at), "count": square[at[0]][at[1]], "total": sum(square[at[0]]), "cell": at}
+                groups[key] |= cell
+        groups[key]["rows"].append(row)
+    return sorted(groups.values(), key=lambda group: -(group["count"] or len(group["rows"])))
+
+
+def _words_of(key: tuple[str, str], row: Json) -> Json:
+    if row.get("kind") in ("missed", "added"):
+        return {"truth": "", "predicted": "", "title": f"{key[1]}: {'missed' if key[0] == 'missed' else 'not there'}"}
+    return {"truth": key[0], "predicted": key[1], "title": ""}
+
+
+def place_of(run: RunFiles, path: Any) -> str:
+    """A picture's whole name below the data, or as it is where it lies elsewhere."""
+    text, root = str(path).replace("\\", "/"), run.data_root.rstrip("/") + "/"
+    return text.removeprefix(root) if len(root) > 1 else text
 
 
 def title(run: RunFiles) -> str:

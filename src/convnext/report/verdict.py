@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from convnext.metrics.baselines import constant_scores, five_largest
 from convnext.metrics.intervals import wilson
 from convnext.metrics.paired import gain_of_counts, side
 from convnext.report.files import Json, RunFiles
@@ -48,7 +51,21 @@ def baseline_of(result: Json, key: str) -> float | None:
     if isinstance(known, dict) and (value := number(known.get(key))) is not None:
         return value
     old = {"top1": "majority_top1", "micro_f1": "micro_f1_baseline", "exact_match": "exact_match_baseline"}
-    return number(result.get(old.get(key, "")))
+    return number(result.get(old[key])) if key in old else _constant(result).get(key)
+
+
+def _constant(result: Json) -> dict[str, float]:
+    """The baselines of an old result with one class a picture, from the pictures of each class."""
+    rows = [row for row in result.get("per_class") or [] if isinstance(row, dict)]
+    truth, names = [row.get("n") for row in rows], [row.get("name") for row in rows]
+    majority, n = result.get("majority_class"), result.get("n")
+    if "baselines" in result or majority not in names or not all(isinstance(count, int) for count in truth):
+        return {}
+    if sum(truth) != n or not n:
+        return {}
+    counts, at = np.array([truth]), names.index(majority)
+    scores = constant_scores({"truth": counts}, n, at, five_largest(counts[0], at))
+    return {name: float(score[0]) for name, score in scores.items()} | {"calibration_error": 0.0}
 
 
 def gain_of(result: Json, key: str) -> Json | None:
