@@ -282,7 +282,7 @@ def _p(one: Scores, first: Scores, won: tuple[int, int], multi_label: bool) -> f
 
 
 def _difference(run: str, one: Scores, first: Scores, won: tuple[int, int], corrected: float) -> Difference:
-    metrics = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for name, values in one.items():
         apart = values - first[name]
         metrics[name] = {"difference": float(apart[0]), "interval": interval(apart[1:]), "p": bootstrap_p(apart[1:])}

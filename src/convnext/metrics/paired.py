@@ -37,7 +37,7 @@ def mcnemar(won: int, lost: int) -> float:
         raise ValueError(f"{won} pictures won and {lost} lost; counts are at least 0")
     n, k = won + lost, min(won, lost)
     if n <= 1000:
-        tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        tail = sum(math.comb(n, i) for i in range(k + 1)) / (1 << n)
     else:
         whole = math.lgamma(n + 1) - n * math.log(2)
         tail = math.fsum(math.exp(whole - math.lgamma(i + 1) - math.lgamma(n - i + 1)) for i in range(k + 1))

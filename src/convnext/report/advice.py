@@ -37,11 +37,9 @@ def advise(run: RunFiles, *, own: bool = True) -> list[Advice]:
     """
     if not run.result:
         return []
-    found = [_short(run), _rising(run)] if own else []
-    found = [item for item in found if item is not None]
-    if found and found[0].kind == "short":
-        found = found[:1]  # a run that was too short rises too: one command for both
-    found += [item for item in (_never_named(run, own), _apart(run) if own else None) if item is not None]
+    longer = (_short(run) or _rising(run)) if own else None  # a run that was too short rises too: one command for both
+    seen = [longer, _never_named(run, own), _apart(run) if own else None]
+    found = [item for item in seen if item is not None]
     if doubt := _doubt(run, alone=not found, own=own):
         found.insert(0, doubt)
     return found or [_use(run)]

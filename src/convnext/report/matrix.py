@@ -40,8 +40,8 @@ class _Sizes:
 
     @property
     def label(self) -> int:
-        """Width that the longest name wants, in pixels; the page cuts it at 36 % of the screen and 11 rem."""
-        return min(176, 8 * self.longest + 14)
+        """Width that the longest name wants, in pixels; the page cuts it at 36 % of the screen."""
+        return 8 * min(self.longest, 26) + 12
 
     @property
     def too_narrow(self) -> int:
@@ -71,7 +71,7 @@ def confusion(
     if not classes or len(classes) > NO_MATRIX_ABOVE:
         return Markup("")
     sizes = _Sizes(len(classes), max(map(len, classes)), max(map(max, matrix)))
-    names = Markup("").join(Markup('<span title="{0}">{0}</span>').format(name) for name in classes)
+    names = Markup("").join(_name(name) for name in classes)
     cells = []
     for truth, row in enumerate(matrix):
         total = sum(row)
@@ -105,6 +105,20 @@ def confusion(
 def anchor(truth: int, guess: int) -> str:
     """The name on the page of the pictures of one confusion."""
     return f"m-{truth}-{guess}"
+
+
+def _name(name: str) -> Markup:
+    """A class's name for wide and for narrow screens, each cut in its middle: names often begin alike."""
+    both = Markup('<span title="{}"><i>{}</i><i class="short" aria-hidden="true">{}</i></span>')
+    return both.format(name, shortened(name, 26), shortened(name, 16))
+
+
+def shortened(text: str, most: int) -> str:
+    """A long text without its middle."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}\u2026{text[len(text) - (most - 1 - head) :]}"
 
 
 def _cell(sizes: _Sizes, truth: int, guess: int, pictures: int, total: int, told: str) -> Markup:

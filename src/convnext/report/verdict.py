@@ -59,11 +59,10 @@ def _constant(result: Json) -> dict[str, float]:
     rows = [row for row in result.get("per_class") or [] if isinstance(row, dict)]
     truth, names = [row.get("n") for row in rows], [row.get("name") for row in rows]
     majority, n = result.get("majority_class"), result.get("n")
-    if "baselines" in result or majority not in names or not all(isinstance(count, int) for count in truth):
+    whole = [count for count in truth if isinstance(count, int)]
+    if "baselines" in result or majority not in names or len(whole) < len(rows) or sum(whole) != n or not n:
         return {}
-    if sum(truth) != n or not n:
-        return {}
-    counts, at = np.array([truth]), names.index(majority)
+    counts, at = np.array([whole]), names.index(majority)
     scores = constant_scores({"truth": counts}, n, at, five_largest(counts[0], at))
     return {name: float(score[0]) for name, score in scores.items()} | {"calibration_error": 0.0}
 
@@ -161,9 +160,9 @@ def _difference(result: Json, key: str, where: int) -> str:
         return ""
     text = f"On the same pictures that is {points(gain['value'])} points"
     text += f", 95 % interval {points(ends[0])} to {points(ends[1])}"
-    won, lost, p = gain.get("won"), gain.get("lost"), number(gain.get("p"))
+    disagree, p = int(gain.get("won") or 0) + int(gain.get("lost") or 0), number(gain.get("p"))
     if where == 0 and (ends[0] > 0 or ends[1] < 0) and p is not None:
-        text += f"; but the two differ on {won + lost} pictures only, where chance does as much ({percent(p)})"
+        text += f"; but the two differ on {counted(disagree, 'picture')} only, where chance does as much ({percent(p)})"
     elif where == 0:
         text += ": chance may do that"
     others = [name for name in ("balanced_accuracy", "macro_f1") if where < 1 and settled(result, name) == 1]
