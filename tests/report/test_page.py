@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from convnext.errors import RunError
 from convnext.metrics.classification import judge, judge_multi_label
@@ -172,13 +172,14 @@ def test_headline_numbers_are_those_of_the_result(tmp_path: Path) -> None:
 
 
 def test_class_table_and_matrix_are_those_of_scikit_learn(tmp_path: Path) -> None:
-    """The rows hold scikit-learn's recall and the matrix its counts, cell by cell."""
+    """The rows hold scikit-learn's recall, the weakest class first, and the matrix its counts, cell by cell."""
     page = Page(write_report(make_run(tmp_path / "run")))
     shares, labels = predictions(3, 90)
     guesses = shares.argmax(1)
     cells = [(attrs["data-v"], text) for attrs, text in page.find("td") if "data-v" in attrs]
-    assert [text for _, text in page.find("th", scope="row")] == list(CLASSES)
-    for row, recall in enumerate(recall_score(labels, guesses, average=None)):
+    weakest = np.argsort(f1_score(labels, guesses, average=None), kind="stable")
+    assert [text for _, text in page.find("th", scope="row")] == [CLASSES[c] for c in weakest]
+    for row, recall in enumerate(recall_score(labels, guesses, average=None)[weakest]):
         pictures, _, found, _ = cells[4 * row : 4 * row + 4]  # pictures, precision, recall, F1
         assert pictures == ("30", "30")
         assert float(found[0]) == pytest.approx(recall)
@@ -254,7 +255,7 @@ def test_pictures_outside_the_run_are_not_embedded(tmp_path: Path) -> None:
 
 
 def test_large_pictures_are_reduced(tmp_path: Path) -> None:
-    """A mistake's picture of 2000 pixels enters the page with at most 320 and keeps its shape; a small one is kept."""
+    """A mistake's picture of 2000 pixels enters the page with at most 400 and keeps its shape; a small one is kept."""
     run = make_run(tmp_path / "run")
     small = (run / "pictures/mistake-00.jpg").read_bytes()
     assert base64.b64encode(small).decode() in write_report(run).read_text()

@@ -15,6 +15,8 @@ from convnext.report.words import percent
 
 NO_MATRIX_ABOVE = 200
 """Classes above which the confusion matrix is not drawn: it would be wider than any screen and megabytes large."""
+PAPER = 45
+"""Classes up to which the names fit on paper."""
 COUNTED = 30
 """Classes up to which each cell has its count written into it."""
 
@@ -83,6 +85,7 @@ def confusion(
                 link = Markup('<a href="#{}">{}</a>').format(anchor(truth, guess), cell)
                 cells.append(link if (truth, guess) in linked else cell)
     kind = ("" if sizes.classes <= COUNTED else " dense") + (" flat" if sizes.flat else "")
+    kind += " crowd" if sizes.classes > PAPER else ""
     head = Markup(
         "<style>@container mx (max-width:{narrow}px){{.mx-body{{--fade:2.5rem;--hint:block}}}}</style>"
         '<div class="mx{kind}" style="--k:{k};--most:{most}px;--least:{least}px;--wanted:{label}px">'
@@ -110,7 +113,7 @@ def anchor(truth: int, guess: int) -> str:
 def _name(name: str) -> Markup:
     """A class's name for wide and for narrow screens, each cut in its middle: names often begin alike."""
     both = Markup('<span title="{}"><i>{}</i><i class="short" aria-hidden="true">{}</i></span>')
-    return both.format(name, shortened(name, 26), shortened(name, 16))
+    return both.format(name, shortened(name, 26), shortened(name, 14))
 
 
 def shortened(text: str, most: int) -> str:

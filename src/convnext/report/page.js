@@ -144,5 +144,5 @@
   }
 
   // Paper shows everything: folded parts open for printing.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not(.long)").forEach((part) => { part.open = true; }));
 })();

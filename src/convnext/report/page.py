@@ -69,6 +69,7 @@ def render(run: RunFiles) -> str:
         commands=commands(run),
         files=folder_files(run),
         classes=tables.weakest_first(run.result),
+        thresholds=tables.thresholds(run.result),
         groups=_with_pictures(run),
         epochs_table=epochs_table(run),
         batch=picture_uri(run.folder, "pictures/batch.jpg", side=BATCH),

@@ -47,6 +47,8 @@ def tiles(result: Json) -> list[Tile]:
     ]
     out = []
     for key, label, note in wanted:
+        if key == "calibration_error" and "micro_f1" in result:
+            continue  # over all pairs of picture and label; its section says more
         if (value := number(result.get(key))) is not None:
             baseline = baseline_of(result, key)
             out.append(
@@ -199,6 +201,26 @@ def common_mistakes(
          "link": anchor(truth, guess) if (truth, guess) in linked else ""}
         for count, truth, guess in sorted(pairs)[:most]
     ]  # fmt: skip
+
+
+def thresholds(result: Json) -> Json:
+    """The metrics at one half beside those at each label's own threshold, and the thresholds; {} where none are kept.
+
+    `rows` has (name, at one half, its interval, at the thresholds, its interval); `classes` has (name, threshold, F1 at
+    one half, F1 at the threshold).
+    """
+    kept, chosen = result.get("thresholds"), result.get("at_thresholds")
+    if not isinstance(kept, dict) or not isinstance(chosen, dict):
+        return {}
+    names = [("micro_f1", "Micro-F1"), ("macro_f1", "Macro F1"), ("exact_match", "Exact match"),
+             ("macro_precision", "Macro precision"), ("macro_recall", "Macro recall")]  # fmt: skip
+    rows = [(name, number(result.get(key)), interval_of(result, key), number(chosen.get(key)), interval_of(chosen, key))
+            for key, name in names if number(chosen.get(key)) is not None]  # fmt: skip
+    values = kept.get("values") if isinstance(kept.get("values"), dict) else {}
+    new = {row.get("name"): row for row in chosen.get("per_class") or [] if isinstance(row, dict)}
+    classes = [(row.get("name"), number(values.get(row.get("name"))), row.get("f1"), new.get(row.get("name"), {}).get("f1"))
+               for row in weakest_first(result)]  # fmt: skip
+    return {"for": str(kept.get("for", "")).replace("_", " "), "rows": rows, "classes": classes}
 
 
 def mistake_groups(run: RunFiles) -> list[Json]:
