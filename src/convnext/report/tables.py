@@ -218,8 +218,11 @@ def thresholds(result: Json) -> Json:
             for key, name in names if number(chosen.get(key)) is not None]  # fmt: skip
     values = kept.get("values") if isinstance(kept.get("values"), dict) else {}
     new = {row.get("name"): row for row in chosen.get("per_class") or [] if isinstance(row, dict)}
-    classes = [(row.get("name"), number(values.get(row.get("name"))), row.get("f1"), new.get(row.get("name"), {}).get("f1"))
-               for row in weakest_first(result)]  # fmt: skip
+    classes = [
+        (name, number(values.get(name)), row.get("f1"), new.get(name, {}).get("f1"))
+        for row in weakest_first(result)
+        for name in [row.get("name")]
+    ]
     return {"for": str(kept.get("for", "")).replace("_", " "), "rows": rows, "classes": classes}
 
 
