@@ -139,6 +139,8 @@ def test_a_short_run_is_trained_longer(tmp_path: Path) -> None:
     assert command[4:] == ["train.epochs=11", "--out", f"{run}-longer"]
     (run / "last.state.pt").touch()
     assert kinds(run)["short"][1] == ["convnext", "train", "--resume", "--out", str(run), "train.epochs=11"]
+    (run / "recipe.toml").write_text("[train]\nkeep_state = false\n")  # it goes when the run ends
+    assert "--resume" not in kinds(run)["short"][1]
     assert "short" not in kinds(run_of(tmp_path / "long", epochs=2, steps=2000))
 
 

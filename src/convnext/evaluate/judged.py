@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.data.checked import check_files
-from convnext.data.names import count
+from convnext.data.names import count, csv_value
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
 from convnext.run.folder import open_run, resuming
@@ -141,7 +141,7 @@ def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
         multi = bool(result.get("multi_label", False))
         answers = Answers(
             str(path), str(result["split"]), _base(str(result["data_root"])), names,
-            tuple(row[where] for row in rows),
+            tuple(os.path.normpath(row[where]) for row in rows),
             np.array([_labels(row[truth], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
             np.array([_labels(row[named], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
             np.array([[float(row[i]) for i in columns] for row in rows]).reshape(len(rows), len(names)),
@@ -156,7 +156,8 @@ def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
 
 def _labels(cell: str, names: tuple[str, ...], multi: bool) -> list[bool]:
     """The row of labels that a cell names: one class, or several with bars between them."""
-    said = [cell] if not multi else [] if cell == SEPARATOR else cell.split(SEPARATOR)
+    text = csv_value(cell)
+    said = [text] if not multi else [] if text == SEPARATOR else text.split(SEPARATOR)
     if unknown := [name for name in said if name not in names]:
         raise ValueError(f'"{unknown[0]}" is none of its classes')
     return [name in said for name in names]

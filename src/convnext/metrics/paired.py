@@ -95,7 +95,7 @@ def side(difference: dict[str, Any]) -> int:
     if "p" not in difference:
         if high - low < 1e-12:  # no resample differs from another: too few pictures to tell
             return 0
-    elif difference["won"] + difference["lost"] < FEW and difference["p"] > ALPHA:
+    elif difference.get("won", 0) + difference.get("lost", 0) < FEW and difference["p"] > ALPHA:
         return 0
     return 1 if low > 0 else -1
 

@@ -25,7 +25,14 @@ _FILES = [
 
 def folder_files(run: RunFiles) -> list[tuple[str, str]]:
     """The files of the run folder that are there, each with what it is for."""
-    return [(name, why) for name, why in _FILES if (run.folder / name).exists()]
+    there = [(name, why) for name, why in _FILES if (run.folder / name).exists()]
+    return [(name, why) for name, why in there if name != "last.state.pt" or has_state(run)]
+
+
+def has_state(run: RunFiles) -> bool:
+    """Whether the state of the training lies there and stays: without `train.keep_state` it goes when a run ends."""
+    keeps = (run.recipe.get("train") or {}).get("keep_state", True)
+    return bool(keeps) and (run.folder / "last.state.pt").exists()
 
 
 def commands(run: RunFiles) -> list[tuple[str, str]]:
@@ -74,6 +81,6 @@ def train_again(run: RunFiles, *settings: str, suffix: str) -> str:
 
 def train_on(run: RunFiles, epochs: int) -> str:
     """The command that trains longer: on from the state of the run where it was kept, or else anew."""
-    if (run.folder / "last.state.pt").exists():
+    if has_state(run):
         return f"convnext train --resume --out {quoted(run.folder)} train.epochs={epochs}"
     return train_again(run, f"train.epochs={epochs}", suffix="longer")

@@ -176,9 +176,12 @@ def _epoch(value: Any, at: str) -> None:
 
 _PACE = ("seconds", "epoch_seconds", "images_per_second", "data_wait", "lr")
 _PAIRS = named(maybe(rows(maybe(number), 2)))
-_CLASS = {"name": text, "n": count, "intervals": _PAIRS} | {
-    key: maybe(number) for key in ("precision", "recall", "f1", "average_precision", "specificity")
+_CLASS = {"name": text, "n": count, "named": count, "intervals": _PAIRS} | {
+    key: maybe(number) for key in ("precision", "recall", "f1", "average_precision", "specificity", "threshold")
 }
+_GAINS = named(
+    table({"value": number, "interval": maybe(rows(number, 2)), "won": count, "lost": count, "p": number}, ("value",))
+)
 _RESULT = (
     {key: maybe(text) for key in ("split", "weights", "source", "model", "task", "data_root", "majority_class")}
     | dict.fromkeys(("n", "correct", "params", "epoch", "epochs", "unreadable"), count)
@@ -190,7 +193,9 @@ _RESULT = (
     | {
         "seed": whole, "multi_label": flag, "test_split": flag, "confusion": maybe(square), "reliability": maybe(_bins),
         "per_class": maybe(rows(table(_CLASS, ("name",)))), "intervals": _PAIRS,
-        "last_val": named(maybe(number)),
+        "last_val": named(maybe(number)), "baselines": named(maybe(number)), "gains": _GAINS,
+        "constant_labels": rows(text), "thresholds": table({"for": text, "values": named(number)}),
+        "at_thresholds": table({"intervals": _PAIRS, "per_class": rows(table(_CLASS, ("name",)))}),
     }
 )  # fmt: skip
 
@@ -230,7 +235,7 @@ FILES: dict[str, Check] = {
     "plan.json": rows(table({"key": text, "value": _setting, "why": text}, ("key",))),
     "mistakes.json": rows(table({
         "path": text, "truth": maybe(either(text, rows(text))), "predicted": maybe(either(text, rows(text))),
-        "confidence": maybe(number), "picture": maybe(text),
+        "confidence": maybe(number), "picture": maybe(text), "label": text, "kind": text,
     })),
     "batch.json": table({"labels": rows(either(text, rows(text)))}),
     "changes.json": rows(table({
