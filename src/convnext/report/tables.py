@@ -216,7 +216,7 @@ def thresholds(result: Json) -> Json:
              ("macro_precision", "Macro precision"), ("macro_recall", "Macro recall")]  # fmt: skip
     rows = [(name, number(result.get(key)), interval_of(result, key), number(chosen.get(key)), interval_of(chosen, key))
             for key, name in names if number(chosen.get(key)) is not None]  # fmt: skip
-    values = kept.get("values") if isinstance(kept.get("values"), dict) else {}
+    values: Json = kept.get("values") or {}
     new = {row.get("name"): row for row in chosen.get("per_class") or [] if isinstance(row, dict)}
     classes = [
         (name, number(values.get(name)), row.get("f1"), new.get(name, {}).get("f1"))
