@@ -221,7 +221,7 @@ def thresholds(result: Json) -> Json:
     classes = [
         (name, number(values.get(name)), row.get("f1"), new.get(name, {}).get("f1"))
         for row in weakest_first(result)
-        for name in [row.get("name")]
+        for name in [str(row.get("name"))]
     ]
     return {"for": str(kept.get("for", "")).replace("_", " "), "rows": rows, "classes": classes}
 
