@@ -74,7 +74,7 @@ def _judges(data: Dataset, split: str) -> list[Finding]:
         message = (
             f"{split} has only {count(len(samples), 'picture')}: an accuracy of 80% is uncertain by {points:.0f} points"
         )
-        found.append(Finding("note", "few_to_judge", message, "compare models by their intervals, or judge with more"))
+        found.append(Finding("note", "few_to_judge", message, "judge with more; `convnext compare` tells on few which of two runs is better"))
     return found
 
 
