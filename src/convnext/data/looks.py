@@ -74,7 +74,8 @@ def _judges(data: Dataset, split: str) -> list[Finding]:
         message = (
             f"{split} has only {count(len(samples), 'picture')}: an accuracy of 80% is uncertain by {points:.0f} points"
         )
-        found.append(Finding("note", "few_to_judge", message, "judge with more; `convnext compare` tells on few which of two runs is better"))
+        advice = "judge with more; `convnext compare` tells on few which of two runs is better"
+        found.append(Finding("note", "few_to_judge", message, advice))
     return found
 
 
