@@ -15,6 +15,7 @@ from convnext.config import all_keys, as_dict, check_recipe, load_complete, load
 from convnext.errors import RecipeError
 from convnext.recipe import Recipe
 
+SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=8)
     | st.sampled_from(["auto", "rand-m9", "none", "imagenet", "bf16", "\x1b[2J", 0, 1, -1, 1e308, 2**63]),
@@ -57,7 +58,7 @@ def outcome(make: Callable[[], Recipe]) -> tuple[Recipe | None, str]:
 
 
 @seed(20)
-@settings(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, database=None, suppress_health_check=SLOW)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4))
 def test_tables_of_any_values_are_a_recipe_or_a_message(flat: dict[str, Any]) -> None:
     """What is taken is written and read back as it was; what is not names a key in one line each."""
@@ -70,7 +71,7 @@ def test_tables_of_any_values_are_a_recipe_or_a_message(flat: dict[str, Any]) ->
 
 
 @seed(21)
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, database=None, suppress_health_check=SLOW)
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=6), st.binary(min_size=1, max_size=6))
 def test_a_damaged_file_is_a_recipe_or_a_message(tmp_path: Path, places: list[int], noise: bytes) -> None:
     """Bytes of a complete recipe replaced, cut and repeated."""
@@ -86,7 +87,7 @@ def test_a_damaged_file_is_a_recipe_or_a_message(tmp_path: Path, places: list[in
 
 
 @seed(22)
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=SLOW)
 @given(KEYS, st.text(max_size=12))
 def test_settings_of_any_text_are_taken_or_refused(key: str, text: str) -> None:
     """As they come from the command line."""

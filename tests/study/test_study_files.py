@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
+import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,33 @@ def test_an_emptied_database_beside_trials_is_refused(tmp_path: Path, capsys: py
     fresh.out.mkdir()
     (fresh.out / "tune.db").write_bytes(b"")
     assert len(search(fresh, trials=1, minutes=None, train=train)) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("trial_user_attributes", "slot", "[1]"), ("trial_user_attributes", "counts", '"yes"'),
+        ("trial_user_attributes", "reason", "{}"), ("trial_user_attributes", "generation", '"x"'),
+        ("trial_user_attributes", "slot", "[" * 3000), ("study_user_attributes", "identity", "5"),
+        ("study_user_attributes", "identity", '{"data": {}}'), ("study_user_attributes", "settled", "[]"),
+        ("study_user_attributes", "settled", '{"train.epochs": []}'), ("study_user_attributes", "identity", "{"),
+        ("trial_system_attributes", "cma:generation", '"x"'),
+    ],
+)  # fmt: skip
+def test_a_study_that_holds_nonsense_is_named(table: str, key: str, value: str, tmp_path: Path) -> None:
+    """Whatever stands in its tables: a message with the database's name, or it is of no account."""
+    what = make(tmp_path)
+    search(what, trials=2, minutes=None, train=train)
+    with contextlib.closing(sqlite3.connect(what.out / "tune.db")) as base:
+        of = "study_id" if table.startswith("study") else "trial_id"
+        base.execute(f"delete from {table} where key = ?", (key,))
+        base.execute(f"insert into {table} ({of}, key, value_json) values (1, ?, ?)", (key, value))
+        base.commit()
+    if table == "trial_system_attributes":
+        assert len(search(replace(what, sampler="cmaes"), trials=3, minutes=None, train=train)) == 3
+        return
+    with pytest.raises(RunError, match=r"tune\.db cannot be used"):
+        search(what, trials=3, minutes=None, train=train)
 
 
 def test_the_command_in_the_best_recipe_can_be_typed(tmp_path: Path) -> None:

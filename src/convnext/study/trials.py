@@ -38,6 +38,26 @@ def run_of(out: Path, number: int) -> RunFolder:
     return RunFolder(folder_of(out, number) / "run")
 
 
+def refuse_foreign(study: optuna.Study) -> None:
+    """Raises a ValueError where a study holds what this program does not write: damage, or somebody's ill will."""
+    known = study.user_attrs
+    kinds = {"data": str, "recipe": dict, "space": dict, "grid": bool}
+    identity, settled = known.get("identity", dict.fromkeys(kinds)), known.get("settled", {})
+    if not isinstance(identity, dict) or not isinstance(settled, dict):
+        raise ValueError("it does not say what it is a study of")
+    if "identity" in known and any(type(identity.get(key)) is not kind for key, kind in kinds.items()):
+        raise ValueError("it does not say what it is a study of")
+    if any(isinstance(value, dict | list) for value in settled.values()):
+        raise ValueError("what was measured for all trials is no value")
+    for trial in study.get_trials(deepcopy=False):
+        noted, found = {SLOT: int, COUNTS: bool, REASON: str, GENERATION: int}, trial.user_attrs
+        wrong = [key for key, kind in noted.items() if key in found and type(found[key]) is not kind]
+        if wrong:
+            raise ValueError(f"trial {trial.number} has no sound {wrong[0]}")
+        if trial.state.name == "COMPLETE" and not isinstance(trial.value, float):
+            raise ValueError(f"trial {trial.number} is complete without a value")
+
+
 def refuse_links(out: Path) -> None:
     """Raises a RunError where a folder or the database of a study is a link: others' files would be taken for its.
 

@@ -36,6 +36,7 @@ from convnext.study.trials import (
     folder_of,
     free_slot,
     hold,
+    refuse_foreign,
     refuse_links,
     rows_of,
     turn,
@@ -160,9 +161,10 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
         if make and not storage.get_all_studies():
             _refuse_emptied(out, file, empty=True)
         if make:
-            return optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
-        study = optuna.load_study(storage=storage, study_name=NAME)
-        study.get_trials(deepcopy=False)
+            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+        else:
+            study = optuna.load_study(storage=storage, study_name=NAME)
+        refuse_foreign(study)
         return study
     except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError, ValueError, TypeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
