@@ -26,8 +26,7 @@ from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.weights import read_model
 from convnext.run.state import read_state_file
 from convnext.tasks.collect import Predictions
-from convnext.train import distributed
-from convnext.train import train as training
+from convnext.train import distributed, resume
 from convnext.train.distributed import Ranks, Watch, joined, part_of
 from convnext.train.judging import joined_in_order
 from convnext.train.train import train_run
@@ -35,6 +34,7 @@ from convnext.train.train import train_run
 SETTINGS = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
     "train.lr=1e-3", "train.precision=fp32", "train.epochs=2", "data.workers=0", "train.device=cpu",
+    "train.keep_state=true",
 ]  # fmt: skip
 TIMEOUT = 240
 
@@ -113,11 +113,11 @@ def test_a_run_goes_on_with_another_number_of_processes(
     recipe = tmp_path / "run" / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("epochs = 2 ", "epochs = 3 "))
     with monkeypatch.context() as three:
-        three.setattr(training, "joined", lambda device: contextlib.nullcontext(Three(0, 3)))
+        three.setattr(resume, "joined", lambda device: contextlib.nullcontext(Three(0, 3)))
         with pytest.raises(
             RunError, match=r"batches of 8 pictures, which 3 processes cannot share.*go on with 1, 2, 4, 8$"
         ):
-            training.resume_run(tmp_path / "run")
+            resume.resume_run(tmp_path / "run")
     done = subprocess.run(
         [sys.executable, "-m", "convnext", "train", "--resume", "--out", str(tmp_path / "run")],
         capture_output=True, text=True, timeout=TIMEOUT, check=False,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convnext.config import load_recipe, override
 from convnext.errors import RecipeError
+from convnext.kernels import native
 from convnext.kernels.block import fused_block, reference
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
@@ -98,6 +99,8 @@ def test_what_learns_has_the_gradients_of_the_whole_network(freeze: int | str) -
 @pytest.mark.parametrize("learning", [(), (0,), (1, 2), (5, 9), (3, 4)])
 def test_a_block_of_which_only_parts_learn_is_right(learning: tuple[int, ...], half: bool) -> None:
     """The fused block gives what stock operators give, whichever of its inputs (0: the maps) ask for gradients."""
+    if not native.available():
+        pytest.skip(native.why_not())
     torch.manual_seed(0)
     c, d = 16, 64
     shapes = [(2, c, 12, 12), (c, 1, 7, 7), (c,), (c,), (c,), (d, c), (d,), (c, d), (c,), (c,)]

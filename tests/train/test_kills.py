@@ -22,6 +22,7 @@ SETTINGS = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "model.drop_path=0.2",
     "train.batch=8", "train.lr=1e-3", "train.precision=fp32", "train.epochs=3", "train.save_every=1e-6",
     "augment.mixup=0.2", "augment.cutmix=1.0", "augment.erasing=0.25", "train.clip_grad=1.0",
+    "train.keep_state=true",
 ]  # fmt: skip
 
 
@@ -129,6 +130,7 @@ def test_flowers_killed_twenty_times_ends_with_the_weights_of_the_uninterrupted_
     """Two epochs of the recipe for flowers, killed at 20 random moments, with another number of loader processes."""
     flowers = shared_data / "flowers"
     settings = ["recipes/flowers.toml", "train.epochs=2", "train.warmup_epochs=0.5", "train.save_every=0.02"]
+    settings += ["train.keep_state=true"]
     recipe = load_recipe(Path(settings[0]), [*settings[1:], "data.workers=0"])
     whole = train_run(flowers, recipe, tmp_path / "whole")
     run = tmp_path / "killed"

@@ -22,6 +22,7 @@ from convnext.config import load_recipe
 from convnext.errors import DataError, NonFiniteLoss, RunError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.nn.weights import read_model
+from convnext.report.finish import finish_run
 from convnext.run.folder import locked
 from convnext.run.load import load
 from convnext.run.state import previous
@@ -150,7 +151,7 @@ def test_stopping_and_resuming_changes_nothing(stripes: Path, tmp_path: Path, mo
     assert all(torch.equal(a[k], b[k]) for k in a)
     losses = [[row["train_loss"] for row in run.read_log()] for run in (whole, resumed)]
     assert losses[0] == losses[1]
-    judge_run(resumed.path)
+    finish_run(resumed.path)
     with pytest.raises(RunError, match="is finished"):
         resume_run(resumed.path)
 
@@ -206,9 +207,9 @@ def test_a_run_stopped_before_it_was_judged_is_judged_on_resume(stripes: Path, t
     recipe = load_recipe(None, [*QUICK[1:], "train.epochs=1", f"weights={start.last}"])
     run = train_run(stripes, recipe, tmp_path / "run")
     start.last.unlink()
-    before = (run.path / "last.state.pt").stat().st_mtime_ns
+    before = run.last.stat().st_mtime_ns
     assert main(["train", "--resume", "--out", str(run.path)]) == 0
-    assert (run.path / "last.state.pt").stat().st_mtime_ns == before
+    assert run.last.stat().st_mtime_ns == before
     assert run.result.exists()
     assert main(["train", "--resume", "--out", str(run.path)]) == 2
 
@@ -391,7 +392,7 @@ def test_early_stop_ends_a_run_that_no_longer_improves(stripes: Path, tmp_path: 
     settings = [*QUICK, "train.epochs=50", "train.patience=2", "train.lr=1e-9", "train.batch=32"]
     run = train_run(stripes, load_recipe(None, settings), tmp_path / "run")
     assert 3 <= len(run.read_log()) <= 20
-    judge_run(run.path)
+    finish_run(run.path)
     with pytest.raises(RunError, match="is finished"):
         resume_run(run.path)
 
@@ -422,7 +423,7 @@ def test_files_that_break_later_are_left_out_and_named(
     """A picture that was fine at the check and unreadable during training does not stop the run."""
     import convnext.train.train as training
 
-    original = training._loop
+    original = training.make_loop
 
     def spoil(*args: object) -> object:
         made = original(*args)  # type: ignore[arg-type]
@@ -430,7 +431,7 @@ def test_files_that_break_later_are_left_out_and_named(
         victim.write_bytes(b"not a picture any more")
         return made
 
-    monkeypatch.setattr(training, "_loop", spoil)
+    monkeypatch.setattr(training, "make_loop", spoil)
     recipe = load_recipe(None, [*QUICK, "train.epochs=1", "data.cache_gb=0"])
     run = train_run(stripes, recipe, tmp_path / "run")
     assert len(run.read_log()) == 1
