@@ -105,7 +105,7 @@ class DataRecipe:
     classes: tuple[str, ...] = knob((), "class names in the order of the outputs; empty: as found, sorted")
     path_column: str = knob("path", "column of a CSV table that holds the file's path")
     label_column: str = knob("label", "column that holds the class; a|b means both a and b")
-    label_separator: str = knob("auto", 'sign between two labels of a cell; auto: "|" or a JSON list; none, space')
+    label_separator: str = knob("", "sign between two labels of a cell, or comma, space, none ...; empty: a bar")
     split_column: str = knob("split", "column that holds train, val or test, where there is one")
     val_fold: int | str = knob("", "the fold that validates, where split_column or the folders hold folds")
     test_fold: int | str = knob("", "the fold that tests, where split_column or the folders hold folds")

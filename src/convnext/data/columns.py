@@ -18,7 +18,6 @@ from convnext.data.names import did_you_mean, listed, printable
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import DataRecipe, Recipe
 
-AUTO = "auto"
 SPLIT = "split"
 """The name of the column of splits where nobody names another: then one that is called otherwise is recognised too."""
 
@@ -46,7 +45,7 @@ class Columns:
         split: "" for none; "split" for one that is called so, or recognised; or a name, or several joined by a comma.
         group: "" for none.
         ignore: columns that mean nothing for training.
-        separator: between several labels of one cell: "auto", "none", "space", "json", or the sign itself.
+        separator: between several labels of one cell: "none", "space", "json", the sign, or "" where nobody says.
         val_fold: the fold that validates, of a column or of folders of folds.
         test_fold: the fold that is tested on.
         settled: a run was trained with these words: nothing further is refused, and nothing further is recognised.
@@ -57,7 +56,7 @@ class Columns:
     split: str = SPLIT
     group: str = ""
     ignore: tuple[str, ...] = ()
-    separator: str = AUTO
+    separator: str = ""
     val_fold: str = ""
     test_fold: str = ""
     settled: bool = False

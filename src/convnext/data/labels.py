@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convnext.data.columns import AUTO, LABEL_NAMES, Columns, find, key_of, require
+from convnext.data.columns import LABEL_NAMES, Columns, find, key_of, require
 from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row, lines_of
 from convnext.errors import DataError
@@ -137,7 +137,7 @@ def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, kn
         several = any(len(found) != 1 for found in names)
     else:
         several = sign != "" and any(sign in cell or cell == NONE for cell in cells)
-    if sign == "json" and spec.separator == AUTO:
+    if sign == "json" and not spec.separator:
         notes.append(f'column "{column}" holds lists of labels: each name is a class')
     raw = {row[column] for row in rows}
     twice = sorted({unicodedata.normalize("NFC", cell) for cell in raw - set(cells)} & raw)
@@ -156,7 +156,7 @@ def _separator(
     notes: list[str],
 ) -> str:
     """What stands between the labels of a cell; "" where each cell is one name. Adds its remarks to `notes`."""
-    if spec.separator != AUTO:
+    if spec.separator:
         return _asked(spec.separator)
     if set(cells) <= set(known):
         return ""
@@ -183,8 +183,6 @@ def _asked(word: str) -> str:
     if word.strip().casefold() == "json":
         return "json"
     sign = _WORDS.get(word.strip().casefold(), word if word.isspace() else word.strip())
-    if not sign:
-        raise DataError(f'{SETTING} = "": write auto, none, json, space, or the sign between two labels, such as ";"')
     return " " if sign.isspace() else sign
 
 
