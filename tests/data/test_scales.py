@@ -166,6 +166,13 @@ def test_the_doctor_and_the_reader_say_what_is_dark_or_blank(tmp_path: Path) -> 
         Image.new("L", (40, 40), 9).save(root / "a" / f"blank-{name}.png")
     assert any(note.startswith("3 of 11 pictures are blank") for note in read_dataset(root).notes)
     assert not any("blank" in note for note in diagnose(root).notes)
+    for number in range(2):
+        Image.fromarray(rng.integers(0, 16, (40, 40, 3), dtype=np.uint8)).save(root / "b" / f"night-{number}.png")
+    assert any(note.startswith("2 of 13 pictures are nearly black") for note in read_dataset(root).notes)
+    assert {f.message for f in diagnose(root).findings if f.kind == "dark"} == {
+        found["dark"].message,
+        "2 pictures are nearly black: no value above 1/8 of white",
+    }
 
 
 def test_the_check_keeps_the_values_as_they_are_stored(tmp_path: Path) -> None:

@@ -117,11 +117,13 @@ def beyond(scales: Sequence[Scale], value_range: Range | None) -> str:
 
 
 def remarks(found: Sequence[Facts]) -> list[str]:
-    """What is worth a word without being asked: many pictures show nothing."""
+    """What is worth a word without being asked: many pictures show nothing, or next to nothing."""
     blank = sum(facts.contrast < BLANK for facts in found)
-    if not blank or blank < _MANY * len(found):
-        return []
+    dark = sum(not facts.kind and facts.contrast >= BLANK and facts.high <= facts.full / DARK for facts in found)
+    kinds = ((blank, "blank (one colour all over)"), (dark, f"nearly black (no value above 1/{DARK} of white)"))
     return [
-        f"{blank:,} of {count(len(found), 'picture')} {'is' if blank == 1 else 'are'} blank (one colour all over): "
-        "`convnext doctor` names them"
+        f"{number:,} of {count(len(found), 'picture')} {'is' if number == 1 else 'are'} {kind}: `convnext doctor` "
+        "names them"
+        for number, kind in kinds
+        if number and number >= _MANY * len(found)
     ]
