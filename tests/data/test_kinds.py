@@ -37,17 +37,17 @@ KINDS = {
     "of a kind that is not read here .Unsupported BMP pixel depth": bmp(64, 0),
     "a JPEG XL file": b"\xff\x0a" + bytes(99),
     "a JPEG XL file, which": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(99),
-    "a Photoshop .PSD. file": b"8BPS\0\1" + bytes(99),
-    "a PDF file": b"%PDF-1.7\n" + bytes(99),
+    "a Photoshop file": b"8BPS\0\1" + bytes(99),
+    "a PDF document": b"%PDF-1.7\n" + bytes(99),
     "a DICOM file": bytes(128) + b"DICM" + bytes(99),
     "a video file": b"\0\0\0\x18ftypisom" + bytes(99),
     "a camera raw .CR3. file": b"\0\0\0\x18ftypcrx " + bytes(99),
     "a camera raw .CR2. file": b"II*\0\x10\0\0\0CR\2\0" + bytes(99),
-    "an SVG drawing": b'<?xml version="1.0"?>\n<svg width="9">',
+    "an SVG drawing": b'<svg width="9">',
     "Apple's own form for phones": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
     "an OpenEXR file": b"v/1\x01" + bytes(99),
     "an icon .ICO. file": b"\0\0\1\0\1\0" + bytes(99),
-    "a packed archive .zip. file": b"PK\3\4" + bytes(99),
+    "a zip archive": b"PK\3\4" + bytes(99),
 }
 
 
