@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.config import all_keys, get, load_complete, override, to_toml
+from convnext.config import load_complete, to_toml
 from convnext.data.checked import Facts, check_file
 from convnext.data.decode import pixels_of, read_pixels
 from convnext.data.doctor import diagnose
@@ -19,16 +19,6 @@ from convnext.data.shard_writer import reduced
 from convnext.data.sources import read_dataset
 from convnext.errors import DataError, PictureError, RecipeError
 from convnext.recipe import Recipe
-
-CHOSEN = {
-    key: 8 if key.startswith(("data", "train")) else "convnext_atto"
-    for key in all_keys()
-    if get(Recipe(), key) == "auto"
-} | {
-    "model.stem_patch": 2, "model.drop_path": 0.0, "model.layer_scale": 0.0, "train.device": "cpu", "weights": "none",
-    "train.precision": "fp32", "train.ema_decay": 0.9, "model.init": "paper", "data.value_range": "bits",
-}  # fmt: skip
-"""What a complete recipe has where the default leaves it open."""
 
 
 def floats(high: float, low: float = 0.0, side: int = 40) -> np.ndarray:
@@ -185,12 +175,14 @@ def test_the_check_keeps_the_values_as_they_are_stored(tmp_path: Path) -> None:
     assert (facts.kind, facts.low, facts.high, facts.full) == ("16-bit", 3.0, 40000.0, 65535.0)
 
 
-def test_recipes_and_model_files_from_before_have_none(tmp_path: Path) -> None:
-    """A run's recipe without the key is complete; what the formats say holds."""
-    whole = to_toml(override(Recipe(), {key: CHOSEN[key] for key in CHOSEN}))
+def test_runs_from_before_have_none(tmp_path: Path) -> None:
+    """The key is not among those that a run's recipe must not leave open; what the formats say holds."""
+    whole = to_toml(Recipe())
     (tmp_path / "recipe.toml").write_text("".join(row for row in whole.splitlines(True) if "value_range" not in row))
-    recipe = load_complete(tmp_path / "recipe.toml")
-    assert range_of_recipe(recipe.data.value_range) is None
+    with pytest.raises(RecipeError, match=r"leaves .*data\.size.* at \"auto\"") as told:
+        load_complete(tmp_path / "recipe.toml")
+    assert "value_range" not in str(told.value)
+    assert range_of_recipe(Recipe().data.value_range) is None
 
 
 @pytest.mark.parametrize("kind", ["u2", "f4", "i4"])
