@@ -122,6 +122,9 @@ def test_text_of_charts_is_never_below_11_pixels() -> None:
     chart = re.search(r"\.chart \{ width: 100%; min-width: (\d+)px;.*?font-size: ([\d.]+)px", css)
     assert chart
     assert float(chart[2]) * int(chart[1]) / 360 >= 11
+    narrow = re.search(r"\(max-width: 375px\) \{ \.chart \{ min-width: 0; font-size: (\d+)px", css)
+    assert narrow
+    assert int(narrow[1]) * (320 - 2 * 16 - 2 * 17) / 360 >= 11  # a phone of 320 px, less the margins of page and card
     assert not [
         size for size in re.findall(r"\.(?:chart|matrix|mx)[^{]*\{[^}]*font-size: ([\d.]+)px", css) if float(size) < 11
     ]
