@@ -9,13 +9,14 @@ DEMO_RUN := runs/demo
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-full lint format clean
+.PHONY: help setup demo test test-full lint format docs clean
 
 help:
 	@echo "make demo       train on 2,624 real photographs of solar cells (about 10 minutes) and write a report"
 	@echo "make test       set up and run the quick tests"
 	@echo "make test-full  all tests, the slow ones too"
 	@echo "make lint       ruff and mypy        make format   ruff format"
+	@echo "make docs       docs/python.md from the docstrings"
 	@echo "make setup      only set up .venv    make clean    remove .venv and caches (runs/ and data/ stay)"
 
 setup: $(STAMP)
@@ -58,6 +59,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python -m convnext.reference > docs/python.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

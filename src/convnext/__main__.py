@@ -45,7 +45,7 @@ def _run(arguments: list[str] | None) -> int:
         tell(f'convnext: a name{where} is empty (""); is a variable not set?')
         return 2
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name="convnext", standalone_mode=False)
         return int(code) if isinstance(code, int) else 0
     except UserError as error:
         if is_first_process() and not isinstance(error, Silenced):

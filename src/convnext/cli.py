@@ -22,7 +22,6 @@ app = typer.Typer(
     name="convnext",
     help="ConvNeXt: from a folder of pictures to a trained, honestly judged, reported model.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

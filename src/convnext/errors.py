@@ -4,7 +4,16 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can put right. The command prints the message without a traceback and exits with 2."""
+    """Something the user can put right. The command prints the message without a traceback and exits with 2.
+
+    Examples:
+        >>> import convnext
+        >>> try:
+        ...     convnext.create_model("convnext_tini")
+        ... except convnext.UserError as error:
+        ...     print("Did you mean" in str(error))
+        True
+    """
 
 
 class DataError(UserError):

@@ -198,7 +198,14 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete recipe. Derived values are properties of the plan, never stored twice."""
+    """A complete recipe. Derived values are properties of the plan, never stored twice.
+
+    Examples:
+        >>> import convnext
+        >>> from convnext.recipe import TrainRecipe
+        >>> convnext.Recipe(weights="none", train=TrainRecipe(epochs=20)).train.epochs
+        20
+    """
 
     weights: str = knob("auto", "auto, none, a file, timm:NAME, official:NAME or torchvision:NAME")
     model: ModelRecipe = field(default_factory=ModelRecipe)

@@ -95,7 +95,14 @@ def diagnose(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Diagnosis:
-    """Checks a data set; the arguments are those of `read_dataset`. A data set that cannot be used is a finding too."""
+    """Checks a data set; the arguments are those of `read_dataset`. A data set that cannot be used is a finding too.
+
+    Examples:
+        >>> import convnext
+        >>> found = convnext.diagnose("photos")
+        >>> found.ok, found.classes
+        (True, ('narrow', 'wide'))
+    """
     try:
         sharded = open_shards(Path(root), val=val, classes=classes)
         if sharded is not None:

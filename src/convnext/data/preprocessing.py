@@ -33,6 +33,15 @@ class Preprocessing:
         fit: "crop": the short side is resized and the middle cropped; "squash": both sides are resized to the square;
             "pad": the long side is resized, and the rest filled with the mean.
         value_range: what is black and white in pictures of more than 8 bits; None: what their format says.
+
+    Examples:
+        >>> import convnext
+        >>> from PIL import Image
+        >>> prepare = convnext.Preprocessing(size=64, fit="pad")
+        >>> prepare(Image.new("RGB", (300, 100))).shape
+        torch.Size([3, 64, 64])
+        >>> prepare(["photos/wide/wide-000.png", "photos/wide/wide-001.png"]).shape
+        torch.Size([2, 3, 64, 64])
     """
 
     size: int

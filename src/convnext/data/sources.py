@@ -115,6 +115,12 @@ def read_dataset(
 
     Raises:
         DataError: the data set cannot be used; the message says what to do.
+
+    Examples:
+        >>> import convnext
+        >>> data = convnext.read_dataset("photos")
+        >>> data.classes, sum(len(samples) for samples in data.splits.values())
+        (('narrow', 'wide'), 80)
     """
     return survey(
         root,

@@ -85,6 +85,12 @@ def evaluate_run(
 
     Raises:
         UserError: the run, the data or the split cannot be used.
+
+    Examples:
+        >>> import convnext
+        >>> judged = convnext.evaluate_run("runs/photos")
+        >>> len(judged.samples) == judged.result["n"]
+        True
     """
     path = Path(path)
     run = open_run(path)

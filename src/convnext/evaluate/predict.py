@@ -38,7 +38,14 @@ FEW = 8
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture: names with probabilities, the most probable first, or why it has none."""
+    """What the model says of one picture: names with probabilities, the most probable first, or why it has none.
+
+    Examples:
+        >>> import convnext
+        >>> found = convnext.predict("runs/photos", "photos/wide/wide-000.png")[0]
+        >>> found.label == found.top[0][0], found.path.name
+        (True, 'wide-000.png')
+    """
 
     path: Path | None
     """The file; None for a picture that came from memory."""

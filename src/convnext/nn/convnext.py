@@ -184,6 +184,14 @@ class ConvNeXt(Network):
         form: how the 1x1 convolutions are computed, see `BlockSettings`.
         output_norms: a LayerNorm on each map that `features` returns, as detection and segmentation use.
         checkpointing: recompute each stage's blocks in the backward pass: less memory, more time, the same gradients.
+
+    Examples:
+        >>> import torch, convnext
+        >>> network = convnext.ConvNeXt((1, 1, 2, 1), (8, 16, 32, 64), num_classes=5)
+        >>> network(torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 5])
+        >>> [tuple(m.shape[1:]) for m in network.features(torch.randn(1, 3, 64, 64))]
+        [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
     """
 
     def __init__(

@@ -118,6 +118,14 @@ def create_model(
     Raises:
         UserError: an argument is out of range, or the name is not known.
         WeightsError: the weights cannot be had or do not fit.
+
+    Examples:
+        >>> import torch, convnext
+        >>> network = convnext.create_model("convnext_atto", num_classes=10, stem_patch=2)
+        >>> network(torch.randn(1, 3, 64, 64)).shape
+        torch.Size([1, 10])
+        >>> network.num_features, network.forward_features(torch.randn(1, 3, 64, 64)).shape
+        (320, torch.Size([1, 320, 4, 4]))
     """
     _check("name", name, isinstance(name, str), "must be the name of a model")
     if pretrained:

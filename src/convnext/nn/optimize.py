@@ -71,7 +71,16 @@ def optimize(
     Raises:
         UserError: this is no network of ours, or its answers are no numbers; the dtype, engine, size or batch cannot
             be; or the named engine cannot run this network here.
+
+    Examples:
+        >>> import torch, convnext
+        >>> network = convnext.create_model("convnext_atto", num_classes=2).eval()
+        >>> fast = convnext.optimize(network, engine="layers", size=64)
+        >>> x = torch.randn(1, 3, 64, 64)
+        >>> torch.allclose(fast(x), network(x), atol=1e-4)
+        True
     """
+    model = getattr(model, "network", model)  # what `convnext.load` gives
     word = _ALSO.get(str(dtype), str(dtype))
     _refuse_words(model, word, engine, batch)
     if isinstance(model, Inference):

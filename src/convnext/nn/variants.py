@@ -102,7 +102,13 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a shell pattern such as "*tiny*", from small to large within each family."""
+    """Names of the models that match a shell pattern such as "*tiny*", from small to large within each family.
+
+    Examples:
+        >>> import convnext
+        >>> convnext.list_models("convnext_t*")
+        ['convnext_tiny']
+    """
     return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
 
 

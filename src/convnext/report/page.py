@@ -39,6 +39,11 @@ def write_report(run: str | Path) -> Path:
 
     Raises:
         RunError: not a run folder, a damaged file in it, or the page cannot be written.
+
+    Examples:
+        >>> import convnext
+        >>> convnext.write_report("runs/photos").name
+        'report.html'
     """
     target = Path(run) / "report.html"
     write_text(target, render(read_run(Path(run))))

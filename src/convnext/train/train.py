@@ -94,6 +94,13 @@ def train_run(
         UserError: the data, the recipe, the weights or the folder cannot be used; nothing was overwritten then.
         NonFiniteLoss: the loss is not a number; the last good state is kept.
         KeyboardInterrupt: Ctrl-C; the state is saved.
+
+    Examples:
+        >>> import convnext
+        >>> from convnext.config import recipe_of
+        >>> recipe = recipe_of(None, {"weights": "none", "name": "convnext_atto", "size": 32, "epochs": 1})
+        >>> convnext.train_run("photos", recipe, "runs/other").read_log()[0]["epoch"]
+        1
     """
     root, out, began = Path(root), Path(out), time.monotonic()
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
