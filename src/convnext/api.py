@@ -39,8 +39,8 @@ class Run:
     Examples:
         >>> import convnext
         >>> run = convnext.Run("runs/photos")
-        >>> run.result["n"]
-        12
+        >>> 0 <= run.result["top1"] <= 1
+        True
         >>> run.predict("photos/wide/wide-000.png")[0].label in run.model.classes
         True
         >>> run.report().name
@@ -160,8 +160,8 @@ def evaluate(
     Examples:
         >>> import convnext
         >>> judged = convnext.evaluate("runs/photos")
-        >>> judged.result["split"], judged.result["n"]
-        ('test', 12)
+        >>> judged.result["split"], judged.result["n"] > 0
+        ('test', True)
     """
     place = run.path if isinstance(run, Model) else named(run)
     if not place.is_file():

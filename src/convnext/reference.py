@@ -21,9 +21,9 @@ GROUPS = {
 """Every public name, in the order in which one meets them."""
 HEAD = """# The Python interface
 
-Every function says more by `help(...)`, from which this page is made (`make docs`). Where pictures are taken, they may be
-paths, the bytes of a file, open files, PIL pictures, or uint8 arrays and tensors, (H, W), (H, W, C) or (C, H, W); one,
-or many. What the user can put right is a `convnext.UserError`. Importing `convnext` loads no torch.
+Every function says more by `help(...)`, from which this page is made (`make docs`). Where pictures are taken, they may
+be paths, the bytes of a file, open files, PIL pictures, or uint8 arrays and tensors, (H, W), (H, W, C) or (C, H, W);
+one, or many. What the user can put right is a `convnext.UserError`. Importing `convnext` loads no torch.
 """
 _SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Examples")
 

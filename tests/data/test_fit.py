@@ -75,7 +75,7 @@ def test_bare_weights_are_shown_what_the_authors_showed(size: int, shape: tuple[
 def test_timms_configurations_give_timms_tensors(
     mode: str, crop: float, shape: tuple[int, int], tmp_path: Path
 ) -> None:
-    """crop_mode, crop_pct, interpolation, mean and std of a config.json beside the weights, against create_transform."""
+    """All words of a config.json beside the weights, against create_transform."""
     from timm.data import create_transform
 
     mean, std = (0.5, 0.4, 0.3), (0.25, 0.5, 0.2)
