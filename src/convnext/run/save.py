@@ -71,7 +71,7 @@ def save(
         raise UserError(
             f"the network takes {network.in_chans} channels, the preprocessing gives {seen.in_chans}; set its in_chans"
         )
-    names = _checked(network.classes if classes is None else tuple(classes), network)
+    names = _checked(network.classes if classes is None else classes, network)
     state = network.state_dict()
     refuse_odd(state, "the network")
     several = network.multi_label if multi_label is None else multi_label
@@ -111,7 +111,7 @@ def describe(network: Network, size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _checked(classes: tuple[str, ...], network: Network) -> tuple[str, ...]:
+def _checked(classes: Sequence[str], network: Network) -> tuple[str, ...]:
     if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
         raise UserError(f"classes is {classes!r}; it must be a list of names")
     if len(classes) != network.num_classes or len(set(classes)) < len(classes):
@@ -119,4 +119,4 @@ def _checked(classes: tuple[str, ...], network: Network) -> tuple[str, ...]:
             f"the network has {network.num_classes} outputs, classes names {len(set(classes))} different ones; give "
             "one name for each output, in their order"
         )
-    return classes
+    return tuple(classes)
