@@ -156,13 +156,14 @@ def evaluate(
     from convnext.errors import UserError
     from convnext.evaluate.bounds import read_bounds, shortfalls
     from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
+    from convnext.nn.places import is_weight_file
     from convnext.report.advice import advise
     from convnext.report.files import for_result
     from convnext.report.text import describe_advice, describe_result
     from convnext.run.messages import tell
 
     bounds = read_bounds(fail_under or [])
-    if run.is_file():
+    if is_weight_file(run):
         if data is None:
             raise UserError(f"{run} is a weight file: give DATA to judge it on")
         judged = evaluate_weights(
@@ -210,21 +211,35 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder or a model file of a run.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a model file, or a bare weight file with --model.")],
     files: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
     top: Annotated[int, typer.Option(help="How many names for each picture.", min=1)] = 5,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")] = None,
     device: Device = "cpu",
+    model: Annotated[str | None, typer.Option(help="The network of a bare weight file.")] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Names for a bare file's outputs: a line each, JSON, a run, or a folder of class folders."),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="For a bare weight file: picture size, pixels.", min=1)] = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="For a bare weight file: imagenet, unit or symmetric.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Name pictures: CSV (or JSON) with the most probable classes; files that cannot be read are listed."""
     from convnext.errors import DataError
+    from convnext.evaluate.predict import Bare, to_csv, to_json
     from convnext.evaluate.predict import predict as predict_files
-    from convnext.evaluate.predict import to_csv, to_json
     from convnext.run.folder import write_output
     from convnext.run.messages import tell
 
-    found = predict_files(run, files, top=top, device=device)
+    bare = None
+    if model or classes or size or normalization:
+        from convnext.run.class_names import read_classes
+
+        bare = Bare(model, read_classes(classes) if classes else None, size, normalization)
+    found = predict_files(run, files, top=top, device=device, bare=bare)
     text = to_json(found) if as_json or (out and out.suffix == ".json") else to_csv(found)
     if out is None:
         (print_out if sys.stdout.isatty() or text.startswith("{") else print_as_is)(text.rstrip("\n"))

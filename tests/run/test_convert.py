@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_a_folder_of_transformers_is_read_and_the_message_says_how_to_load(tmp_p
     )
     theirs.load_state_dict(read_state(tmp_path / "out.safetensors"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match="is neither a run"):
+    with pytest.raises(WeightsError, match="Neither is it a run"):
         convert(tmp_path / "empty", tmp_path / "no.pth", "timm")
 
 
@@ -164,3 +165,113 @@ def test_bad_requests_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "is there already" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "there.pth"), "--to", "timm", "--overwrite"]) == 0
     assert "convnext format" in capsys.readouterr().out
+
+
+def printed_call(done: object, code: str) -> str:
+    """The call that the message of a conversion prints for a code."""
+    return str(done).split(f" In {code}: ")[1].rpartition(").")[0] + ")"
+
+
+@pytest.mark.parametrize("v2", [False, True])
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize(("stem", "channels"), [(1, 3), (1, 1), (4, 3), (4, 4)])
+def test_the_printed_call_of_timm_loads_the_file(
+    stem: int, channels: int, classes: int, v2: bool, tmp_path: Path
+) -> None:
+    """Run as printed, the network takes the tensors, all of them, and gives our logits: any stem, channels, head."""
+    options = {"stem_patch": stem, "in_chans": channels, "num_classes": classes}
+    nets = (
+        [micro(grn=True, layer_scale=0.0, **options)] if v2 else [micro(**options), micro(layer_scale=0.0, **options)]
+    )
+    if (stem, classes, channels) == (1, 3, 3):
+        nets.append(create_model(f"convnext{'v2' * v2}_atto", **options))
+    for number, model in enumerate(nets):
+        torch.save(model.eval().state_dict(), tmp_path / "in.pth")
+        done = convert(tmp_path / "in.pth", tmp_path / f"{number}.pth", "timm")
+        theirs = eval(printed_call(done, "timm"), {"create_model": timm.create_model}).eval()
+        theirs.load_state_dict(read_state(tmp_path / f"{number}.pth"))
+        x = torch.randn(2, channels, 64, 64, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(theirs(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_what_another_code_does_not_have_is_not_written(tmp_path: Path) -> None:
+    """A stem of 2 in timm; in torchvision also another number of channels, no layer scale: no call could load it."""
+    torch.save(micro(stem_patch=2).state_dict(), tmp_path / "two.pth")
+    with pytest.raises(WeightsError, match=r"patches of 2 in its stem; there timm puts another downsampling"):
+        convert(tmp_path / "two.pth", tmp_path / "out.pth", "timm")
+    for number, options in enumerate(({"stem_patch": 2}, {"in_chans": 1}, {"layer_scale": 0.0})):
+        torch.save(micro(**options).state_dict(), tmp_path / f"{number}.pth")
+        with pytest.raises(WeightsError, match=r"torchvision has only stems of 3 channels and patches of 4, and layer"):
+            convert(tmp_path / f"{number}.pth", tmp_path / "out.pth", "torchvision")
+        assert not (tmp_path / "out.pth").exists()
+
+
+KINDS = ("ConvNextConfig", "ConvNextV2Config")
+DESCRIBED = {
+    "classes": ["cat", "dog", "elk"], "multi_label": False, "epoch": 1, "source": "model",
+    "preprocessing": {
+        "size": 64, "crop_ratio": 0.875, "interpolation": "bicubic", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4],
+        "in_chans": 3,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+@pytest.mark.parametrize("stem", [2, 4])
+def test_transformers_loads_the_folder_and_answers_alike(name: str, stem: int, tmp_path: Path) -> None:
+    """`from_pretrained` of the folder: the same logits, the classes' names, and what it must be shown."""
+    import transformers
+
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3, stem_patch=stem).eval()
+    scale = 1e-6 if name == "convnext_atto" else 0.0
+    built = {"name": name, "num_classes": 3, "in_chans": 3, "stem_patch": stem, "layer_scale": scale, "size": 64}
+    save_model(tmp_path / "best.safetensors", model.state_dict(), {"model": built, **DESCRIBED})
+    (tmp_path / "hf").mkdir()
+    done = convert(tmp_path / "best.safetensors", tmp_path / "hf" / "model.safetensors", "transformers")
+    assert f"from_pretrained({str(tmp_path / 'hf')!r})" in str(done)
+    theirs, report = transformers.AutoModelForImageClassification.from_pretrained(
+        tmp_path / "hf", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.eval()(x).logits, model(x), rtol=1e-4, atol=1e-4)
+    assert theirs.config.id2label == {0: "cat", 1: "dog", 2: "elk"}
+    processor = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert (processor["size"], processor["crop_pct"], processor["image_std"]) == (
+        {"shortest_edge": 64},
+        0.875,
+        [0.2, 0.3, 0.4],
+    )
+    built_as_said = eval(printed_call(done, "transformers"), {n: getattr(transformers, n) for n in KINDS})
+    assert built_as_said.to_dict()["patch_size"] == stem
+    before = (tmp_path / "hf" / "config.json").read_bytes()
+    assert str(convert(tmp_path / "hf", tmp_path / "back.safetensors", "convnext")).startswith(str(tmp_path / "hf"))
+    assert (tmp_path / "hf" / "config.json").read_bytes() == before
+
+
+def test_the_config_of_another_model_is_not_replaced(tmp_path: Path) -> None:
+    """Somebody else's config.json beside the target: nothing is written, but with overwrite."""
+    torch.save(micro().state_dict(), tmp_path / "in.pth")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config.json, which transformers would read, is there already"):
+        convert(tmp_path / "in.pth", tmp_path / "model.safetensors", "transformers")
+    assert not (tmp_path / "model.safetensors").exists()
+    convert(tmp_path / "in.pth", tmp_path / "model.safetensors", "transformers", overwrite=True)
+    assert json.loads((tmp_path / "config.json").read_text())["num_stages"] == 4
+    said = str(convert(tmp_path / "in.pth", tmp_path / "other.bin", "transformers"))
+    assert "once the weights are called model.safetensors or pytorch_model.bin" in said
+
+
+def test_one_of_two_sets_of_weights_is_converted(tmp_path: Path) -> None:
+    """`FILE#model` as everywhere; without it the average, and it is said."""
+    raw = micro().state_dict()
+    torch.save({"model": raw, "model_ema": {k: v + 1 for k, v in raw.items()}}, tmp_path / "c.pth")
+    said = str(convert(tmp_path / "c.pth", tmp_path / "mean.pth", "convnext"))
+    assert 'holds two sets of weights: "model_ema", the moving average, is taken' in said
+    convert(tmp_path / "c.pth#model", tmp_path / "raw.pth", "convnext")
+    for name, plus in (("mean", 1), ("raw", 0)):
+        assert all(torch.equal(v, raw[k] + plus) for k, v in read_state(tmp_path / f"{name}.pth").items())

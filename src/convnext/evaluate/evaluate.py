@@ -20,7 +20,7 @@ from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
-from convnext.errors import DataError, UserError
+from convnext.errors import DataError, UserError, WeightsError
 from convnext.evaluate.mistakes import keep_mistakes
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
@@ -228,6 +228,10 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
         )  # fmt: skip
     for text in found.failed[:10]:
         say(f"left out: {text}")
+    if not np.isfinite(found.values).all():
+        raise WeightsError(
+            f"{loaded.path}: the model's answers are no numbers (NaN or infinite); its weights are damaged"
+        )
     return found
 
 

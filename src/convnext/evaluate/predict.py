@@ -22,12 +22,15 @@ from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import csv_cell, csv_path, printable
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.walk import walk
-from convnext.errors import DataError, PictureError, WeightsError
+from convnext.errors import DataError, PictureError, UserError, WeightsError
 from convnext.metrics.thresholds import DEFAULT
 from convnext.nn.optimize import for_pictures
+from convnext.nn.places import is_weight_file
+from convnext.nn.weights import read_header
+from convnext.recipe import NORMALIZATIONS
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
-from convnext.run.load import Loaded, load_all
+from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.record import progress
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, collect, decimals
@@ -75,7 +78,12 @@ class HasPredict(Protocol):
 
 
 def predict(
-    source: str | os.PathLike[str] | HasPredict, pictures: Pictures, *, top: int = 5, device: str = "cpu"
+    source: str | os.PathLike[str] | HasPredict,
+    pictures: Pictures,
+    *,
+    top: int = 5,
+    device: str = "cpu",
+    bare: Bare | None = None,
 ) -> list[Prediction]:
     """Predictions for pictures: one for each that is given, in order; for a folder or pattern, one for each in it.
 
@@ -86,6 +94,7 @@ def predict(
             is not there, has a prediction with its `error`.
         top: how many names to give for each picture.
         device: where to compute.
+        bare: what must be known of a weight file that is no model file of ours.
 
     Raises:
         UserError: the model cannot be loaded, something is no picture, or nothing that is named is there.
@@ -104,7 +113,36 @@ def predict(
         return source.predict(pictures, top=top)
     if not os.fspath(source):
         raise DataError('the run is ""; give a run folder or a model file (is a variable empty?)')
-    return predictions_of(load_all(Path(source)), find_pictures(pictures), top=top, device=device)
+    loaded = load_all(Path(source)) if bare is None else bare.load(Path(source))
+    return predictions_of(loaded, find_pictures(pictures), top=top, device=device)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """What must be known of bare weights: their network, the names of the outputs in order (None: their numbers), and
+    what pictures are shown as, where that is not as published.
+    """
+
+    model: str | None = None
+    classes: tuple[str, ...] | None = None
+    size: int | None = None
+    normalization: str | None = None
+
+    def load(self, path: Path) -> Loaded:
+        """The network and what belongs to it.
+
+        Raises:
+            UserError: it is no bare weight file, or does not fit.
+        """
+        if not is_weight_file(path):
+            raise UserError(
+                "--model, --classes, --size and --normalization are for bare weight files; a run knows its own"
+            )
+        if self.normalization not in (None, *NORMALIZATIONS):
+            raise UserError(f'--normalization "{self.normalization}": it is one of {", ".join(NORMALIZATIONS)}')
+        if self.classes is not None and read_header(path)[1] is not None:
+            raise UserError(f"{path} is a model file and names its own classes; leave --classes out")
+        return load_file(path, self.model, self.classes, self.size, self.normalization)
 
 
 def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: str) -> list[Prediction]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.baselines import OWN
-from convnext.nn.download import TORCHVISION_FILES
+from convnext.nn.description import describe
+from convnext.nn.places import split_part, weight_file
 from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import (
     FORMATS,
@@ -24,11 +26,12 @@ from convnext.nn.weights import (
     read_model,
     recognise,
     save_model,
-    sizes_of,
 )
 from convnext.run.folder import open_run, write_output
 from convnext.run.load import weights_of
+from convnext.run.other_codes import check_beside, files_of_transformers, how_to_load, refuse_unloadable
 
+_FOUND_BY_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 _LOST = " Classes and preprocessing stay behind: such a file holds weights alone."
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -60,10 +63,12 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
     """Reads weights of any known format, or those of a run, and writes them as another code names and shapes them.
 
     Args:
-        source: a weight file, a run folder, or a folder that transformers saved.
+        source: a weight file, a run folder, or a folder that transformers saved; "FILE#NAME" for one of several sets of
+            weights in a file.
         target: the file to write: .safetensors, or .pth, .pt, .bin for a file of torch.
         format: a name of `FORMATS`.
-        overwrite: replace a file that is there.
+        overwrite: replace a file that is there. For transformers that is config.json too, which is written beside the
+            target, and preprocessor_config.json where a run says what it was shown.
 
     Raises:
         WeightsError: the source cannot be read, or the format has no place for a tensor.
@@ -77,9 +82,11 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
         raise UserError(f'{target}: weights are written as {", ".join(SUFFIXES)}; "{target.suffix}" is not one of them')
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise UserError(f"{target} is there already; choose another name, or say --overwrite")
-    path = _file_of(source)
-    state, config = read_model(path)
-    name = str((config or {}).get("model", {}).get("name", ""))
+    place, part = split_part(source)
+    path = _file_of(place)
+    said: list[str] = []
+    state, config = read_model(path.with_name(f"{path.name}#{part}") if part else path, said.append)
+    name = _name_of(config)
     if config and name.startswith(TIMM) and format == "timm":
         written = {key.removeprefix(OWN): tensor for key, tensor in state.items()}
         write_output(target, _packed(written, target, format))
@@ -91,55 +98,54 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
     check_whole(native, str(path))
     try:
         written = from_native(native, format)
+        refuse_unloadable(native, format)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    lost = ""
-    if config and format == "convnext" and target.suffix == ".safetensors":
-        save_model(target.resolve(), written, config)
-    else:
-        lost = _LOST if config else ""
-        write_output(target, _packed(written, target, format))
+    lost = _write(native, written, config, path, target, format, overwrite=overwrite)
     head = native.get("head.weight")
     classes = 0 if head is None else int(head.shape[0])
-    model = model_of(native)
+    notes = "".join(f" {line}." for line in said)
     return Conversion(
-        path, target, found, format, model, len(written), classes, lost + _how_to_load(native, model, format)
+        path, target, found, format, model_of(native), len(written), classes, lost + how_to_load(native, format) + notes
     )
+
+
+def _name_of(config: dict[str, Any] | None) -> str:
+    """The network's name in a description, "" for bare weights."""
+    model = (config or {}).get("model")
+    return str(model.get("name", "")) if isinstance(model, dict) else ""
+
+
+def _write(
+    native: Mapping[str, Tensor], written: Mapping[str, Tensor], config: dict[str, Any] | None, path: Path,
+    target: Path, format: str, *, overwrite: bool,
+) -> str:  # fmt: skip
+    """Writes the file, and what belongs beside it; returns what is to be said of that."""
+    if config and format == "convnext" and target.suffix == ".safetensors":
+        save_model(target.resolve(), written, config)
+        return ""
+    if format != "transformers":
+        write_output(target, _packed(written, target, format))
+        return _LOST if config else ""
+    described = describe(config, str(path)) if config else None
+    beside = check_beside(target, files_of_transformers(native, described), overwrite=overwrite)
+    write_output(target, _packed(written, target, format))
+    for place, content in beside.items():
+        write_output(place, content)
+    names = " and ".join(str(place) for place in beside)
+    said = f" Beside it: {names}, for from_pretrained({str(target.parent)!r})"
+    if target.name not in _FOUND_BY_TRANSFORMERS:
+        said += f", once the weights are called {' or '.join(_FOUND_BY_TRANSFORMERS)}"
+    if described and len(beside) == 1:
+        said += "; what the pictures must be shown as, its image processor cannot do, so that stays behind"
+    return f"{said}."
 
 
 def _file_of(source: Path) -> Path:
     """The weight file of a run, of a folder that transformers saved, or the file itself."""
-    if not source.is_dir() or (source / "recipe.toml").exists():
-        return weights_of(open_run(source)) if source.is_dir() else source
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (source / name).is_file():
-            return source / name
-    raise WeightsError(
-        f"{source} is neither a run (no recipe.toml) nor a folder of transformers (no model.safetensors)"
-    )
-
-
-def _how_to_load(native: Mapping[str, Tensor], model: str, format: str) -> str:
-    """What the other code must be told to build the network that the file is of."""
-    head = native.get("head.weight")
-    classes = 0 if head is None else head.shape[0]
-    if format == "transformers":
-        depths, dims, grn = sizes_of(native)
-        kind = "ConvNextV2" if grn else "ConvNext"
-        return (
-            f" In transformers: {kind}Config(depths={list(depths)}, hidden_sizes={list(dims)}, num_labels={classes}, "
-            "layer_norm_eps=1e-6)."
-        )
-    if format == "timm" and model:
-        return f' In timm: create_model("{model}", num_classes={classes}).'
-    if format == "torchvision":
-        known = model in TORCHVISION_FILES
-        return (
-            f' In torchvision: get_model("{model}", num_classes={classes}).'
-            if known
-            else " torchvision has no such size."
-        )
-    return ""
+    if source.is_dir() and (source / "recipe.toml").exists():
+        return weights_of(open_run(source))
+    return weight_file(source)
 
 
 def _packed(state: Mapping[str, Tensor], target: Path, format: str) -> bytes:

@@ -73,12 +73,16 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
 
 
 def load_file(
-    path: Path, model_name: str | None, classes: tuple[str, ...], size: int | None, normalization_name: str | None
+    path: Path,
+    model_name: str | None,
+    classes: tuple[str, ...] | None,
+    size: int | None,
+    normalization_name: str | None,
 ) -> Loaded:
     """A weight file: one of a run, or a bare one of the network `model_name`, whose outputs are `classes` in order.
 
-    None for the size and the normalisation of a bare file is what it was published with (see `nn.shown`); the file of a
-    run has its own.
+    The outputs of a bare file without classes are called by their numbers. None for the size and the normalisation of a
+    bare file is what it was published with (see `nn.shown`); the file of a run has its own.
 
     Raises:
         UserError: a bare file without a name, or a run's file with another name, a size or a normalisation.
@@ -89,7 +93,11 @@ def load_file(
         state = read_model(path, say)[0]
         if model_name is None:
             raise UserError(f"{path} holds bare weights: say whose they are by --model NAME")
-        say(f"{path} names no classes; its outputs are taken for {listed(classes)}")
+        if classes is None:
+            classes = tuple(map(str, range(_outputs(path, state, model_name))))
+            say(f"{path} names no classes; its {len(classes)} outputs are called by their numbers")
+        else:
+            say(f"{path} names no classes; its outputs are taken for {listed(classes)}")
         return _bare(path, state, model_name, classes, size, normalization_name)
     if size or normalization_name:
         raise UserError(f"{path} is the model of a run and knows its own --size and --normalization; leave them out")
@@ -131,6 +139,25 @@ def _bare(
     preprocessing = shown.preprocessing(model.in_chans)
     described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
     return Loaded(model, path, classes, False, preprocessing, described)
+
+
+def _outputs(path: Path, state: Mapping[str, Tensor], model_name: str) -> int:
+    """How many outputs bare weights are for.
+
+    Raises:
+        WeightsError: they have no head.
+    """
+    layer = "head"
+    if model_name.startswith(TIMM):
+        from convnext.nn.baselines import timm_config
+
+        layer = getattr(timm_config(model_name.removeprefix(TIMM)), "classifier", layer)
+    elif not model_name.startswith(ROADMAP):
+        state = recognise(state, str(path))[1]
+    head = state.get(f"{layer}.weight")
+    if head is None or not head.ndim:
+        raise WeightsError(f"{path} has no head, so it names nothing; train one: convnext train DATA weights={path}")
+    return len(head)
 
 
 def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, classes: int, size: int) -> Network:
