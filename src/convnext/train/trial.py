@@ -31,6 +31,8 @@ TRIAL_SECONDS, SHARE = 30.0, 0.1
 """How long steps are timed at most: seconds, and the share of a budget."""
 STEADY = 6
 """Steps in a group; when two groups took as long, their time is believed."""
+BESIDES = 1.15
+"""An epoch against its networks' passes alone: loading, the optimizer, saving; about, as seen on two cores."""
 GLANCE_SECONDS, GLANCE_BATCH = 3.0, 32
 """How long a glance at one network takes, and the pictures of a step at most."""
 JUDGING = 5.0
@@ -83,7 +85,7 @@ def glance(recipe: Recipe, dataset: Dataset, device: torch.device, world: int = 
         CORES.step(times[-1])
     step = statistics.median(times[1:])
     held_out = len(dataset.splits.get("val", ())) * (2 if recipe.train.ema else 1) / 3  # no backward pass
-    return step / each * (pictures + held_out) / world
+    return BESIDES * step / each * (pictures + held_out) / world
 
 
 def is_steady(times: list[float], group: int = STEADY) -> bool:
