@@ -358,8 +358,8 @@ def _nearest_key(key: str) -> str:
 _RULES = {
     "missing": "a list of full length, as train.betas=[0.9,0.999]", "too_long": "no longer, as train.betas=[0.9,0.999]",
     "tuple_type": 'a list, as train.betas=[0.9,0.999] or data.classes=["a","b"]',
-    "predicate_failed": "words that timm knows: rand, then each once at most m0 to m10, n1 to n20, mstd, mmax, p, "
-    "inc0 or inc1, as rand-m9-mstd0.5-inc1",
+    "predicate_failed": "rand, then each once at most m0 to m10, n1 to n20, mstd, mmax, p, inc0 or inc1, as "
+    "rand-m9-mstd0.5-inc1; another word is not understood by timm",
     "int_parsing": "a whole number", "float_parsing": "a number",
 }  # fmt: skip
 """Our words for pydantic's errors, where its own speak of Python."""

@@ -157,5 +157,5 @@ def test_words_that_timm_knows_are_taken(text: str) -> None:
 )  # fmt: skip
 def test_words_that_timm_leaves_out_or_falls_over_are_refused(text: str) -> None:
     """Silence would be another training than was asked for."""
-    with pytest.raises(RecipeError, match=r"augment\.randaugment = .*must be words that timm knows"):
+    with pytest.raises(RecipeError, match=r"augment\.randaugment = .*must be rand, then .* is not understood by timm"):
         load_recipe(None, [f'augment.randaugment="{text}"'])
