@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from convnext.data.listing import SPLITS
 from convnext.data.shard_meta import INDEX, LABELS, META, RECORD, VERSION, Shard
 from convnext.data.shards import digest_of
+from convnext.files import Part, write_whole
 
 WAITING = 1 << 14
 """Records that wait in memory."""
@@ -82,23 +83,18 @@ class IndexWriter:
             "notes": list(notes), "shards": [shard.__dict__ for shard in shards],
             "fingerprint": digest_of(classes, shards, self.folder, counts if multi_label else None),
         }  # fmt: skip
-        _write(self.folder / META, (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
+        write_whole(self.folder / META, (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
         return self.pictures
 
     def drop(self) -> None:
         """Removes what is half done."""
-        for split, file in self.files.items():
+        for file in self.files.values():
             file.close()
-            self._part(split).unlink(missing_ok=True)
         self.files.clear()
-        self.folder.joinpath(f".{INDEX}.part").unlink(missing_ok=True)
-
-    def _part(self, split: str) -> Path:
-        return self.folder / f".{split}.records.part"
 
     def _flush(self, split: str) -> None:
         if split not in self.files:
-            self.files[split] = self._part(split).open("wb")
+            self.files[split] = TemporaryFile(dir=self.folder)  # noqa: SIM115 (it has no name, and goes with us)
         self.files[split].write(np.array(self.rows[split], RECORD).tobytes())
         self.rows[split].clear()
 
@@ -106,26 +102,22 @@ class IndexWriter:
         """Writes the sets of labels; gives the place of each."""
         starts = np.concatenate([[0], np.cumsum([1 + len(labels) for labels in known])])[:-1]
         words = [word for labels in known for word in (len(labels), *labels)]
-        _write(self.folder / LABELS, np.array(words, "<u4").tobytes())
+        write_whole(self.folder / LABELS, np.array(words, "<u4").tobytes())
         return starts.astype(np.uint32)
 
     def _write_records(self, label: np.ndarray) -> None:
         """The splits' records one after another, with the numbers that shards and labels have in the end."""
-        part, first = self.folder / f".{INDEX}.part", 0
-        with part.open("wb") as out:
+        first = 0
+        with Part(self.folder / INDEX) as part:
             for split in SPLITS:
                 self._flush(split)
-                self.files[split].close()
-                with self._part(split).open("rb") as file:
-                    while data := file.read(WAITING * RECORD.itemsize):
-                        rows = np.frombuffer(data, RECORD).copy()
-                        rows["shard"] += first
-                        rows["label"] = label[rows["label"]]
-                        out.write(rows.tobytes())
+                self.files[split].seek(0)
+                while data := self.files[split].read(WAITING * RECORD.itemsize):
+                    rows = np.frombuffer(data, RECORD).copy()
+                    rows["shard"] += first
+                    rows["label"] = label[rows["label"]]
+                    part.file.write(rows.tobytes())
                 first += len(self.shards[split])
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(self.folder / INDEX)
         self.drop()
 
     def _per_class(self, split: str, known: Sequence[tuple[Hashable, ...]], classes: int) -> list[int]:
@@ -139,13 +131,3 @@ class IndexWriter:
 def draw(name: str) -> float:
     """A number in [0, 1) that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -7,26 +7,33 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from convnext.data.aside import aside
 from convnext.data.names import printable
+from convnext.data.server import TOLD, Pace, TooSlow, in_time, open_paced
 from convnext.data.shard_index import index_tars
-from convnext.data.shard_meta import INDEX, LABELS, META, Shard, parse_meta
+from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, Shard, parse_meta
 from convnext.data.shards import is_index_of
 from convnext.data.tarball import SOURCE
 from convnext.errors import DataError, SourceLost
+from convnext.files import Part, new_file, own_folder, write_whole
 from convnext.places import cache_dir
 
 TRIES = 4
 """Attempts at a download, with 1, 2 and 4 seconds between them."""
 BLOCK = 1 << 20
+_SLOW_TRIES = 2  # of a server that drips: it is no passing fault
+_STALE = 60  # seconds after which nobody is at work on what is locked
 _FULL, _LOCKED = "the disk is full; free some space", "it cannot be written; change the permissions"
 _OURS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _LOCKED, errno.EPERM: _LOCKED, errno.EROFS: _LOCKED}
 """What is no fault of the server's."""
@@ -57,8 +64,9 @@ def open_remote(address: str, budget: int) -> Path:
         DataError: the index cannot be had, or is damaged.
     """
     home = place_of(address)
-    home.mkdir(parents=True, exist_ok=True)
-    fetch(f"{address}/{META}", home / META, 0, "")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(home)
+    fetch(f"{address}/{META}", home / META, 0, "", most=MOST_BYTES)
     content = (home / META).read_bytes()
     try:
         json.loads(content)
@@ -68,13 +76,15 @@ def open_remote(address: str, budget: int) -> Path:
         ) from None
     meta = parse_meta(content, f"{address}/{META}")
     folder = home / hashlib.sha256(content).hexdigest()[:12]  # shards that were written anew have another
-    folder.mkdir(exist_ok=True)
-    _put(folder / META, content)
+    own_folder(folder)
+    write_whole(folder / META, content)
 
     if not is_index_of(meta, folder):
         wanted = sum(shard.pictures for shard in meta.shards) * 20
-        for name, size in ((INDEX, wanted), *([(LABELS, 0)] if meta.multi_label else [])):
-            fetch(f"{address}/{name}", folder / name, size, "")
+        fetch(f"{address}/{INDEX}", folder / INDEX, wanted, "")
+        if meta.multi_label:
+            most = 4 * sum(shard.pictures for shard in meta.shards) * (1 + len(meta.classes))
+            fetch(f"{address}/{LABELS}", folder / LABELS, 0, "", most=most)
         if not is_index_of(meta, folder):
             raise DataError(f"{address}/{INDEX} is not what {META} was written for (another hash); upload both again")
     name_source(folder, address, budget, meta.shards)
@@ -85,17 +95,7 @@ def name_source(folder: Path, address: str, budget: int, shards: Sequence[Shard]
     """Writes down where the tars of a folder come from, and what they must be; those beyond the budget go."""
     _make_room(folder, budget, 0)
     tars = {shard.name: [shard.bytes, shard.sha256] for shard in shards}
-    _put(folder / SOURCE, json.dumps({"address": address, "budget": budget, "tars": tars}).encode())
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Writes a small file, whole or not at all; several processes may write the same one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(folder / SOURCE, json.dumps({"address": address, "budget": budget, "tars": tars}).encode())
 
 
 def stamps(addresses: Sequence[str]) -> list[str]:
@@ -113,8 +113,7 @@ def stamps(addresses: Sequence[str]) -> list[str]:
 def _stamp(address: str) -> str:
     for attempt in range(TRIES):
         try:
-            with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
-                return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified"))
+            return in_time(address, partial(_head, address))
         except urllib.error.HTTPError as error:
             if error.code in _SAYS_NOTHING:  # whoever fetches it says what is wrong
                 return ""
@@ -124,6 +123,11 @@ def _stamp(address: str) -> str:
         if attempt + 1 < TRIES:
             time.sleep(2**attempt)
     raise DataError(f"{address}: could not be asked for in {TRIES} attempts, the last time: {problem}")
+
+
+def _head(address: str) -> str:
+    with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
+        return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified"))
 
 
 def index_remote(
@@ -144,7 +148,8 @@ def index_remote(
     Raises:
         DataError: a tar cannot be had or is damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(own_folder(folder.parent) / folder.name)
     hashes: dict[str, str] = {}
     last: Path | None = None
 
@@ -185,19 +190,11 @@ def fetch_tar(tar: Path, folder: Path) -> None:
     source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
     name = tar.relative_to(folder).as_posix()
     size, sha256 = source["tars"][name]
-    tar.parent.mkdir(exist_ok=True)
+    if tar.parent != folder:
+        own_folder(tar.parent)
     lock = tar.with_name(f".{tar.name}.lock")
-    while True:
-        try:
-            lock.touch(exist_ok=False)
-            break
-        except FileExistsError:
-            if tar.exists():
-                return
-            with suppress(OSError):
-                if time.time() - lock.stat().st_mtime > 60:  # its process was killed
-                    lock.unlink()
-            time.sleep(0.2)
+    if not _taken(lock, tar):
+        return
     try:
         if not tar.exists():
             _make_room(folder, int(source["budget"]), int(size))
@@ -206,6 +203,25 @@ def fetch_tar(tar: Path, folder: Path) -> None:
         raise SourceLost(str(error)) from None
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _taken(lock: Path, tar: Path) -> bool:
+    """Takes the right to fetch a tar; False when another process has fetched it meanwhile. A wait is said."""
+    start = told = time.monotonic()
+    while True:
+        try:
+            new_file(lock).close()
+            return True
+        except FileExistsError:
+            if tar.exists():
+                return False
+            with suppress(OSError):
+                if time.time() - lock.lstat().st_mtime > _STALE:  # its process was killed
+                    lock.unlink()
+            if time.monotonic() - told > TOLD:
+                told = time.monotonic()
+                aside(f"waiting for another process, which fetches {printable(tar.name)}: {told - start:.0f} s")
+            time.sleep(0.2)
 
 
 def _make_room(folder: Path, budget: int, need: int) -> None:
@@ -217,6 +233,10 @@ def _make_room(folder: Path, budget: int, need: int) -> None:
             status = tar.stat()
             found.append((status.st_atime, status.st_size, tar))
     held = sum(size for _, size, _ in found)
+    for part in home.rglob(".*.part"):  # of processes that were killed; what is being fetched grows
+        with suppress(OSError):
+            if time.time() - part.lstat().st_mtime > 3600:
+                part.unlink()
     for _, size, tar in sorted(found):
         if held + need <= budget:
             break
@@ -224,7 +244,9 @@ def _make_room(folder: Path, budget: int, need: int) -> None:
         tar.unlink(missing_ok=True)
 
 
-def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None = None) -> None:
+def fetch(
+    address: str, target: Path, size: int, sha256: str, alive: Path | None = None, *, most: int = 0
+) -> None:  # fmt: skip
     """Downloads a file, whole or not at all.
 
     Args:
@@ -233,16 +255,17 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
         size: bytes that it must have; 0 when not known: then what the server announces.
         sha256: that it must have; "" when not known.
         alive: a file to touch meanwhile.
+        most: bytes that it may have, where `size` is not known; 0 takes what the disk has left.
 
     Raises:
         NotThere: the server does not have it.
-        DataError: it ends too early, it is another file, or the disk is full.
+        DataError: it ends too early, it is another file, it is too long, it comes too slowly, or the disk is full.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    slow = 0
     for attempt in range(TRIES):
         try:
-            _download(address, part, size, sha256, alive)
-            part.replace(target)
+            with Part(target) as part:
+                _download(address, part, size, sha256, alive, most)
             return
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
@@ -251,29 +274,45 @@ def fetch(address: str, target: Path, size: int, sha256: str, alive: Path | None
                 ) from None
             problem = f"the server answers {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, TooSlow) and (slow := slow + 1) >= _SLOW_TRIES:
+                raise DataError(f"{address}: fetching it was given up: {error}; is the server overloaded?") from None
             if isinstance(error, OSError) and error.errno in _OURS:
                 raise DataError(
                     f"{printable(target)}: {_OURS[error.errno]}; or let CONVNEXT_CACHE name another place"
                 ) from None
             problem = (str(error).splitlines() or [type(error).__name__])[0]
-        finally:
-            part.unlink(missing_ok=True)
         if attempt + 1 < TRIES:
             time.sleep(2**attempt)
     raise DataError(f"{address}: could not be fetched in {TRIES} attempts, the last time: {problem}")
 
 
-def _download(address: str, part: Path, size: int, sha256: str, alive: Path | None) -> None:
-    found, have = hashlib.sha256(), 0
-    with urllib.request.urlopen(address, timeout=60) as answer, part.open("wb") as file:
-        size = size or int(answer.headers.get("Content-Length") or 0)
-        while block := answer.read(BLOCK):
-            file.write(block)
-            found.update(block)
+def _download(address: str, part: Part, size: int, sha256: str, alive: Path | None, most: int = 0) -> None:
+    found, have, touched = hashlib.sha256(), 0, time.monotonic()
+    room = _room(part.target.parent)
+    limit = size or most or room
+    with open_paced(address, Pace(address, limit)) as answer:
+        announced = int(answer.headers.get("Content-Length") or 0)
+        if max(size, announced) > room:
+            raise OSError(errno.ENOSPC, f"{max(size, announced):,} bytes are more than the disk has left")
+        size = size or announced
+        if size > limit:
+            raise DataError(f"{address}: the server announces {size:,} bytes; at most {limit:,} can be right")
+        while block := answer.read1(BLOCK):
             have += len(block)
-            if alive is not None:
-                alive.touch()
+            if have > limit:
+                raise ValueError(f"it goes on after {limit:,} bytes")
+            part.file.write(block)
+            found.update(block)
+            if alive is not None and time.monotonic() - touched > 1:
+                touched = time.monotonic()
+                os.utime(alive, follow_symlinks=False)
     if size and have != size:
         raise ValueError(f"it ended after {have:,} of {size:,} bytes")
     if sha256 and found.hexdigest() != sha256:
         raise ValueError("its content is not what was written")
+
+
+def _room(folder: Path) -> int:
+    """Bytes that the disk has left; without end where it does not say."""
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else 1 << 62

@@ -14,13 +14,17 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import unquote
 
 from convnext.data.alone import alone
+from convnext.data.aside import aside
 from convnext.data.checked import Facts, check_files, stamp_of
 from convnext.data.class_tars import is_tars
 from convnext.data.names import address_of, is_pattern, printable
@@ -40,6 +44,7 @@ REMOTE_BUDGET = 50_000_000_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 1_000_000  # names that a pattern may stand for
+_LINE = 20_000  # bytes of a line of `NAMES`: two names and a path
 
 Progress = Callable[[int, int], None]
 
@@ -230,21 +235,55 @@ def _kept(key: Sequence[Any], make: Callable[[Path], object]) -> Path:
     with alone(home / f"{place.name}.lock"):
         if (place / META).is_file():
             return place
-        shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
-        place.mkdir()
+        half = Path(mkdtemp(prefix=f"{place.name}.", suffix=".part", dir=home))
         try:
-            make(place)
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
+            half.chmod(0o777 & ~_umask())  # as any folder; mkdtemp's own are for one user alone
+            make(half)
+            _put_in_place(half, place)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+        _remove_old(home)
     return place
 
 
+def _put_in_place(half: Path, place: Path) -> None:
+    """Gives a whole index its name; where the disk has no locks another process may have been quicker."""
+    if place.is_symlink() or (place.is_dir() and not (place / META).is_file()):
+        place.rename(half.with_name(f"{half.name}.old.part"))  # of a version that was killed; or a link, not followed
+    try:
+        half.rename(place)
+    except OSError:
+        if not (place / META).is_file():
+            raise
+
+
+def _remove_old(home: Path) -> None:
+    """Removes indices that processes left unfinished which were killed a day ago or earlier."""
+    for item in home.glob("*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - item.lstat().st_mtime > 86_400:
+                item.unlink() if item.is_symlink() else shutil.rmtree(item)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def shard_names(folder: Path) -> Callable[[Path], str]:
-    """How pictures in shards are called: by tar and member, and by the file that each was, where `NAMES` says it."""
+    """How pictures in shards are called: by tar and member, and by the file that each was, where `NAMES` says it.
+
+    A list that is damaged is said to be so, and what it holds up to there is used.
+    """
     once: dict[tuple[str, str], str] = {}
-    with contextlib.suppress(OSError, EOFError, ValueError), gzip.open(folder / NAMES, "rt", encoding="utf-8") as file:
-        once = {(tar, name): path for tar, name, path in csv.reader(file)}
+    if (folder / NAMES).exists():
+        pictures = sum(shard.pictures for shard in list_shards(folder))
+        try:
+            once = dict(_old_names(folder / NAMES, pictures))
+        except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            aside(f"{printable(folder / NAMES)} is damaged ({reason}): pictures are called by their tars alone")
 
     def called_now(path: Path) -> str:
         tar, name = path.parent, member_name(path)
@@ -253,6 +292,25 @@ def shard_names(folder: Path) -> Callable[[Path], str]:
         return printable(f"{shown} (once {was})" if was else shown)
 
     return called_now
+
+
+def _old_names(path: Path, pictures: int) -> Iterator[tuple[tuple[str, str], str]]:
+    """((tar, name there), file that it was) of each picture. A packed file may unpack to any size: there is a line for
+    each picture, and none is longer than a path."""
+
+    def lines(file: gzip.GzipFile) -> Iterator[str]:
+        while line := file.readline(_LINE + 1):
+            if len(line) > _LINE:
+                raise ValueError(f"it has a line of more than {_LINE:,} bytes")
+            yield line.decode("utf-8")
+
+    with gzip.open(path, "rb") as file:
+        for number, row in enumerate(csv.reader(lines(file))):
+            if len(row) != 3:
+                raise ValueError(f"line {number + 1} has {len(row)} cells, not 3")
+            if number > pictures:
+                raise ValueError(f"it has more lines than the {pictures:,} pictures")
+            yield (row[0], row[1]), row[2]
 
 
 def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[Dataset, dict[Path, Facts]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import gzip
 import hashlib
 import json
@@ -33,6 +35,7 @@ from convnext.data.shard_meta import INDEX, LABELS, META, Shard
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import parse
 from convnext.errors import PictureError, UserError
+from convnext.files import Part
 
 Progress = Callable[[int, int], None]
 BLOCK = tarfile.BLOCKSIZE
@@ -61,12 +64,11 @@ class _Tar:
     """A tar that grows picture by picture, hashed on the way, and gets its name when it is whole."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.part = path, path.with_name(f".{path.name}.part")
-        self.file = self.part.open("wb")
+        self.path, self.part = path, Part(path)
         self.hash, self.size = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> None:
-        self.file.write(data)
+        self.part.file.write(data)
         self.hash.update(data)
         self.size += len(data)
 
@@ -82,24 +84,19 @@ class _Tar:
     def finish(self) -> tuple[int, str]:
         """Ends the tar and gives it its name; its bytes and hash."""
         self.write(b"\0" * 2 * BLOCK)
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        self.part.replace(self.path)
+        self.part.commit()
         return self.size, self.hash.hexdigest()
 
     def drop(self) -> None:
-        self.file.close()
-        self.part.unlink(missing_ok=True)
+        self.part.drop()
 
 
 class _Names:
     """The list of what each picture was called before, tar by tar; it grows on the disk."""
 
     def __init__(self, path: Path, root: Path) -> None:
-        self.path, self.part, self.root = path, path.with_name(f".{path.name}.part"), root
-        self.raw = self.part.open("wb")
-        self.packed = gzip.GzipFile(filename="", mode="wb", fileobj=self.raw, mtime=0)  # equal data, equal bytes
+        self.part, self.root = Part(path), root
+        self.packed = gzip.GzipFile(filename="", mode="wb", fileobj=self.part.file, mtime=0)  # equal data, equal bytes
         self.file = TextIOWrapper(self.packed, "utf-8", "backslashreplace", "")
         self.rows = csv.writer(self.file, lineterminator="\n")
         self.rows.writerow(["tar", "name", "path"])
@@ -108,16 +105,17 @@ class _Names:
         self.rows.writerow([tar, name, path.relative_to(self.root) if path.is_relative_to(self.root) else path])
 
     def finish(self) -> None:
-        self._close()
-        self.part.replace(self.path)
+        self.file.close()
+        self.packed.close()
+        self.part.commit()
 
     def drop(self) -> None:
-        self._close()
-        self.part.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        for file in (self.file, self.packed, self.raw):
-            file.close()
+        if not self.part.file.closed:
+            with contextlib.suppress(OSError):  # a full disk; it goes all the same
+                self.file.close()
+            with contextlib.suppress(OSError):
+                self.packed.close()
+        self.part.drop()
 
 
 def write_shards(
@@ -155,8 +153,10 @@ def write_shards(
     except BlockingIOError:
         raise UserError(f"another process is writing shards into {out}; give another folder") from None
     except OSError as error:
+        remedy = "; free some space, then start again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        where = error.filename if error.errno == errno.ELOOP and isinstance(error.filename, str) else out
         raise UserError(
-            f"{out} could not be written ({(error.strerror or str(error)).lower()}); free some space, then start again"
+            f"{printable(where)} could not be written ({(error.strerror or str(error)).lower()}){remedy}"
         ) from None
     return done
 

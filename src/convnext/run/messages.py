@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from convnext.data.aside import say_by
 from convnext.data.names import harmless
 
 _silent = False
@@ -25,6 +26,9 @@ def tell(text: str) -> None:
     A listener who has gone away (`2>&1 | head`, a closed terminal, a full disk) ends nothing; what is said is lost.
     """
     print(harmless(text), file=Listener(sys.stderr), flush=True)
+
+
+say_by(say)  # what is said while pictures are read goes the same way
 
 
 class Listener:
