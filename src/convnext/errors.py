@@ -57,3 +57,22 @@ class NonFiniteLoss(UserError):
 
 class Silenced(UserError):
     """Another process of the same training says what is wrong; this one ends without a word."""
+
+
+class LoaderLost(UserError):
+    """The processes that load pictures are of no use any more: ended from outside, stopped, or hanging.
+
+    Attributes:
+        cause: what happened.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"{cause}; run it again, with more shared memory where that is small (docker: --shm-size), or with "
+            "data.workers = 0 where it is a run's own"
+        )
+        self.cause = cause
+
+
+class StoppedWaiting(Exception):
+    """Whoever waits for pictures was asked to stop."""

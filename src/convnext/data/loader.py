@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
 from convnext.data.augment import TrainTransform
 from convnext.data.decode import MODES, read_pixels
 from convnext.data.disk_cache import DiskBudget, DiskCache
+from convnext.data.feed import (
+    Loader,
+    fits_shared_memory,
+    in_main_thread,
+    leave_signals_to_parent,
+    may_have_processes,
+)
 from convnext.data.levels import Range
 from convnext.data.preprocessing import Preprocessing
-from convnext.data.room import share_with
 from convnext.data.sources import Sample
 from convnext.data.transforms import from_pixels, mix_seed, shrink
 from convnext.errors import PictureError, UserError
@@ -265,23 +270,62 @@ class Collate:
         return Batch(pictures, labels, torch.tensor([i for *_, i in good], dtype=torch.int64), failed, reasons)
 
 
+class PackedBatch:
+    """A batch of arrays, which go from process to process through a pipe; tensors would take shared memory."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.values = {item.name: _packed(getattr(batch, item.name)) for item in fields(batch)}
+
+    def unpack(self) -> Batch:
+        """The batch, laid out in memory as it was."""
+        return Batch(**{name: _unpacked(value) for name, value in self.values.items()})
+
+
+def _packed(value: Any) -> Any:
+    """A tensor as an array whose bytes are in its own order, pictures by (N, H, W, C); anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    return (value.permute(0, 2, 3, 1) if value.dim() == 4 else value).contiguous().numpy()
+
+
+def _unpacked(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    tensor = torch.from_numpy(value)
+    return tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 else tensor
+
+
+class _Packing:
+    """A collate function whose batches are packed."""
+
+    def __init__(self, collate: Collate) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> PackedBatch:
+        return PackedBatch(self.collate(items))
+
+
 def train_loader(
     dataset: TrainPictures, sampler: EpochSampler, collate: Collate, workers: int, pin: bool
-) -> DataLoader[Batch]:
+) -> Loader[Batch]:
     """A loader that keeps its worker processes from epoch to epoch.
 
-    Where processes are not forked each would get a copy of the pictures in memory; then the training process loads by
-    itself.
+    Where processes are not forked each would get a copy of the pictures in memory, and where this process may have no
+    others: then the training process loads by itself.
     """
     if dataset.cache is not None and dataset.cache.used and multiprocessing.get_start_method() != "fork":
         workers = 0
-    return DataLoader(
+    if not may_have_processes(workers, "pictures are read by itself, between the steps, which costs time"):
+        workers = 0
+    picture = 4 * dataset.transform.in_chans * sampler.size**2  # bytes, where they are normalised already
+    fits = not workers or fits_shared_memory(sampler.batch // sampler.world * picture * (4 * workers + 1))
+    return Loader(
         cast("Dataset[Batch]", dataset),
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=collate if fits else _Packing(collate),
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=partial(leave_signals_to_parent, with_parent=in_main_thread()),
         prefetch_factor=4 if workers > 0 else None,
         pin_memory=pin,
         generator=torch.Generator(),  # a loader without one draws from the random state that the model uses
@@ -290,24 +334,22 @@ def train_loader(
 
 def eval_loader(
     dataset: EvalPictures, collate: Collate, batch: int, workers: int, only: range | None = None
-) -> DataLoader[Batch]:
-    """A loader in file order that leaves nothing out, of all pictures or of those at `only`."""
-    return DataLoader(
-        cast("Dataset[Batch]", dataset), batch_size=batch, sampler=only, collate_fn=collate, num_workers=workers,
-        generator=torch.Generator(), worker_init_fn=leave_signals_to_parent,
-    )  # fmt: skip
+) -> Loader[Batch]:
+    """A loader in file order that leaves nothing out, of all pictures or of those at `only`.
 
-
-def leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C, SIGTERM and SIGHUP reach the whole process group; only the main process must answer, and end its workers.
-
-    A loader also takes no more memory for a picture than its share.
+    Where this process may have no others (one of a pool's, or of Celery's) threads read the pictures.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    about = get_worker_info()
-    share_with(1 if about is None else about.num_workers)
+    threads = 0 if may_have_processes(workers, "pictures are read by threads of it, somewhat more slowly") else workers
+    workers = 0 if threads else workers
+    view = dataset.preprocessing
+    fits = not workers or fits_shared_memory(batch * view.in_chans * view.size**2 * (2 * workers + 1))
+    loader: Loader[Batch] = Loader(
+        cast("Dataset[Batch]", dataset), batch_size=batch, sampler=only,
+        collate_fn=collate if fits else _Packing(collate), num_workers=workers,
+        generator=torch.Generator(), worker_init_fn=partial(leave_signals_to_parent, with_parent=in_main_thread()),
+    )  # fmt: skip
+    loader.threads = threads
+    return loader
 
 
 def _or_none(read: Callable[[int], Tensor], index: int) -> Tensor | None:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from convnext.config import get
+from convnext.data.feed import Loader, end_processes
 from convnext.data.loader import Batch, EpochSampler
 from convnext.data.mixing import Mixing
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import normalize
-from convnext.errors import DataError, NonFiniteLoss, Silenced
+from convnext.errors import DataError, NonFiniteLoss, Silenced, StoppedWaiting
 from convnext.recipe import Recipe
 from convnext.run.cores import CORES
 from convnext.run.folder import RunFolder
@@ -90,8 +91,15 @@ class Loop:
         self.pace.begin(done.step, done.seconds)
         try:
             with self._stop_on_signals():
+                for batches in (self.train_batches, getattr(self.judge, "batches", None)):
+                    if isinstance(batches, Loader):
+                        batches.stop = lambda: self.ranks.world == 1 and self.stop_asked
                 while not self.finished:
-                    self._epoch(record)
+                    try:
+                        self._epoch(record)
+                    except StoppedWaiting:  # for a batch, so that the state stands between two steps
+                        self._save()
+                        raise KeyboardInterrupt from None
                     if self._stop_agreed():
                         raise KeyboardInterrupt
         finally:
@@ -374,9 +382,7 @@ def is_finished(progress: Mapping[str, Any], epochs: int) -> bool:
 
 def end_workers(batches: DataLoader[Batch]) -> None:
     """Ends the loader's processes now: they ignore the signals that Python's own clean-up would send at exit."""
-    running = getattr(batches, "_iterator", None)
-    if running is not None and hasattr(running, "_shutdown_workers"):
-        running._shutdown_workers()
+    end_processes(getattr(batches, "_iterator", None))
 
 
 def describe_epoch(row: dict[str, Any], task: Task) -> str:

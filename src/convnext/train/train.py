@@ -20,7 +20,7 @@ from convnext.data.mixing import Mixing
 from convnext.data.names import called
 from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
-from convnext.errors import MemoryFull, RunError, SourceLost, Stopped
+from convnext.errors import LoaderLost, MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
@@ -254,6 +254,8 @@ def run_loop(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
     except SourceLost as error:
         again = resuming(run.path)
         raise SourceLost(f"{error}; training stopped, and goes on from the last saved state by: {again}") from None
+    except LoaderLost as error:
+        raise _without_loaders(error.cause, run) from None
     except RuntimeError as error:
         explained = _explained(error, run)
         if explained is error:
@@ -274,11 +276,15 @@ def _explained(error: Exception, run: RunFolder) -> Exception:
     if (what := _memory(error)) is not None:
         return MemoryFull(f"{what}; set {_LESS} in {run.recipe}, {go_on}")
     if first.startswith("DataLoader worker"):
-        return RunError(
-            f"a process that loads pictures was ended from outside ({first}); set data.workers = 0 in {run.recipe} or "
-            f"give more shared memory (docker: --shm-size), {go_on}"
-        )
+        return _without_loaders(f"a process that loads pictures was ended from outside ({first})", run)
     return error
+
+
+def _without_loaders(cause: str, run: RunFolder) -> RunError:
+    return RunError(
+        f"{cause}; set data.workers = 0 in {run.recipe} or give more shared memory (docker: --shm-size), then go on "
+        f"with: {resuming(run.path)}"
+    )
 
 
 _LESS = "a smaller train.micro_batch or model.checkpointing = true, or a smaller data.eval_size for validation"
