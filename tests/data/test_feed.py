@@ -91,7 +91,7 @@ def test_a_process_that_stands_still_is_said_and_given_up(
     wait: Callable[[], object], words: str, said: str, persistent: bool, hurried: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Batches come in order as far as they come; then it is said what is waited for, and it ends, with its processes."""
+    """Batches come in order; then it is said what is waited for, and it ends, with its processes."""
     batches, got = loader(4, wait, persistent), []
     with pytest.raises(LoaderLost, match=words) as caught:
         got.extend(batch.tolist() for batch in batches)
