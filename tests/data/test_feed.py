@@ -111,6 +111,17 @@ def test_waiting_ends_when_it_is_asked_to(hurried: None) -> None:
     assert none_left()
 
 
+def test_processes_that_were_stopped_between_two_epochs_are_given_up(hurried: None) -> None:
+    """An epoch begins by asking the processes whether they are there; one that is stopped does not answer."""
+    batches = loader(-1, hang, persistent=True)
+    assert len(list(batches)) == 6
+    for worker in batches._iterator._workers:  # type: ignore[union-attr]
+        os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(LoaderLost, match="is stopped"):
+        list(batches)
+    assert none_left()
+
+
 def test_a_slow_process_that_works_is_waited_for(hurried: None, capsys: pytest.CaptureFixture[str]) -> None:
     """However long it takes, where the processor's ticks show that it works; its wait is said."""
 

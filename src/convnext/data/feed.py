@@ -64,17 +64,20 @@ class Loader(DataLoader[T]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names a class of its own
         if self.threads:
             return self._by_threads()
-        inner = super().__iter__()
-        return self._watched(inner) if self.num_workers else inner
+        return self._watched() if self.num_workers else super().__iter__()
 
-    def _watched(self, inner: Any) -> Iterator[Any]:
-        whole = False
-        watch = _Watch([worker.pid for worker in inner._workers], lambda: self.stop())
+    def _watched(self) -> Iterator[Any]:
+        inner: Any = getattr(self, "_iterator", None)
+        whole = begun = False
+        watch = _Watch(_pids(inner), lambda: self.stop())
         watch.start()
         try:
             while True:
                 watch.wait_begins()
                 try:
+                    if not begun:
+                        inner = super().__iter__()  # processes that persist are asked first whether they are there
+                        watch.pids, begun = _pids(inner), True
                     batch = next(inner)
                 except StopIteration:
                     whole = True
@@ -177,8 +180,14 @@ class _Watch(threading.Thread):
         return None
 
 
+def _pids(inner: Any) -> list[int]:
+    return [worker.pid for worker in getattr(inner, "_workers", ())]
+
+
 def _stopped(pids: list[str]) -> str:
-    return f"process {listed(pids, 3)} is stopped (kill -CONT lets it go on)"
+    if len(pids) == 1:
+        return f"process {pids[0]} is stopped (kill -CONT lets it go on)"
+    return f"processes {listed(pids, 3)} are stopped (kill -CONT lets them go on)"
 
 
 def _full() -> str:
