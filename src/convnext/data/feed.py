@@ -67,36 +67,43 @@ class Loader(DataLoader[T]):
         return self._watched() if self.num_workers else super().__iter__()
 
     def _watched(self) -> Iterator[Any]:
-        inner: Any = getattr(self, "_iterator", None)
-        whole = begun = False
-        watch = _Watch(_pids(inner), lambda: self.stop())
+        watch = _Watch(lambda: self.stop())
         watch.start()
         try:
-            while True:
-                watch.wait_begins()
-                try:
-                    if not begun:
-                        inner = super().__iter__()  # processes that persist are asked first whether they are there
-                        watch.pids, begun = _pids(inner), True
-                    batch = next(inner)
-                except StopIteration:
-                    whole = True
-                    return
-                except Exception as error:
-                    raise watch.verdict or _explained(error) from None
-                watch.wait_ends()
-                if watch.verdict is not None:
-                    raise watch.verdict
-                yield batch.unpack() if isinstance(batch, Packed) else batch
-        except GeneratorExit:  # whoever iterates has enough; processes that persist are for the next time
-            whole = self.persistent_workers
+            yield from self._in_turn(watch)
+        except Exception as error:
+            self._end(watch)
+            raise watch.verdict or _explained(error) from None
+        except BaseException:  # whoever iterates has enough; processes that persist are for the next time
+            if not self.persistent_workers:
+                self._end(watch)
             raise
+        else:
+            if not self.persistent_workers:
+                self._end(watch)
         finally:
             watch.done.set()
-            if not whole or not self.persistent_workers:
-                end_processes(inner)
-                if getattr(self, "_iterator", None) is inner:
-                    self._iterator = None
+
+    def _in_turn(self, watch: _Watch) -> Iterator[Any]:
+        watch.look_at(getattr(self, "_iterator", None))
+        watch.wait_begins()
+        inner: Any = super().__iter__()  # processes that persist are asked first whether they are there
+        watch.look_at(inner)
+        for batch in inner:
+            watch.wait_ends()
+            if watch.verdict is not None:
+                raise watch.verdict
+            yield batch.unpack() if isinstance(batch, Packed) else batch
+            watch.wait_begins()
+
+    def _end(self, watch: _Watch) -> None:
+        watch.done.set()
+        for _ in range(2):  # torch's handler of SIGCHLD raises once, wherever we are, when a process was killed
+            with contextlib.suppress(RuntimeError):
+                end_processes(watch.inner)
+                break
+        if getattr(self, "_iterator", None) is watch.inner:
+            self._iterator = None
 
     def _by_threads(self) -> Iterator[Any]:
         """Batches in order, one of them read ahead."""
@@ -127,14 +134,20 @@ class _Watch(threading.Thread):
     over; that its processes are gone ends every such call.
     """
 
-    def __init__(self, pids: list[int], stop: Callable[[], bool]) -> None:
+    def __init__(self, stop: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
-        self.pids, self.stop = pids, stop
+        self.inner: Any = None
+        self.pids: list[int] = []
+        self.stop = stop
         self.done = threading.Event()
         self.verdict: Exception | None = None
         self.since: float | None = None
         self.moved = self.told = 0.0
         self.before: list[Any] = []
+
+    def look_at(self, inner: Any) -> None:
+        """These are the processes: those of an iterator of torch's."""
+        self.inner, self.pids = inner, [worker.pid for worker in getattr(inner, "_workers", ())]
 
     def wait_begins(self) -> None:
         """A batch is waited for from now on."""
@@ -176,12 +189,9 @@ class _Watch(threading.Thread):
             still = now - self.moved > TOLD / 2
             what = _stopped(stopped) if stopped else "none of them does anything" if still else "they are at work"
             who = count(len(self.pids), "loader process", "loader processes")
-            aside(f"waiting for pictures for {waited:.0f} s ({who}: {what})")
+            about = f"{who}: {what}" if self.pids else "loader processes are being started"
+            aside(f"waiting for pictures for {waited:.0f} s ({about})")
         return None
-
-
-def _pids(inner: Any) -> list[int]:
-    return [worker.pid for worker in getattr(inner, "_workers", ())]
 
 
 def _stopped(pids: list[str]) -> str:
