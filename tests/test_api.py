@@ -175,7 +175,7 @@ def test_a_network_of_ones_own_loop_goes_into_every_command(
     picture = str(next((place / "photos").rglob("*.png")))
     assert main(["predict", str(file), picture, "--top", "1"]) == 0
     assert main(["evaluate", str(file), str(place / "photos"), "--json"]) == 0
-    assert main(["convert", str(file), str(tmp_path / "timm.safetensors"), "--to", "timm"]) == 0
+    assert main(["convert", str(file), str(tmp_path / "timm.safetensors"), "--to", "mmpretrain"]) == 0
     run = convnext.train(place / "photos", out=tmp_path / "run", **QUICK | {"weights": file, "stem_patch": 2,
                                                                           "layer_scale": 0.5})  # fmt: skip
     assert run.log[0]["epoch"] == 1
