@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convnext.data.preprocessing import Preprocessing
     from convnext.data.sources import read_dataset
     from convnext.errors import UserError
+    from convnext.evaluate.compare import compare
     from convnext.evaluate.evaluate import evaluate_run
     from convnext.evaluate.model import Model, load
     from convnext.evaluate.predict import Prediction, predict
@@ -40,6 +41,7 @@ _HOMES = {
     "Recipe": "convnext.recipe",
     "Run": "convnext.api",
     "UserError": "convnext.errors",
+    "compare": "convnext.evaluate.compare",
     "create_model": "convnext.nn.create",
     "diagnose": "convnext.data.doctor",
     "doctor": "convnext.api",
@@ -64,6 +66,7 @@ __all__ = [
     "Run",
     "UserError",
     "__version__",
+    "compare",
     "create_model",
     "diagnose",
     "doctor",

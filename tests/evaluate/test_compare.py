@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
+import convnext
 from convnext.__main__ import main
 from convnext.errors import RunError, UserError
 from convnext.evaluate.compare import LEAST, compare
@@ -69,6 +71,16 @@ def three(tmp_path: Path) -> list[Path]:
         write_run(tmp_path / name, truth, answers(truth, r), root=tmp_path)
         for name, r in zip("abc", right, strict=True)
     ]
+
+
+def test_the_help_has_an_example_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a run is neither better nor worse, from Python as it stands in the help of `convnext.compare`."""
+    truth = np.arange(30) % 3
+    write_run(tmp_path / "runs/photos", truth, answers(truth, truth == 0), root=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    test = doctest.DocTestParser().get_doctest(convnext.compare.__doc__ or "", {}, "compare", None, 0)
+    assert len(test.examples) == 4
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_differences_are_those_of_the_pictures(three: list[Path]) -> None:

@@ -11,6 +11,7 @@ a change of a recipe is worth is seen over several seeds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,12 @@ class Comparison:
         return f"{verdict} {printable(self.runs[0])}: {counts} (exact McNemar p = {each.p:.2g}{holm_})"
 
 
-def compare(*runs: str | Path, data: str | Path | None = None, split: str | None = None, seed: int = 0) -> Comparison:
+def compare(
+    *runs: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> Comparison:
     """Compares runs on the pictures that all of them judged, each with the first.
 
     Args:
@@ -131,10 +137,17 @@ def compare(*runs: str | Path, data: str | Path | None = None, split: str | None
         seed: of the resampling.
 
     Returns:
-        The scores of each on these pictures, and the differences. `print(compare("a", "b").to_json())` shows all.
+        The scores of each on these pictures, and the differences; `to_text()` and `to_json()` show all of it.
 
     Raises:
         UserError: fewer than two runs, one was not judged, or they judged other pictures, truths or classes.
+
+    Examples:
+        >>> import convnext, shutil
+        >>> twin = shutil.copytree("runs/photos", "runs/other")  # the same answers, so nothing to tell them apart
+        >>> found = convnext.compare("runs/photos", twin)
+        >>> found.differences[0].verdict, found.differences[0].p
+        ('not settled', 1.0)
     """
     if len(runs) < 2:
         raise UserError(f"compare takes two runs or more, not {len(runs)}: convnext compare RUN RUN")

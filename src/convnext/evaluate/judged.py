@@ -64,7 +64,9 @@ class Answers:
         )
 
 
-def answers_of(run: str | Path, data: str | Path | None = None, split: str | None = None) -> Answers:
+def answers_of(
+    run: str | os.PathLike[str], data: str | os.PathLike[str] | None = None, split: str | None = None
+) -> Answers:
     """What a run said of its own judged pictures, or now says of `data`.
 
     Args:
@@ -89,13 +91,13 @@ def answers_of(run: str | Path, data: str | Path | None = None, split: str | Non
     return _read(path, table, result)
 
 
-def _anew(path: Path, data: str | Path | None, split: str | None) -> Answers:
+def _anew(path: Path, data: str | os.PathLike[str] | None, split: str | None) -> Answers:
     if path.is_file():
         if data is None:
             raise UserError(f"{path} is a model file: say what to judge it on by --data DATA, or give its run folder")
         judged = evaluate_weights(path, None, Path(data), size=None, normalization=None, split=split)
     else:
-        judged = evaluate_run(path, data, split=split)
+        judged = evaluate_run(path, None if data is None else Path(data), split=split)
     return _of(str(path), judged)
 
 
