@@ -115,7 +115,8 @@ def _never_named(run: RunFiles, own: bool) -> Advice | None:
     if not own:
         return Advice("never named", text)
     balance = number((run.recipe.get("train") or {}).get("class_balance"))
-    if run.multi_label or balance == 1:
+    largest = max(row["n"] for row in rows if row.get("name") in silent)
+    if run.multi_label or balance == 1 or largest >= statistics.fmean(row.get("n") or 0 for row in rows):
         return Advice("never named", f"{text} They need more training pictures, or a longer training.")
     return Advice(
         "never named", f"{text} Give rare classes more weight, and more pictures.",

@@ -15,6 +15,9 @@ _NAMES = {
     "mean_average_precision": "mean average precision", "calibration_error": "calibration error",
 }  # fmt: skip
 
+_PLAIN = str.maketrans({"\u2212": "-", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\u2013": "-"})
+"""Signs of the page that not every terminal has."""
+
 
 def weights_judged(result: dict[str, Any]) -> str:
     """Which weights were judged, as "best epoch (12), averaged (EMA)"."""
@@ -56,6 +59,7 @@ def _trivial(result: dict[str, Any]) -> list[str]:
         ends = ends_of(gain.get("interval")) if gain else None
         if gain is not None and ends is not None and where is not None:
             told = f"{points(gain['value'])} points [{points(ends[0])}, {points(ends[1])}] on the same pictures"
+            told = told.translate(_PLAIN)
             lines.append(f"  {told}: {LABELS[where].lower()}")
     return lines
 
@@ -64,10 +68,10 @@ def _classes(rows: Sequence[dict[str, Any]], most: int = 40) -> list[str]:
     """The table of the classes; of very many the weakest."""
     shown = rows if len(rows) <= most else sorted(rows, key=lambda row: (row["f1"], -row["n"]))[:most]
     width = max(5, *(len(str(row["name"])) for row in shown))
-    lines = [f"  {'class':<{width}}  pictures  precision  recall      F1"]
+    lines = [f"  {'class':<{width}}  pictures    precision  recall      F1"]
     for row in shown:
         never = row.get("named") == 0
-        precision = f"{'never named':>11}" if never else f"{100 * row['precision']:11.1f}"
+        precision = f"{'never named':>13}" if never else f"{100 * row['precision']:13.1f}"
         lines.append(
             f"  {row['name']:<{width}}  {row['n']:>8}{precision}{100 * row['recall']:8.1f}{100 * row['f1']:8.1f}"
         )
@@ -80,5 +84,5 @@ def describe_advice(advice: Sequence[Advice]) -> str:
     """What to do next, each with its command on a line of its own, so that it can be pasted."""
     lines = ["What to do next:"]
     for item in advice:
-        lines += [f"  {item.text}", *([f"    {item.command}"] if item.command else [])]
+        lines += [f"  {item.text.translate(_PLAIN)}", *([f"    {item.command}"] if item.command else [])]
     return "\n".join(lines)
