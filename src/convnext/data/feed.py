@@ -72,8 +72,9 @@ class Loader(DataLoader[T]):
         try:
             yield from self._in_turn(watch)
         except Exception as error:
+            reason = watch.verdict or _explained(error, watch.inner)
             self._end(watch)
-            raise watch.verdict or _explained(error) from None
+            raise reason from None
         except BaseException:  # whoever iterates has enough; processes that persist are for the next time
             if not self.persistent_workers:
                 self._end(watch)
@@ -118,12 +119,17 @@ class Loader(DataLoader[T]):
                 yield collate([future.result() for future in futures])
 
 
-def _explained(error: Exception) -> Exception:
-    first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, RuntimeError) and first.startswith("DataLoader worker"):
+def _explained(error: Exception, inner: Any) -> Exception:
+    """What an error in the midst of waiting stands for: a process that is gone shows in many ways."""
+    first = (str(error).splitlines() or [""])[0] or type(error).__name__
+    gone = isinstance(error, RuntimeError) and first.startswith("DataLoader worker")
+    if isinstance(error, OSError | EOFError):
+        for worker in getattr(inner, "_workers", ()):
+            with contextlib.suppress(RuntimeError):
+                worker.join(0.5)
+                gone = gone or not worker.is_alive()
+    if gone or isinstance(error, ConnectionError):
         return LoaderLost(f"a process that loads pictures was ended from outside ({first})")
-    if isinstance(error, ConnectionError | EOFError):  # in the midst of handing a batch over
-        return LoaderLost(f"a process that loads pictures was ended from outside ({first or type(error).__name__})")
     return error
 
 
