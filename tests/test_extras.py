@@ -13,9 +13,12 @@ import convnext
 HERE = Path(__file__).parents[1]
 MODULES = {
     "pillow-heif": {"pillow_heif"}, "elpv-dataset": {"elpv_dataset"}, "mlflow-skinny": {"mlflow"},
-    "cmaes": {"optuna"}, "onnx": {"onnxruntime"}, "onnxscript": {"onnxruntime"}, "webdataset": {"webdataset"},
+    "sqlalchemy": {"mlflow"}, "alembic": {"mlflow"}, "cmaes": {"optuna"}, "onnx": {"onnxruntime"},
+    "onnxscript": {"onnxruntime"}, "webdataset": {"webdataset"},
 }  # fmt: skip
-"""Where a library is called otherwise than its distribution; optuna needs cmaes, torch's ONNX export the others."""
+"""Where a library is called otherwise than its distribution, or comes with another: MLflow keeps its runs in a database,
+optuna has a sampler that needs cmaes, torch's export to ONNX needs two.
+"""
 
 
 def imports(folder: Path) -> set[str]:

@@ -192,11 +192,10 @@ def test_a_missing_package_is_said_before_anything_is_done(
 def test_the_real_packages_take_it(
     name: str, stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a network: MLflow's files hold the loss of every epoch and the verdict; wandb writes an offline run."""
+    """Without a network: MLflow's database holds each epoch's loss and the verdict; wandb writes an offline run."""
     pytest.importorskip(name, reason=f"the extra convnext[{name}] is not installed")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = train_run(stripes, load_recipe(None, [*QUICK, f"train.logger={name}"]), tmp_path / "photos")
     result = judge_run(run.path)

@@ -85,7 +85,7 @@ class Logger:
             self.backend = None
             error = found[1]
             first = (str(error).strip() or type(error).__name__).splitlines()[0] if error else ""
-            why = first or f"no answer for {PATIENCE:.0f} s"
+            why = first[:200] or f"no answer for {PATIENCE:.0f} s"
             self.say(f"{self.name} is told nothing any more ({why}); log.jsonl and the run go on")
         return found[0]
 
