@@ -16,7 +16,7 @@ MODULES = {
     "sqlalchemy": {"mlflow"}, "alembic": {"mlflow"}, "cmaes": {"optuna"}, "onnx": {"onnxruntime"},
     "onnxscript": {"onnxruntime"}, "webdataset": {"webdataset"},
 }  # fmt: skip
-"""Where a library is called otherwise than its distribution, or comes with another: MLflow keeps its runs in a database,
+"""Where a library is called otherwise than its distribution, or comes with another: MLflow keeps runs in a database,
 optuna has a sampler that needs cmaes, torch's export to ONNX needs two.
 """
 
