@@ -16,6 +16,7 @@ from convnext.errors import WeightsError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.evaluate.predict import predict
 from convnext.nn.weights import read_model, save_model
+from convnext.report.text import describe_result
 from convnext.run.folder import RunFolder
 from convnext.run.load import load, load_all
 from convnext.train.train import train_run
@@ -77,6 +78,9 @@ def test_both_are_in_the_result_and_predict_follows_the_chosen_ones(run: RunFold
     assert tuple(limits) == load_all(run.path).thresholds
     assert result["micro_f1"] == pytest.approx(f1_score(truth, values >= 0.5, average="micro", zero_division=0))
     at = result["at_thresholds"]
+    said = describe_result(result)
+    assert "chosen on validation for F1 (predict does the same)" in said
+    assert f"    macro F1              {100 * at['macro_f1']:6.1f} %" in said
     assert at["micro_f1"] == pytest.approx(f1_score(truth, values >= limits, average="micro", zero_division=0))
     assert 0 <= result["calibration_error"] <= 1
     with (run.path / "predictions.csv").open(newline="") as file:

@@ -37,6 +37,7 @@ def test_one_half_stays_where_it_is_as_good_and_where_nothing_is_known() -> None
     probs = np.where(truth, 0.9, 0.1)
     probs[:, 1:] = np.linspace(0.1, 0.3, 40)[:, None]
     assert choose_thresholds(probs, truth, "f1") == (0.5, 0.5, 0.5)
+    assert MultiLabel(("a", "b", "c")).settle(probs.astype(np.float32), truth)["thresholds_few"] == [1, 2]
     assert choose_thresholds(*drawn(), "fixed") == (0.5,) * 4
     with pytest.raises(ValueError, match="must be one of f1, balanced_accuracy, fixed"):
         choose_thresholds(probs, truth, "accuracy")

@@ -204,8 +204,14 @@ def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]
     if loaded.thresholds:
         values = dict(zip(loaded.classes, loaded.thresholds, strict=True))
         chosen_for = loaded.config.get("thresholds_for", "")
-        result["thresholds"] = {"for": chosen_for, "chosen_on": "val", "values": values}
+        few = [loaded.classes[i] for i in _numbers(loaded.config.get("thresholds_few"), len(loaded.classes))]
+        result["thresholds"] = {"for": chosen_for, "chosen_on": "val", "values": values, "too_few_pictures": few}
     return result
+
+
+def _numbers(value: Any, below: int) -> list[int]:
+    """The numbers of classes in a list that a file holds; nothing else that it may hold."""
+    return [i for i in value if isinstance(i, int) and 0 <= i < below] if isinstance(value, list) else []
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:

@@ -43,6 +43,12 @@ def choose_thresholds(probs: Array, truth: Array, rule: str) -> tuple[float, ...
     return tuple(_choose(probs[:, c], truth[:, c], rule) for c in range(probs.shape[1]))
 
 
+def too_few(truth: Array) -> list[int]:
+    """The labels, by number, that too few of these pictures (n, k) have, or lack, for a choice."""
+    having = truth.sum(0)
+    return [c for c, number in enumerate(having) if min(number, len(truth) - number) < ENOUGH]
+
+
 def _choose(probs: Array, truth: Array, rule: str) -> float:
     n, positives = len(truth), int(truth.sum())
     if min(positives, n - positives) < ENOUGH or not np.isfinite(probs).all():

@@ -39,6 +39,7 @@ def describe_result(result: dict[str, Any]) -> str:
             interval = "" if low is None else f"  [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"  {name:<24}{100 * result[key]:6.1f} %{interval}")
     lines += _trivial(result)
+    lines += _at_thresholds(result)
     if result.get("unreadable"):
         lines.append(f"  {result['unreadable']} pictures could not be read and are not counted")
     lines += _classes(result["per_class"])
@@ -86,3 +87,22 @@ def describe_advice(advice: Sequence[Advice]) -> str:
     for item in advice:
         lines += [f"  {item.text.translate(_PLAIN)}", *([f"    {item.command}"] if item.command else [])]
     return "\n".join(lines)
+
+
+def _at_thresholds(result: dict[str, Any]) -> list[str]:
+    """With several labels: the same at the thresholds that were chosen on validation, and which were not."""
+    if "at_thresholds" not in result or not isinstance(chosen := result.get("thresholds"), dict):
+        return []
+    if chosen.get("for") == "fixed":
+        return []
+    what = str(chosen.get("for", "")).replace("_", " ").replace("f1", "F1")
+    where = "validation" if result.get("split") != "val" else "these pictures, so flattering,"
+    lines = [f"  each label from a threshold of its own, chosen on {where} for {what} (predict does the same):"]
+    for key in ("macro_f1", "micro_f1", "exact_match"):
+        value, (low, high) = result["at_thresholds"][key], result["at_thresholds"]["intervals"][key]
+        lines.append(f"    {_NAMES[key]:<22}{100 * value:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
+    few = [str(name) for name in chosen.get("too_few_pictures", [])]
+    if few:
+        more = f" and {len(few) - 10} more" if len(few) > 10 else ""
+        lines.append(f"    (one half still, for want of validation pictures: {', '.join(few[:10])}{more})")
+    return lines

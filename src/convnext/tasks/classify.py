@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convnext.metrics.classification import judge, judge_multi_label
-from convnext.metrics.thresholds import DEFAULT, choose_thresholds
+from convnext.metrics.thresholds import DEFAULT, choose_thresholds, too_few
 from convnext.tasks.task import Task
 
 
@@ -136,9 +136,11 @@ class MultiLabel:
         return result
 
     def settle(self, predictions: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, Any]:
-        """Each class's threshold, chosen on these pictures, and for what."""
-        chosen = choose_thresholds(predictions, labels > 0.5, self.rule)
-        return {"thresholds": list(chosen), "thresholds_for": self.rule}
+        """Each class's threshold, chosen on these pictures, for what, and the classes of which there are too few."""
+        truth = labels > 0.5
+        few = [] if self.rule == "fixed" else too_few(truth)
+        chosen = choose_thresholds(predictions, truth, self.rule)
+        return {"thresholds": list(chosen), "thresholds_for": self.rule, "thresholds_few": few}
 
 
 def task_for(
