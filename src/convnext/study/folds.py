@@ -70,7 +70,7 @@ def train_folds(
         write_text(out / GIVEN, to_toml(override(recipe, {"data.root": place}), header))
         RunFolder(out).write_json(BEGUN, {"folds": folds, "data": place})
         if recipe.train.minutes != "auto" and recipe.train.epochs == "auto":
-            say(f"train.minutes = {recipe.train.minutes:g} counts for each of the {folds} folds")
+            say(f"train.minutes = {recipe.train.minutes:g} is for the first fold; the others have as many epochs")
         return _go_on(out, folds, after=after)
 
 

@@ -73,6 +73,7 @@ def glance(recipe: Recipe, dataset: Dataset, device: torch.device, world: int = 
         recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
         stem_patch=int(recipe.model.stem_patch), size=side,
     ).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # fmt: skip
+    Freezing(model, recipe).begin(model, recipe.train.freeze_epochs)  # as in most epochs
     x = torch.randn(each, recipe.model.in_chans, side, side, device=device).to(memory_format=torch.channels_last)
     times: list[float] = []
     while len(times) < 3 or (not is_steady(times, 3) and sum(times) < GLANCE_SECONDS):
