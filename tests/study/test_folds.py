@@ -82,9 +82,9 @@ def test_a_stop_in_the_second_fold_changes_nothing(
     assert main([*arguments, "--out", str(tmp_path / "straight")]) == 0
     original = loops.Loop._step
 
-    def stopping(self: loops.Loop, *given: object) -> bool:
-        stop = original(self, *given)  # type: ignore[arg-type]
-        return stop or self.run.path.name == "fold-2"
+    def stopping(self: loops.Loop, *given: object) -> tuple[bool, int]:
+        stop, wanted = original(self, *given)  # type: ignore[arg-type]
+        return stop or self.run.path.name == "fold-2", wanted
 
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
