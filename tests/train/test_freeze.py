@@ -202,6 +202,19 @@ def test_the_head_warms_up_then_all_learns_and_a_stop_changes_nothing(
         assert all(torch.equal(resumed[name], straight[name]) for name in straight), stop
 
 
+def test_a_run_that_was_frozen_may_learn_on(few: Path, tmp_path: Path, weights: str) -> None:
+    """One more epoch with nothing frozen: what was held moves; groups that are not there leave the run as it was."""
+    settings = [*QUICK, f"weights={weights}", "train.epochs=1", "train.freeze=backbone"]
+    run = train_run(few, load_recipe(None, settings), tmp_path / "run")
+    frozen_until_now, recipe = read_model(run.last)[0], run.recipe.read_text()
+    with pytest.raises(RecipeError, match="groups before its head"):
+        resume_run(run.path, settings=["train.epochs=2", "train.freeze=900"])
+    assert run.recipe.read_text() == recipe
+    resume_run(run.path, settings=["train.epochs=2", "train.freeze=0"])
+    learnt = read_model(run.last)[0]
+    assert all(not torch.equal(learnt[name], frozen_until_now[name]) for name in learnt if name.endswith("weight"))
+
+
 def test_what_cannot_learn_is_refused() -> None:
     """Random weights held fast, epochs without anything frozen, groups of another network."""
 

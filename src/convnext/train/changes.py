@@ -16,6 +16,7 @@ from convnext.run.folder import CHANGES, RunFolder, write_text
 from convnext.run.record import say
 from convnext.run.state import Progress
 from convnext.train.budget import SHARE
+from convnext.train.freeze import refuse_freezing
 from convnext.train.plan import MAX_EPOCHS_FINE_TUNING, MAX_EPOCHS_FROM_SCRATCH, Steps
 
 LAST = "last"
@@ -37,7 +38,6 @@ _FIXED = {
     "train.ema": "the saved state was made with it as it is",
     "train.optimizer": "the saved state is this optimizer's",
     "train.layer_decay": "the optimizer's state is sorted by it",
-    "train.freeze": "the optimizer's state is sorted by it",
     "train.sharding": "the state was saved with it",
     "train.replanned": "it records how the run's own length was changed",
 }
@@ -75,13 +75,19 @@ def asked(run: RunFolder, settings: Sequence[str]) -> tuple[Recipe, Changes, boo
     if changed.keys() & LENGTH:
         changed.pop("train.replanned", None)  # a new length goes with a new plan
     _refuse_fixed(run, changed, before)
+    if changed.keys() & {"train.freeze", "train.freeze_epochs"}:
+        refuse_freezing(after)
     return after, changed, from_last
 
 
 def _refuse_fixed(run: RunFolder, changed: Changes, before: Recipe) -> None:
     lines = []
     for key, (old, new) in changed.items():
-        why = _FIXED.get(key) or (None if key in _FREE else _TABLES.get(key.partition(".")[0]))
+        why = (
+            _FIXED.get(key)
+            or _of_freezing(key, before)
+            or (None if key in _FREE else _TABLES.get(key.partition(".")[0]))
+        )
         if why is not None:
             lines.append(f"{key} is {old} and cannot become {new}: {why}")
     if lines:
@@ -91,6 +97,12 @@ def _refuse_fixed(run: RunFolder, changed: Changes, before: Recipe) -> None:
             f"{run.path}: {'; '.join(lines)}. Start a new run from its weights: "
             f"{shlex.join([*again, '--out', f'{run.path}-2'])}"
         )
+
+
+def _of_freezing(key: str, before: Recipe) -> str | None:
+    """The optimizer knows all weights, so others may learn from now on; but a shared-out state holds those that did."""
+    shared = before.train.sharding == "fsdp2"
+    return "the shares that were saved are of what learns" if key == "train.freeze" and shared else None
 
 
 def _within(run: RunFolder, recipe: Recipe) -> int:

@@ -78,37 +78,44 @@ class Freezing:
         return changed
 
 
-def examine_freezing(plan: Plan) -> None:
-    """Refuses what cannot learn, and says how much of the network keeps its weights.
+def refuse_freezing(recipe: Recipe) -> frozenset[str]:
+    """The names that are frozen, of a recipe whose settings go together.
 
     Raises:
-        RecipeError: random weights would be held fast; the groups are not there; epochs without anything frozen.
+        RecipeError: epochs without anything frozen, groups that are not there, or epochs of a network in shares.
     """
-    train = plan.recipe.train
-    if train.freeze == 0:
-        if train.freeze_epochs:
-            raise RecipeError(
-                f"train.freeze_epochs = {train.freeze_epochs}, but nothing is frozen: set train.freeze too, as "
-                "train.freeze=backbone"
-            )
-        return
-    if plan.recipe.weights == "none":
+    train = recipe.train
+    if train.freeze == 0 and train.freeze_epochs:
         raise RecipeError(
-            f"train.freeze = {train.freeze}, but the network starts from random weights (weights = none), which would "
-            "then stay as they are; give weights=, or leave train.freeze out"
+            f"train.freeze_epochs = {train.freeze_epochs}, but nothing is frozen: set train.freeze too, as "
+            "train.freeze=backbone"
         )
     if train.freeze_epochs and train.sharding == "fsdp2":
         raise RecipeError(
             'train.freeze_epochs does not go with train.sharding = "fsdp2"; freeze the whole run, or use "ddp"'
         )
+    return frozen_names(bare_model(recipe.model.name), train.freeze) if train.freeze else frozenset()
+
+
+def examine_freezing(plan: Plan) -> None:
+    """Refuses what cannot learn, and says how much of the network keeps its weights.
+
+    Raises:
+        RecipeError: random weights would be held fast, or as `refuse_freezing`.
+    """
+    train = plan.recipe.train
+    if train.freeze != 0 and plan.recipe.weights == "none":
+        raise RecipeError(
+            f"train.freeze = {train.freeze}, but the network starts from random weights (weights = none), which would "
+            "then stay as they are; give weights=, or leave train.freeze out"
+        )
+    if not (names := refuse_freezing(plan.recipe)):
+        return
     model = bare_model(plan.recipe.model.name)
-    names = frozen_names(model, train.freeze)
     head = {id(parameter) for parameter in model.classifier().parameters()}
     body = {name: p.numel() for name, p in model.named_parameters() if id(p) not in head}
     held = sum(count for name, count in body.items() if name in names)
     last = [name for name in body if name in names][-1].rpartition(".")[0]
     when = f"in the first {train.freeze_epochs} epochs" if train.freeze_epochs else "in the whole run"
-    plan.note(
-        "train.freeze",
-        f"{held / 1e6:.2f} of the {sum(body.values()) / 1e6:.2f} M weights before the head, up to {last}, stay {when}",
-    )
+    share = f"{held / 1e6:.2f} of the {sum(body.values()) / 1e6:.2f} M weights before the head"
+    plan.note("train.freeze", f"{share}, up to {last}, stay {when}")
