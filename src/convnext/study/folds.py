@@ -23,7 +23,7 @@ from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, drop_state, locked, new_run, refuse_linked, write_text
+from convnext.run.folder import HOLDER, LOCK, RunFolder, drop_state, locked, new_run, refuse_linked, write_text
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
 from convnext.train.resume import resume_run
@@ -125,7 +125,7 @@ def _refuse_taken(out: Path, folds: int, overwrite: bool) -> None:
             )
         if there != folds:
             raise RunError(f"{out} holds {there} folds, not {folds}; give another --out")
-    elif out.is_dir() and any(item.name != ".lock" for item in out.iterdir()):
+    elif out.is_dir() and any(item.name not in (LOCK, HOLDER) for item in out.iterdir()):
         raise RunError(f"{out} holds other files and no folds; give --out a new or an empty folder")
 
 
