@@ -211,7 +211,7 @@ def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]
 
 def _numbers(value: Any, below: int) -> list[int]:
     """The numbers of classes in a list that a file holds; nothing else that it may hold."""
-    return [i for i in value if isinstance(i, int) and 0 <= i < below] if isinstance(value, list) else []
+    return [i for i in value if 0 <= i < below] if isinstance(value, list | tuple) else []
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:

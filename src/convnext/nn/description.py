@@ -139,6 +139,7 @@ WHOLE = {
     "multi_label": Field(boolean),
     "thresholds": Field(several(number(0, 1), 0, MOST_CLASSES, "numbers"), ()),
     "thresholds_for": Field(text(100), ""),
+    "thresholds_few": Field(several(whole(0, MOST_CLASSES), 0, MOST_CLASSES, "numbers of classes"), ()),
     "epoch": Field(whole(0, 10**9), 0),
     "source": Field(text(100), "model"),
 }
