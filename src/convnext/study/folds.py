@@ -23,7 +23,8 @@ from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
 from convnext.recipe import Recipe
-from convnext.run.folder import HOLDER, LOCK, RunFolder, drop_state, locked, new_run, refuse_linked, write_text
+from convnext.run.folder import RunFolder, drop_state, locked, new_run, refuse_linked, write_text
+from convnext.run.lock import HOLDER, LOCK
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
 from convnext.train.resume import resume_run
