@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ TRIES = 4
 """Attempts at a download, with 1, 2 and 4 seconds between them."""
 BLOCK = 1 << 20
 _SLOW_TRIES = 2  # of a server that drips: it is no passing fault
+_AT_ONCE = 16  # questions to a server
 _STALE = 60  # seconds after which nobody is at work on what is locked
 _FULL, _LOCKED = "the disk is full; free some space", "it cannot be written; change the permissions"
 _OURS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EACCES: _LOCKED, errno.EPERM: _LOCKED, errno.EROFS: _LOCKED}
@@ -106,8 +107,13 @@ def stamps(addresses: Sequence[str]) -> list[str]:
     Raises:
         DataError: the server cannot be asked.
     """
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(_stamp, addresses))
+    found: list[str] = []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for first in range(0, len(addresses), _AT_ONCE):
+            asked = [pool.submit(_stamp, address) for address in addresses[first : first + _AT_ONCE]]
+            wait(asked)
+            found += [question.result() for question in asked]
+    return found
 
 
 def _stamp(address: str) -> str:
