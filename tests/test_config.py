@@ -189,3 +189,12 @@ def test_no_name_is_claimed_by_two_keys() -> None:
     """Else the order of the table would decide."""
     words = [word for names in key_names._NAMES.values() for word in names.split()]
     assert sorted(words) == sorted(set(words))
+
+
+def test_a_wrong_word_is_answered_with_the_nearest_that_the_key_takes() -> None:
+    """A near miss is named; a word that resembles none of the choices gets no advice from another key."""
+    with pytest.raises(RecipeError, match=r'train\.logger = "mlflw".*did you mean "mlflow"\?'):
+        check_recipe({"train": {"logger": "mlflw"}})
+    with pytest.raises(RecipeError) as error:
+        check_recipe({"train": {"logger": "neptune"}})
+    assert "did you mean" not in str(error.value)

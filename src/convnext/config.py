@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -376,14 +377,16 @@ def _explain(error: Any) -> list[str]:
         rules.setdefault(key, []).append(rule.removeprefix("input should be ").replace("'", '"'))
     mistakes = []
     for key, parts in rules.items():
-        hint = _choice_hint(key, values[key])
-        mistakes.append(f"{key} = {_toml_value(values[key])}: must be {' or '.join(dict.fromkeys(parts))}{hint}")
+        rule = " or ".join(dict.fromkeys(parts))
+        mistakes.append(f"{key} = {_toml_value(values[key])}: must be {rule}{_choice_hint(key, values[key], rule)}")
     return mistakes
 
 
-def _choice_hint(key: str, value: Any) -> str:
+def _choice_hint(key: str, value: Any, rule: str) -> str:
+    """The nearest of the words that the rule allows."""
     if not isinstance(value, str):
         return ""
     if key == "data.normalization":
         return nearest(value, NORMALIZATIONS)
-    return nearest(value, ["auto", "bicubic", "bilinear", "fp32", "bf16", "true", "false"])
+    words = [word for word in re.findall('"([^"]*)"', rule) if word.isidentifier()]
+    return nearest(value, words or ["true", "false"])

@@ -6,12 +6,16 @@ said here. `run.record` puts its own way of saying things in place of the plain 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 
+from convnext.data.names import harmless
+
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody listens any more
+        print(harmless(text), file=sys.stderr, flush=True)
 
 
 _way: list[Callable[[str], None]] = [_print]

@@ -7,7 +7,6 @@ the layouts (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4; one of four dimen
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from typing import IO, Any, cast
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.aside import aside
 from convnext.data.decode import Source, pixels_of
 from convnext.data.levels import Range
 from convnext.errors import UserError
@@ -136,7 +136,7 @@ def _in_8_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         )
     global _said
     if not _said:
-        print("floating-point pictures are taken as values in [0, 1], rounded to 8 bits", file=sys.stderr)
+        aside("floating-point pictures are taken as values in [0, 1], rounded to 8 bits")
         _said = True
     return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from convnext.data.aside import aside
 from convnext.kernels.own_folder import BUILDING, NotOurs, OwnFolder
 from convnext.places import cache_dir
 
@@ -109,7 +110,7 @@ def _load() -> str:
 
 @functools.cache
 def _say_refused(reason: str) -> None:
-    print(f"our kernels are not used: {reason}. Stock operators do their work", file=sys.stderr)
+    aside(f"our kernels are not used: {reason}. Stock operators do their work")
 
 
 def _compiled() -> int:
@@ -125,7 +126,7 @@ def _compiled() -> int:
         if not _sound(folder, target.name):
             with folder.alone("build.lock", "builds our kernels"):  # of several processes one builds them
                 if not _sound(folder, target.name):
-                    print("building our kernels for this processor (once, about a minute)", file=sys.stderr)
+                    aside("building our kernels for this processor (once, about a minute)")
                     folder.clean()
                     _build_or_say(compiler, folder, target.name)
         return folder.open(target.name)
@@ -135,7 +136,7 @@ def _build_or_say(compiler: str, folder: OwnFolder, name: str) -> None:
     try:
         _build(compiler, folder, name)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        print(f"they cannot be built here ({_first_line(error)}): stock operators do their work", file=sys.stderr)
+        aside(f"they cannot be built here ({_first_line(error)}): stock operators do their work")
         raise
 
 

@@ -12,11 +12,12 @@ import errno
 import os
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+
+from convnext.data.aside import aside
 
 fcntl: ModuleType | None
 try:
@@ -159,7 +160,7 @@ def _lock(handle: int, path: Path, what: str) -> None:
             if waited > GIVE_UP_AFTER:
                 raise TimeoutError(errno.ETIMEDOUT, f"another process holds {path} since {waited:.0f} s") from None
             if waited > SAY_AFTER and not said:
-                print(f"waiting for another process that {what} (it holds {path})", file=sys.stderr)
+                aside(f"waiting for another process that {what} (it holds {path})")
                 said = True
             time.sleep(0.1)
         except OSError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from pathlib import Path
 
+from convnext.data.aside import aside
 from convnext.errors import WeightsError
 
 _SAVED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -15,7 +15,7 @@ _SAVED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bi
 
 def tell(line: str) -> None:
     """Prints a line to stderr."""
-    print(line, file=sys.stderr)
+    aside(line)
 
 
 def split_part(path: Path) -> tuple[Path, str]:
