@@ -121,6 +121,7 @@ def _stamp(address: str) -> str:
         try:
             return in_time(address, partial(_head, address))
         except urllib.error.HTTPError as error:
+            _close(error)
             if error.code in _SAYS_NOTHING:  # whoever fetches it says what is wrong
                 return ""
             problem = f"the server answers {error.code}"
@@ -129,6 +130,12 @@ def _stamp(address: str) -> str:
         if attempt + 1 < TRIES:
             time.sleep(2**attempt)
     raise DataError(f"{address}: could not be asked for in {TRIES} attempts, the last time: {problem}")
+
+
+def _close(error: urllib.error.HTTPError) -> None:
+    """An answer that is an error holds its connection."""
+    if error.fp is not None:
+        error.close()
 
 
 def _head(address: str) -> str:
@@ -274,6 +281,7 @@ def fetch(
                 _download(address, part, size, sha256, alive, most)
             return
         except urllib.error.HTTPError as error:
+            _close(error)
             if error.code < 500 and error.code not in (408, 429):
                 raise NotThere(
                     f"{address}: the server answers {error.code} ({error.reason}); is the address right?"

@@ -166,5 +166,8 @@ def in_time(address: str, ask: Callable[[], T]) -> T:
             aside(f"waiting for {address}: no whole answer in {passed:.0f} s")
             continue
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # whose traceback leads here: it would keep its connection
         return value  # type: ignore[return-value]
