@@ -19,6 +19,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import DataError, RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
+from convnext.report.finish import finish_run
 from convnext.run.environment import find_device
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
@@ -134,6 +135,7 @@ def test_a_model_file_of_a_run_knows_its_network(run: Path, stripes: Path, capsy
 
 def test_resuming_names_its_data_or_none(run: Path, stripes: Path, tmp_path: Path) -> None:
     """The old command with --resume added is what people try first; other data is not gone on with."""
+    finish_run(run)
     with pytest.raises(RunError, match="is finished"):
         resume_run(run, stripes)
     with pytest.raises(RunError, match=r"is a run on .*stripes, not on"):

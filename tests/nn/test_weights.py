@@ -561,11 +561,11 @@ def test_create_model_loads_a_file_and_says_so(
     tmp_path: Path, randomise: Randomise, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`create_model(weights=PATH)` gives the saved model's outputs, and tells on stderr what was loaded."""
-    saved = create_model("convnext_atto", num_classes=4).eval()
+    saved = create_model("convnext_atto", num_classes=5).eval()
     randomise(saved)
     path = tmp_path / "m.safetensors"
     save_model(path, saved.state_dict(), CONFIG)
-    loaded = create_model("convnext_atto", num_classes=4, weights=str(path)).eval()
+    loaded = create_model("convnext_atto", num_classes=5, weights=str(path)).eval()
     x = torch.randn(1, 3, 32, 32)
     assert torch.equal(saved(x), loaded(x))
     assert "tensors loaded from" in capsys.readouterr().err

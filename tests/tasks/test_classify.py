@@ -88,7 +88,7 @@ def test_balance_weighs_rare_labels_up(tmp_path: object) -> None:
     from PIL import Image
 
     from convnext.config import load_recipe
-    from convnext.train.train import make_parts
+    from convnext.train.parts import make_parts
 
     root = Path(str(tmp_path))
     rows = ["path,label"]

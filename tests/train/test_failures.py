@@ -234,7 +234,7 @@ def test_a_validation_split_that_vanishes_stops_the_run(
     stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can be said of an epoch that nobody judged."""
-    original = training._loop
+    original = training.make_loop
 
     def spoil(*args: object) -> object:
         made = original(*args)  # type: ignore[arg-type]
@@ -242,7 +242,7 @@ def test_a_validation_split_that_vanishes_stops_the_run(
             sample.path.unlink()
         return made
 
-    monkeypatch.setattr(training, "_loop", spoil)
+    monkeypatch.setattr(training, "make_loop", spoil)
     with pytest.raises(DataError, match="none of the validation pictures can be read any more"):
         train_run(stripes, load_recipe(None, [*QUICK, "data.cache_gb=0"]), tmp_path / "run")
 

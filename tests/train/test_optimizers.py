@@ -18,7 +18,8 @@ from convnext.train import plan as planning
 from convnext.train.doctor import examine
 from convnext.train.optimizers import OPTIMIZERS, make_optimizer
 from convnext.train.plan import Plan
-from convnext.train.train import _saved_progress, train_run
+from convnext.train.resume import _saved_progress
+from convnext.train.train import train_run
 
 THEIRS = {
     "adamw": lambda p: torch.optim.AdamW(p, betas=(0.8, 0.9)),
@@ -144,4 +145,4 @@ def test_a_run_learns_with_sgd_and_refuses_another_optimizer_on_resume(stripes: 
     assert "weight_decay = 0.0001" in text
     changed = load_recipe(run.recipe, ["train.optimizer=adam"])
     with pytest.raises(RunError, match=r"train\.optimizer"):
-        _saved_progress(RunFolder(run.path), changed)
+        _saved_progress(RunFolder(run.path), changed, from_last=False)
