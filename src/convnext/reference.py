@@ -11,7 +11,7 @@ import convnext
 from convnext import api
 
 GROUPS = {
-    "Train, judge, look": ("train", "Run", "evaluate", "doctor"),
+    "Train, judge, look": ("train", "Run", "evaluate", "compare", "doctor"),
     "Use a model": ("load", "Model", "predict", "Prediction", "Preprocessing", "save"),
     "Networks": ("create_model", "ConvNeXt", "list_models", "optimize"),
     "What these stand on": (
