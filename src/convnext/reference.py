@@ -68,7 +68,7 @@ def _marked(signature: inspect.Signature) -> list[Any]:
     """Parameters, with `*` where those begin that are named."""
     found: list[Any] = []
     for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in found:
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(str(one).startswith("*") for one in found):
             found.append("*")
         found.append(parameter)
     return found
