@@ -90,6 +90,44 @@ def test_pictures_beside_the_splits_of_a_class_are_refused(make: Make) -> None:
         read_dataset(make("cat/train", "cat/test", "dog/train", "dog/test", "dog"))
 
 
+@pytest.mark.parametrize("parts", [("fold0", "fold1"), ("x_train", "x_test"), ("part_of_train", "Validation 2b")])
+def test_parts_of_a_split_inside_the_classes_are_refused(make: Make, parts: tuple[str, str]) -> None:
+    """Split anew, they would be mixed; with the classes named, they are folders that mean nothing."""
+    root = make(*(f"{c}/{part}" for c in ("cat", "dog") for part in parts), number=6)
+    with pytest.raises(DataError, match="each class folder holds .* look like parts of a split") as told:
+        read_dataset(root)
+    assert '\'data.classes=["cat","dog"]\'' in str(told.value)
+    assert read_dataset(root, classes=("cat", "dog")).classes == ("cat", "dog")
+
+
+def test_classes_below_splits_inside_folders_are_told(make: Make) -> None:
+    """`north/train/cat`: the upper folders are the classes, and it is said; a lone upper folder is pointed into."""
+    folders = [f"{place}/{s}/{c}" for place in ("north", "south") for s in ("train", "test") for c in ("cat", "dog")]
+    data = read_dataset(make(*folders))
+    assert data.classes == ("north", "south")
+    assert any("their splits hold further folders (cat, dog): the classes are the upper" in n for n in data.notes)
+
+
+def test_splits_one_folder_further_down_are_pointed_to(make: Make) -> None:
+    """As after unpacking an archive into a folder."""
+    root = make("photos/train/cat", "photos/train/dog", "photos/test/cat", "photos/test/dog")
+    with pytest.raises(DataError, match="a single class .*did you mean .*data/photos, which holds test, train?"):
+        read_dataset(root)
+
+
+def test_a_test_folder_beside_folds_is_the_test_split(make: Make) -> None:
+    """Unless a fold is to test; both are said."""
+    root = make(*(f"{f}/{c}" for f in ("fold-a", "fold-b", "fold-c", "test_set") for c in ("cat", "dog")))
+    data = read_dataset(root, columns=Columns(val_fold="b"))
+    assert {(f.split("/")[0], split) for f, _, split in places(data)} == {
+        ("fold-a", "train"), ("fold-b", "val"), ("fold-c", "train"), ("test_set", "test"),
+    }  # fmt: skip
+    assert "test_set/ beside the folds is test" in data.notes
+    other = read_dataset(root, columns=Columns(val_fold="b", test_fold="c"))
+    assert ("fold-c", "test") in {(f.split("/")[0], split) for f, _, split in places(other)}
+    assert "folders beside the folds were ignored: test_set" in other.notes
+
+
 @pytest.mark.parametrize("name", ["fold{}", "fold_{}", "Fold {}", "kfold-{}", "split{}", "cv_fold{}"])
 def test_folds_wait_for_the_word_which_one_validates(make: Make, name: str) -> None:
     """Refused with the setting; then the fold named validates, another tests, the rest is learnt from."""

@@ -88,6 +88,8 @@ def test_a_split_under_another_name_is_taken_and_told(table: Table, column: str,
         ("is_val,is_test", ["1,0", "0,1", "0,0"], ["val", "test", "train"]),
         ("is_train,is_val", ["0,0", "0,1", "1,0"], ["test", "val", "train"]),
         ("valid", ["yes", "no"], ["val", "train"]),
+        ("is_train", ["N", "Y"], ["test", "train"]),
+        ("is_valid", ["t", "f"], ["val", "train"]),
     ],
 )
 def test_columns_of_true_and_false(table: Table, columns: str, flags: list[str], expected: list[str]) -> None:
@@ -133,6 +135,22 @@ def test_what_looks_like_a_split_is_never_dropped_in_silence(table: Table) -> No
         read_dataset(table("label", ["a", "b"] * 4), columns=Columns(val_fold="1"))
     with pytest.raises(DataError, match=r'line 2: true in columns "is_val" and "is_test"'):
         read_dataset(table("label,is_val,is_test", ["a,1,1", "b,0,0"] * 4))
+
+
+def test_a_split_is_found_by_a_word_of_its_name_and_where_the_column_has_no_name(table: Table) -> None:
+    """`cv_fold_5` waits for the word as `fold` does; a column without a name is read, and told where it is not used."""
+    folds = table("label,cv_fold_5", [f"{'ab'[i % 2]},{i % 5}" for i in range(20)])
+    with pytest.raises(DataError, match=r"data.split_column=cv_fold_5 data.val_fold=0"):
+        read_dataset(folds)
+    with pytest.raises(DataError, match=r'"in_training_set" looks like a split and holds False, True'):
+        read_dataset(table("label,in_training_set", [f"{'ab'[i % 2]},{i % 3 == 0}" for i in range(12)]))
+    with pytest.raises(DataError, match=r'"is_train" looks like a split and holds nothing, 1: write train'):
+        read_dataset(table("label,is_train", [f"{'ab'[i % 2]},{'1' * (i % 3 == 0)}" for i in range(12)]))
+    data = read_dataset(table("label,", [f"{'ab'[i % 2]},{w}" for i, w in enumerate(WORDS)]))
+    assert splits(data) == dict(enumerate(WORDS))
+    plain = read_dataset(table("label,,test_result", [f"{'ab'[i % 2]},{i},{'xy'[i % 2]}" for i in range(12)]))
+    assert "columns of the table that are not used: column 3 (no name), test_result" in plain.notes
+    assert not any("no name" in note for note in read_dataset(table("label,", ["a,", "b,"] * 6)).notes)
 
 
 def test_a_run_of_before_reads_as_it_did(table: Table) -> None:
@@ -232,15 +250,19 @@ def test_unused_columns_are_named_once(table: Table) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sign", "word"), [(";", "semicolon"), (",", "comma"), (" ", "space"), ("/", "slash"), ("+", "plus"), ("&", "and")]
-)
+    ("sign", "word"),
+    [
+        (";", "semicolon"), (",", "comma"), (" ", "space"), ("/", "slash"), ("+", "plus"), ("&", "and"), ("_", "_"),
+        ("-", "-"), (":", ":"), ("；", "；"), ("、", "、"), (" and ", '" and "'),
+    ],
+)  # fmt: skip
 def test_joined_labels_are_split_when_the_user_says_so(table: Table, sign: str, word: str) -> None:
     """And refused before, with the setting that splits them and the one that does not."""
     cells = [["red"], ["red", "scab"], ["blue"], ["blue", "scab"]]
     root = table("label", [f'"{sign.join(cells[i % 4])}"' for i in range(12)])
-    with pytest.raises(DataError, match=f"may be several labels joined by .*data.label_separator={word} splits 2 such"):
+    with pytest.raises(DataError, match=f"may be several labels joined by .*data.label_separator={word}'? splits 2"):
         read_dataset(root)
-    for setting in {word, sign} - {" "}:
+    for setting in {word.strip('"'), sign} - {" "}:
         data = read_dataset(root, columns=Columns(separator=setting))
         assert data.multi_label
         assert labels(data) == {i: tuple(sorted(cells[i % 4])) for i in range(12)}
@@ -262,6 +284,39 @@ def test_lists_of_labels(table: Table) -> None:
         read_dataset(table("label", ['"[""a""]"', "b"]))
 
 
+def test_lists_as_numpy_and_python_write_them(table: Table) -> None:
+    """No comma stands between NumPy's names, which Python alone would join to one; tuples and sets are lists too."""
+    cells: list[list[str]] = [["a", "b b"], ["b b"], ["it's", "a"], ["a"]]
+    for write in (lambda names: str(np.array(names)), lambda names: repr(tuple(names)), lambda names: repr(set(names))):
+        data = read_dataset(table("label", ['"' + write(cells[i % 4]).replace('"', '""') + '"' for i in range(12)]))
+        assert labels(data) == {i: tuple(sorted(cells[i % 4])) for i in range(12)}
+    numbers = [[0, 2], [1], [2, 0, 1]]
+    data = read_dataset(table("label", [str(np.array(numbers[i % 3])) for i in range(12)]))
+    assert labels(data) == {i: tuple(sorted(map(str, numbers[i % 3]))) for i in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (['"[cat, dog]"', "[cat]", "[dog]"], r'holds "\[cat, dog\]" \(line 2\), which looks like a list of labels'),
+        (["{cat dog}", "{dog}"], "looks like a list of labels and cannot be read"),
+        (['"[\'a\' \'b\', \'c\']"', "['a']"], "hold a list of labels, others do not"),
+        (['"[1, 0, 0]"', '"[0, 1, 0]"'], "lists of 3 numbers, 0 or 1, .* a column of 0 and 1 for each class"),
+        (["[0 1 0]", "[1 0 0]"], "lists of 3 numbers, 0 or 1"),
+        (["cat;", "dog;"], "data.label_separator=semicolon splits 2 such names"),
+        (['"cat,"', "cat"], "data.label_separator=comma splits 1 such name"),
+    ],
+)
+def test_what_looks_like_several_labels_and_cannot_be_read_is_refused(
+    table: Table, cells: list[str], message: str
+) -> None:
+    """Never taken for the names of classes in silence; `none` does so when it is asked for."""
+    root = table("label", [cells[i % len(cells)] for i in range(12)])
+    with pytest.raises(DataError, match=message):
+        read_dataset(root)
+    assert not read_dataset(root, columns=Columns(separator="none")).multi_label
+
+
 @pytest.mark.parametrize(
     ("names", "note"),
     [
@@ -269,6 +324,7 @@ def test_lists_of_labels(table: Table) -> None:
         (["tench, Tinca tinca", "goldfish, Carassius auratus"], "data.label_separator=comma would split it"),
         (["rose", "rose bush"], "data.label_separator=space would split it"),
         (["late_blight", "healthy"], ""),
+        (["x-ray", "mri", "red_fox", "red_deer", "fox", "a:b"], ""),
     ],
 )
 def test_names_of_several_words_stay_names(table: Table, names: list[str], note: str) -> None:
@@ -311,6 +367,18 @@ def test_a_column_of_0_and_1_for_each_class(table: Table) -> None:
         read_dataset(table("species,flash,night", ["a,0,1", "b,1,0"] * 4))
 
 
+def test_one_hot_columns_that_are_not_quite(table: Table) -> None:
+    """A cell of -1, or none, is shown with its line; a lone column `train` may be a class of vehicles, and is asked for."""
+    for cell, shown in (("-1", '"-1"'), ("", "nothing")):
+        with pytest.raises(DataError, match=f'line 3: {shown} in column "dog", where 0 or 1 was expected'):
+            read_dataset(table("cat,dog", ["1,0", f"0,{cell}", "0,1", "1,1"] * 3))
+    root = table("car,bus,train", ["1,0,0", "0,1,0", "0,0,1", "1,1,0"] * 4)
+    with pytest.raises(DataError, match=r"data.split_column=train or data.label_column=car,bus,train says which"):
+        read_dataset(root)
+    assert read_dataset(root, columns=Columns(label="car,bus,train")).classes == ("bus", "car", "train")
+    assert read_dataset(root, columns=Columns(split="train")).classes == ("bus", "car")
+
+
 # Tables that are not as they should be
 
 
@@ -325,6 +393,7 @@ def test_a_column_of_0_and_1_for_each_class(table: Table) -> None:
             'line 2: a cell goes on to line 4 and holds "1.png,b,y"',
         ),
         ("0.png,a\n1.png,b\n", 'the first line holds "0.png", a picture'),
+        ("path,label\n0.png,a\n1.png,b\0b\n", "line 3: holds a zero byte"),
     ],
 )
 def test_no_cell_is_lost(tmp_path: Path, text: str, message: str) -> None:

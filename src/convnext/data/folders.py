@@ -15,8 +15,8 @@ from convnext.data.columns import Columns
 from convnext.data.flat_val import label_flat
 from convnext.data.given_split import split_by_folds
 from convnext.data.layouts import fold_folders, inner_names_note, split_folders, splits_in_classes
-from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing
-from convnext.data.names import count, did_you_mean, is_text, listed, printable
+from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing, split_meant
+from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
 from convnext.data.walk import Found, top, walk
 from convnext.errors import DataError
 
@@ -95,6 +95,10 @@ def _fold_folders(
         meant, note = split_by_folds(printable(root), "the folders", list(folds), spec)
         splits = dict(zip(folds, meant, strict=True))
         listing.notes.append(note)
+    aside = [folder for folder in folders if folder not in folds.values() and split_meant(folder.name) == "test"]
+    if len(aside) == 1 and not (judging or spec.test_fold):
+        folds, splits = folds | {"": aside[0]}, splits | {"": "test"}
+        listing.notes.append(f"{aside[0].name}/ beside the folds is test")
     extra = [folder.name for folder in folders if folder not in folds.values()]
     if extra:
         listing.notes.append(f"folders beside the folds were ignored: {listed(extra)}")
@@ -117,6 +121,12 @@ def _splits_in_classes(root: Path, classes: dict[Path, dict[str, Path]], found: 
         for split, place in splits.items():
             _collect_one(listing, place, _class_name(folder), split, found)
     listing.notes.append("each class folder is split into the folders in it")
+    lower = {_class_name(item) for splits in classes.values() for place in splits.values() for item in top(place)[0]}
+    if lower:
+        listing.notes.append(
+            f"their splits hold further folders ({listed(in_order(lower), 5)}): the classes are the upper ones "
+            f"({listed((folder.name for folder in classes), 5)})"
+        )
     _finish(listing, root, found)
     return listing
 

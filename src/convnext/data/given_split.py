@@ -34,6 +34,10 @@ _BARE = {"valid": "is_valid", "val": "is_valid", "validation": "is_valid", "test
          "istrain": "is_train"}  # fmt: skip
 """Columns of true and false: the split that true means, and that false means."""
 _MOST_FOLDS = 50
+_WORDS = frozenset(["fold", "folds", "kfold", "split", "splits", "subset", "partition", "holdout"])
+"""Words that speak of splits in the name of any other column, whatever stands beside them."""
+_FLAG_WORDS = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev"])
+"""Words that speak of splits where the column is one of true and false."""
 
 
 @dataclass
@@ -82,7 +86,10 @@ def read_splits(
     if (spec.split != SPLIT and not absent) or (spec.settled and SPLIT in columns):
         found = _named(table, columns, rows, spec)
     else:
-        found = None if spec.settled else _recognised(table, free, rows, spec, lenient=judging)
+        labelled = find(columns, spec.label) is not None or "," in spec.label
+        found = None
+        if not spec.settled:
+            found = _recognised(table, free, rows, spec, labelled=labelled, lenient=judging)
     if found is None:
         if spec.val_fold and not judging:
             raise DataError(
@@ -132,8 +139,10 @@ def _said(table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Column
     return Given(meant, (column,))
 
 
-def _recognised(table: Path, free: Sequence[str], rows: Sequence[Row], spec: Columns, *, lenient: bool) -> Given | None:
-    """The splits of a column that nobody named, or None."""
+def _recognised(
+    table: Path, free: Sequence[str], rows: Sequence[Row], spec: Columns, *, labelled: bool, lenient: bool
+) -> Given | None:
+    """The splits of a column that nobody named, or None. `labelled`: there is a column of labels."""
     if (plain := find(free, SPLIT)) is not None:
         found = _said(table, free, rows, spec, require(table, free, plain, "data.split_column"))
         if plain != SPLIT:
@@ -144,9 +153,11 @@ def _recognised(table: Path, free: Sequence[str], rows: Sequence[Row], spec: Col
         return _agreeing(table, rows, named, lenient=lenient)
     flags = [name for name in free if _flag_key(name) and all(is_flag(row[name]) for row in rows)]
     if flags:
+        if not (labelled or lenient):
+            _refuse_vehicle(table, free, rows, flags)
         found = _from_flags(table, rows, flags)
         return Given(found.splits, found.columns, [_taken(found), *found.notes])
-    odd = [name for name in free if key_of(name) in SPLIT_NAMES or _flag_key(name)]
+    odd = [name for name in free if key_of(name) in SPLIT_NAMES or _flag_key(name) or _sounds_so(rows, name)]
     if not odd:
         return None
     if len(odd) == 1 and (spec.val_fold or spec.test_fold):
@@ -154,6 +165,27 @@ def _recognised(table: Path, free: Sequence[str], rows: Sequence[Row], spec: Col
     if lenient:
         return None
     raise DataError(_which_fold(table, odd[0], [row[odd[0]] for row in rows]))
+
+
+def _sounds_so(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column of few values has a word of splits or folds in its name (`cv_fold_5`, `in_training_set`)."""
+    cells = {row[column] for row in rows}
+    words = {word.rstrip("0123456789") for word in key_of(column).split("_")}
+    if not 1 < len(cells) <= min(_MOST_FOLDS, len(rows) // 2):
+        return False
+    return bool(words & (_FLAG_WORDS if all(is_flag(cell) for cell in cells) else _WORDS))
+
+
+def _refuse_vehicle(table: Path, free: Sequence[str], rows: Sequence[Row], flags: Sequence[str]) -> None:
+    """Refuses a lone column `train` beside columns of 0 and 1 in a table without labels: it may be a class of these."""
+    others = [name for name in free if name not in flags and all(is_flag(row[name]) for row in rows)]
+    if len(flags) > 1 or key_of(flags[0]) not in _BARE or len(others) < 2:
+        return
+    classes = quote(f"data.label_column={','.join([*others, flags[0]])}")
+    raise DataError(
+        f'{printable(table)}: column "{flags[0]}" may be the split, or a class as the other columns of 0 and 1 '
+        f"({listed(others, 5)}): {quote(f'data.split_column={flags[0]}')} or {classes} says which"
+    )
 
 
 def _agreeing(table: Path, rows: Sequence[Row], named: Sequence[str], *, lenient: bool) -> Given | None:
@@ -247,11 +279,17 @@ def _which_fold(table: Path, column: str, cells: Sequence[str]) -> str:
     ignore = quote(f'data.ignore_columns=["{column}"]')
     if len(there) > _MOST_FOLDS:
         return f"{shown}, but holds {len(there):,} values, such as {listed(there, 3)}: rename it, or {ignore}"
+    shown += f" and holds {listed((cell or 'nothing' for cell in there), 8)}"
     name = quote(f"data.split_column={column}")
+    words = "write train, val and test there if it is one"
+    if _flag_key(column) or all(is_flag(cell) and not cell.isdigit() for cell in there):
+        return f"{shown}: write train, val and test there (true and false in a column is_val or is_test); if it means nothing here, {ignore}"
+    if not (all(there) and len(there) > 1):
+        return f"{shown}: {words}, in every row; if it means nothing here, {ignore}"
     fold = quote(f"data.val_fold={there[0]}")
     return (
-        f"{shown} and holds {listed((cell or 'nothing' for cell in there), 8)}: if they are folds, say which one "
-        f"validates: {name} {fold}, and data.test_fold likewise if one is to test; if it means nothing here, {ignore}"
+        f"{shown}: {words}; if they are folds, say which one validates: {name} {fold}, and data.test_fold likewise if "
+        f"one is to test; if it means nothing here, {ignore}"
     )
 
 

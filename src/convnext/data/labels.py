@@ -6,14 +6,14 @@ nothing is guessed: `data.label_separator` says whether they are.
 
 from __future__ import annotations
 
-import ast
-import json
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from convnext.data.columns import LABEL_NAMES, Columns, find, key_of, require
+from convnext.data.label_lists import list_of, refuse_odd_lists
 from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row, lines_of
 from convnext.errors import DataError
@@ -22,7 +22,11 @@ SETTING = "data.label_separator"
 NONE = "|"
 """A cell that says: none of the classes."""
 _WORDS = {"semicolon": ";", "comma": ",", "bar": "|", "space": " ", "slash": "/", "plus": "+", "and": "&"}
-_TRUE, _FALSE = frozenset(["1", "1.0", "true", "yes"]), frozenset(["0", "0.0", "false", "no"])
+_SIGNS = (";", "；", ",", "，", "、", "/", "+", "&", " and ", "_", "-", ":", " ")
+"""What people put between several labels, the clearest first."""
+_ALSO_IN_NAMES = frozenset([" and ", "_", "-", ":"])
+"""Signs within many a name: they join labels only where all that they part are names by themselves."""
+_TRUE, _FALSE = frozenset(["1", "1.0", "true", "yes", "y", "t"]), frozenset(["0", "0.0", "false", "no", "n", "f"])
 
 
 @dataclass
@@ -69,6 +73,7 @@ def read_labels(
     if column is None:
         left = [name for name in columns if name and name not in taken]
         names = (*LABEL_NAMES, key_of(left[0])) if len(left) == 1 else LABEL_NAMES
+        _refuse_nearly_flags(table, left, rows, spec)
         require(table, columns, spec.label, "data.label_column", names, taken)
     column = require(table, columns, spec.label, "data.label_column", LABEL_NAMES)
     return _from_cells(table, rows, column, spec, known)
@@ -103,6 +108,21 @@ def _flag_columns(
         return []
     flags = [name for name in free if all(is_flag(row[name]) for row in rows)]
     return flags if len(flags) > 1 else []
+
+
+def _refuse_nearly_flags(table: Path, left: Sequence[str], rows: Sequence[Row], spec: Columns) -> None:
+    """Columns that are of 0 and 1 but for some cells, as -1 for "uncertain" or nothing for "not looked at"."""
+    nearly = [name for name in left if sum(is_flag(row[name]) for row in rows) > len(rows) / 2]
+    wrong = [(name, row) for name in nearly for row in rows if not is_flag(row[name])]
+    if len(nearly) < 2 or not wrong or spec.label != "label" or any(key_of(name) in LABEL_NAMES for name in left):
+        return
+    name, row = wrong[0]
+    cell = f'"{printable(row[name][:40])}"' if row[name] else "nothing"
+    raise DataError(
+        f'{printable(table)}, line {row.line}: {cell} in column "{name}", where 0 or 1 was expected: a column for each '
+        f"class ({listed(nearly, 5)}) holds 0 and 1 alone; decide for each such cell, or say which column holds the "
+        "names of the classes, as data.label_column=NAME"
+    )
 
 
 def _from_flags(rows: Sequence[Row], flags: Sequence[str]) -> Labels:
@@ -160,15 +180,11 @@ def _separator(
         return _asked(spec.separator)
     if set(cells) <= set(known):
         return ""
-    lists = [_list(cell) is not None for cell in cells]
-    if all(lists):
+    lists = [list_of(cell) for cell in cells]
+    if not spec.settled:
+        refuse_odd_lists(table, column, cells, rows, lists)
+    if None not in lists:
         return "json"
-    if any(lists):
-        first = [row for row, is_list in zip(rows, lists, strict=True) if not is_list]
-        raise DataError(
-            f'{printable(table)}: {count(sum(lists), "cell")} of column "{column}" hold a list of labels, others do '
-            f"not ({lines_of(first)}): write all of them alike"
-        )
     sign = "|" if any("|" in cell for cell in cells) else ""
     if not spec.settled:
         names = {part.strip() for cell in cells for part in (cell.split(sign) if sign else [cell])}
@@ -178,6 +194,8 @@ def _separator(
 
 def _asked(word: str) -> str:
     """The sign that a user names."""
+    if word in _SIGNS:
+        return word
     if word.strip().casefold() == "none":
         return ""
     if word.strip().casefold() == "json":
@@ -194,35 +212,22 @@ def _parts(cell: str, sign: str) -> Sequence[str]:
     if sign == " ":
         return cell.split()
     if sign == "json":
-        found = _list(cell)
+        found = list_of(cell)
         return (cell,) if found is None else found
     return cell.split(sign)
 
 
-def _list(cell: str) -> list[str] | None:
-    """The names in a list as JSON or Python writes it; None for any other cell."""
-    if not (cell.startswith("[") and cell.endswith("]")):
-        return None
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found = read(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(found, list) and all(isinstance(n, str | int) and not isinstance(n, bool) for n in found):
-            return [str(name) for name in found]
-    return None
-
-
 def _joined(table: Path, column: str, names: Collection[str]) -> list[str]:
     """Refuses cells that look like several labels; a remark where they hold a sign that may join some, or none."""
-    for sign in (";", ",", "/", "+", "&", " "):
-        joined = {name: parts for name in names if len(parts := _split(name, sign)) > 1}
+    for sign in _SIGNS:
+        joined = {name: parts for name in names if (parts := _split(name, sign)) != [name]}
         certain = _certainty(sign, joined, names) if joined else 0
         if not certain:
             continue
         first = printable(min(joined, key=lambda name: (len(name), name)))
-        shown = "a space" if sign == " " else f'"{sign}"'
-        splits = f"{SETTING}={next(word for word, its in _WORDS.items() if its == sign)}"
+        shown = "a space" if sign == " " else f'"{sign.strip()}"'
+        word = next((word for word, its in _WORDS.items() if its == sign), sign if sign == sign.strip() else f'"{sign}"')
+        splits = quote(f"{SETTING}={word}")
         if certain == 1:
             return [f'"{first}" in column "{column}" is taken for the name of one class; {splits} would split it']
         raise DataError(
@@ -233,6 +238,7 @@ def _joined(table: Path, column: str, names: Collection[str]) -> list[str]:
 
 
 def _split(name: str, sign: str) -> list[str]:
+    """The labels that a sign joins; a sign at either end is one too many, and stands for nothing."""
     return [part.strip() for part in name.split(sign if sign != " " else None) if part.strip()]
 
 
@@ -241,9 +247,14 @@ def _certainty(sign: str, joined: dict[str, list[str]], names: Collection[str]) 
 
     A semicolon always joins. After a comma one part that stands elsewhere too, alone or in other company, is enough
     ("tench, Tinca tinca" has none). Words are shared by names without joining labels ("golden retriever"), so of those
-    all must be, and one must stand alone, or the names have different numbers of them.
+    all must be, and one must stand alone, or the names have different numbers of them. Of the signs that many a name
+    has ("cat_dog") all parts must stand alone.
     """
-    if sign == ";":
+    if sign in (";", "；"):
+        return 2
+    if sign in _ALSO_IN_NAMES:
+        return 2 * all(len(found) > 1 and set(found) <= set(names) for found in joined.values())
+    if any(name.startswith(sign) or name.endswith(sign) for name in joined if sign in (",", "，", "、")):
         return 2
     homes: dict[str, set[str]] = {}
     for name in names:
@@ -252,7 +263,7 @@ def _certainty(sign: str, joined: dict[str, list[str]], names: Collection[str]) 
     parts = {part for found in joined.values() for part in found}
     shared = {part for part in parts if len(homes[part]) > 1}
     alone = any(part in names for part in parts)
-    if sign == ",":
+    if sign in (",", "，", "、"):
         return 2 if shared else 1
     lengths = {len(found) for found in joined.values()}
     return 2 if shared == parts and (alone or len(lengths) > 1) else int(alone)

@@ -15,7 +15,7 @@ from convnext.data.names import listed, printable
 from convnext.data.walk import top
 from convnext.errors import DataError
 
-_FOLD = re.compile(r"(?:k|cv|k_?cv)?[ _.-]?(?:fold|split|partition|subset)s?[ _.-]?(\d+)", re.IGNORECASE)
+_FOLD = re.compile(r"(?:k|cv|k_?cv)?[ _.-]?(?:fold|split|partition|subset)s?(?:[ _.-]?(\d+)|[ _.-]([a-z]))", re.IGNORECASE)
 
 
 def split_folders(root: Path, folders: Sequence[Path], known: Collection[str]) -> dict[str, Path]:
@@ -72,10 +72,8 @@ def _refuse_uncertain(root: Path, folders: Sequence[Path]) -> None:
     """Refuses `seg_train/` beside `seg_test/`: folders that have a split's name among other words."""
     found: dict[str, Path] = {}
     for folder in folders:
-        words = re.split(r"[\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder.name).lower())
-        meant = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-        if len(meant) == 1:
-            found.setdefault(meant.pop(), folder)
+        if split := _split_within(folder.name):
+            found.setdefault(split, folder)
     if "train" in found and len(found) > 1:
         names = listed(f"{folder.name}/" for folder in found.values())
         wanted = ", ".join(f"{split}/" for split in found)
@@ -86,9 +84,16 @@ def _refuse_uncertain(root: Path, folders: Sequence[Path]) -> None:
         )
 
 
+def _split_within(name: str) -> str | None:
+    """The one split that a word of a name stands for, among other words; None where there is none, or two."""
+    words = re.split(r"[\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    meant = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return meant.pop() if len(meant) == 1 else None
+
+
 def fold_folders(folders: Sequence[Path], known: Collection[str]) -> dict[str, Path]:
-    """The folder of each fold (`fold0`, `Fold_1`), by its number as written; empty where there are none."""
-    found = {match[1]: folder for folder in folders if (match := _FOLD.fullmatch(folder.name))}
+    """The folder of each fold (`fold0`, `Fold_1`, `fold-a`), by its number or letter as written; empty where there are none."""
+    found = {match[1] or match[2]: folder for folder in folders if (match := _FOLD.fullmatch(folder.name))}
     whole = len(found) > 1 and all(folder.name not in known for folder in found.values())
     return found if whole and all(top(folder)[0] for folder in found.values()) else {}
 
@@ -113,6 +118,8 @@ def splits_in_classes(
             if beside or inside.pictures:
                 rest[folder] = listed([*beside, *(item.name for item in inside.pictures)], 3)
     if not splits:
+        if not judging:
+            _refuse_parts_in_classes(root, folders, known)
         return {}
     other = next((folder for folder in folders if folder not in splits), None)
     if other is not None:
@@ -127,6 +134,23 @@ def splits_in_classes(
             "one of them, or out of the data set"
         )
     return splits
+
+
+def _refuse_parts_in_classes(root: Path, folders: Sequence[Path], known: Collection[str]) -> None:
+    """Refuses classes that all hold fold1/, fold2/, or seg_train/, seg_test/: split anew, these would be mixed."""
+    inner = [[item for item in top(folder)[0] if item.name not in known] for folder in folders]
+    if any(folder.name in known for folder in folders):
+        return
+    folds = [[item for item in items if _FOLD.fullmatch(item.name)] for items in inner]
+    parts = [[item for item in items if _split_within(item.name)] for items in inner]
+    for found in (folds, parts):
+        if len(folders) > 1 and all(len(items) > 1 for items in found):
+            names = listed(f"{item.name}/" for item in found[0])
+            classes = ",".join(f'"{folder.name}"' for folder in folders)
+            raise DataError(
+                f"{printable(root)}: each class folder holds {names}, which look like parts of a split: rename them to "
+                f"train/, val/ and test/; if they mean nothing, name the classes: 'data.classes=[{printable(classes)}]'"
+            )
 
 
 def inner_names_note(folders: Sequence[Path]) -> list[str]:

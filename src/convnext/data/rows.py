@@ -29,7 +29,8 @@ class Row:
 
 
 def read_rows(table: Path) -> tuple[list[str], list[Row]]:
-    """The columns in their order, and all rows that are not blank.
+    """The columns in their order, and all rows that are not blank. A column with cells and no name gets one; without
+    cells, its name is "".
 
     Raises:
         DataError: the file is no table in UTF-8, or a row cannot be what its writer meant.
@@ -40,7 +41,8 @@ def read_rows(table: Path) -> tuple[list[str], list[Row]]:
             file.seek(0)
             sign = max(",;\t", key=header.count)
             reader = csv.reader(file, delimiter=sign, skipinitialspace=True, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
+            header_cells = [name.strip() for name in next(reader, [])]
+            columns = [name or f"column {at} (no name)" for at, name in enumerate(header_cells, 1)]
             rows, last = [], reader.line_num
             for cells in reader:
                 if any(cell.strip() for cell in cells):
@@ -52,12 +54,21 @@ def read_rows(table: Path) -> tuple[list[str], list[Row]]:
         raise DataError(_unreadable(table, error, last + 1)) from error
     except OSError as error:
         raise DataError(f"{printable(table)}: cannot be opened: {(error.strerror or str(error)).lower()}") from error
-    if not any(columns):
+    if not any(header_cells):
         raise DataError(f"{printable(table)}: empty: the first line must name the columns, as in path,label")
     _refuse_no_header(table, columns)
     if not rows:
         raise DataError(f"{printable(table)}: no rows below the header: add one a picture")
-    return columns, rows
+    _refuse_zero_bytes(table, columns, rows)
+    used = [bool(name) or any(row[column] for row in rows) for name, column in zip(header_cells, columns, strict=True)]
+    return [column if kept else "" for column, kept in zip(columns, used, strict=True)], rows
+
+
+def _refuse_zero_bytes(table: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Zero bytes are no text: the file was cut off while it was written, or is of another encoding."""
+    at = next((row for row in rows if any("\0" in row[column] for column in columns)), None)
+    if at is not None:
+        raise DataError(f"{printable(table)}, line {at.line}: holds a zero byte: save the table as UTF-8 text anew")
 
 
 def lines_of(rows: Iterable[Row], limit: int = 5) -> str:

@@ -249,7 +249,7 @@ def _classes(root: Path, listing: Listing, wanted: tuple[str, ...], judging: boo
     if not found:
         raise DataError(f"{printable(root)}: no picture has a label, so there is nothing to learn; give some a class")
     if len(found) < 2 and not judging and not listing.multi_label:
-        hint = _deeper(root, found) if listing.layout == "class folders" else ""
+        hint = _deeper(root, found) if listing.layout != "csv" else ""
         raise DataError(
             f'{printable(root)}: a single class ("{printable(found[0])}"): '
             f"a classifier needs two or more to tell apart{hint}"

@@ -47,6 +47,7 @@ def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Coll
     label_column = find(columns, spec.label)
     group_column = find(columns, spec.group) if spec.group else None
     named = {column for column in (path_column, label_column, group_column) if column}
+    named |= {name.strip() for name in spec.label.split(",")} & set(columns)
     given = read_splits(table, columns, rows, spec, {*named, *ignored}, judging=judging)
     taken = {path_column, *ignored, *given.columns, *([group_column] if group_column else [])}
     labels = read_labels(table, columns, rows, spec, taken, known)
