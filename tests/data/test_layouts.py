@@ -94,7 +94,7 @@ def test_pictures_beside_the_splits_of_a_class_are_refused(make: Make) -> None:
 def test_parts_of_a_split_inside_the_classes_are_refused(make: Make, parts: tuple[str, str]) -> None:
     """Split anew, they would be mixed; with the classes named, they are folders that mean nothing."""
     root = make(*(f"{c}/{part}" for c in ("cat", "dog") for part in parts), number=6)
-    with pytest.raises(DataError, match="each class folder holds .* look like parts of a split") as told:
+    with pytest.raises(DataError, match=r"each class folder holds .* look like parts of a split") as told:
         read_dataset(root)
     assert '\'data.classes=["cat","dog"]\'' in str(told.value)
     assert read_dataset(root, classes=("cat", "dog")).classes == ("cat", "dog")
@@ -111,7 +111,7 @@ def test_classes_below_splits_inside_folders_are_told(make: Make) -> None:
 def test_splits_one_folder_further_down_are_pointed_to(make: Make) -> None:
     """As after unpacking an archive into a folder."""
     root = make("photos/train/cat", "photos/train/dog", "photos/test/cat", "photos/test/dog")
-    with pytest.raises(DataError, match="a single class .*did you mean .*data/photos, which holds test, train?"):
+    with pytest.raises(DataError, match=r"a single class .*did you mean .*data/photos, which holds test, train\?"):
         read_dataset(root)
 
 

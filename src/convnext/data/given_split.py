@@ -283,7 +283,8 @@ def _which_fold(table: Path, column: str, cells: Sequence[str]) -> str:
     name = quote(f"data.split_column={column}")
     words = "write train, val and test there if it is one"
     if _flag_key(column) or all(is_flag(cell) and not cell.isdigit() for cell in there):
-        return f"{shown}: write train, val and test there (true and false in a column is_val or is_test); if it means nothing here, {ignore}"
+        flags = "(true and false in a column is_val or is_test)"
+        return f"{shown}: write train, val and test there {flags}; if it means nothing here, {ignore}"
     if not (all(there) and len(there) > 1):
         return f"{shown}: {words}, in every row; if it means nothing here, {ignore}"
     fold = quote(f"data.val_fold={there[0]}")

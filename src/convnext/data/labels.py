@@ -226,7 +226,9 @@ def _joined(table: Path, column: str, names: Collection[str]) -> list[str]:
             continue
         first = printable(min(joined, key=lambda name: (len(name), name)))
         shown = "a space" if sign == " " else f'"{sign.strip()}"'
-        word = next((word for word, its in _WORDS.items() if its == sign), sign if sign == sign.strip() else f'"{sign}"')
+        word = next(
+            (word for word, its in _WORDS.items() if its == sign), sign if sign == sign.strip() else f'"{sign}"'
+        )
         splits = quote(f"{SETTING}={word}")
         if certain == 1:
             return [f'"{first}" in column "{column}" is taken for the name of one class; {splits} would split it']

@@ -15,7 +15,9 @@ from convnext.data.names import listed, printable
 from convnext.data.walk import top
 from convnext.errors import DataError
 
-_FOLD = re.compile(r"(?:k|cv|k_?cv)?[ _.-]?(?:fold|split|partition|subset)s?(?:[ _.-]?(\d+)|[ _.-]([a-z]))", re.IGNORECASE)
+_FOLD = re.compile(
+    r"(?:k|cv|k_?cv)?[ _.-]?(?:fold|split|partition|subset)s?(?:[ _.-]?(\d+)|[ _.-]([a-z]))", re.IGNORECASE
+)
 
 
 def split_folders(root: Path, folders: Sequence[Path], known: Collection[str]) -> dict[str, Path]:
@@ -92,7 +94,7 @@ def _split_within(name: str) -> str | None:
 
 
 def fold_folders(folders: Sequence[Path], known: Collection[str]) -> dict[str, Path]:
-    """The folder of each fold (`fold0`, `Fold_1`, `fold-a`), by its number or letter as written; empty where there are none."""
+    """The folder of each fold (`fold0`, `Fold_1`, `fold-a`), by its number or letter; empty where there are none."""
     found = {match[1] or match[2]: folder for folder in folders if (match := _FOLD.fullmatch(folder.name))}
     whole = len(found) > 1 and all(folder.name not in known for folder in found.values())
     return found if whole and all(top(folder)[0] for folder in found.values()) else {}
