@@ -23,12 +23,15 @@ from convnext.data.doctor import diagnose
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import RecipeError, UserError, WeightsError
 from convnext.nn.create import create_model
+from convnext.nn.download import Found
 from convnext.nn.formats import from_native
 from convnext.nn.published import PUBLISHED
 from convnext.nn.shown import authors_way, shown_as, shown_by_entry
 from convnext.recipe import AugmentRecipe, DataRecipe, Recipe
 from convnext.run.load import load_all, load_file
 from convnext.run.save import save
+from convnext.train.plan import Plan
+from convnext.train.statistics import choose_statistics
 from convnext.train.train import train_run
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -143,6 +146,30 @@ def test_the_recipes_at_384_squash_and_no_other_does() -> None:
         large = data.eval_size != "auto" and int(data.eval_size) >= 384
         assert data.fit == ("squash" if large else "crop"), name
     assert all(weights.squash == (weights.size >= 384) for weights in PUBLISHED.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean", "std", "expected"),
+    [
+        ([], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], ("symmetric", (), ())),
+        ([], [0.4, 0.3, 0.2], [0.3, 0.2, 0.1], ("imagenet", (0.4, 0.3, 0.2), (0.3, 0.2, 0.1))),
+        (["model.in_chans=1"], [0.4, 0.3, 0.2], [0.3, 0.2, 0.1], ("imagenet", (0.3,), (0.2,))),
+        (["data.normalization=unit"], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], ("unit", (), ())),
+        ([], list(IMAGENET[0]), list(IMAGENET[1]), ("imagenet", (), ())),
+    ],
+)
+def test_training_goes_on_with_the_statistics_of_its_weights(
+    settings: list[str], mean: list[float], std: list[float], expected: tuple[Any, ...], tmp_path: Path
+) -> None:
+    """Where the recipe leaves them open; what is not ImageNet's is said."""
+    config = {"input_size": [3, 64, 64], "mean": mean, "std": std}
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": config}))
+    plan = Plan(load_recipe(None, ["model.name=convnext_atto", *settings]))
+    choose_statistics(plan, Found(tmp_path / "model.safetensors", str(tmp_path / "model.safetensors")))
+    data = plan.recipe.data
+    assert (data.normalization, data.mean) == expected[:2]
+    assert data.std == pytest.approx(expected[2])
+    assert len(plan.choices) == (not settings or "in_chans" in settings[0]) * (mean != list(IMAGENET[0]))
 
 
 @pytest.mark.parametrize("fit", T.FITS)

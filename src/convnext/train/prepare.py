@@ -32,6 +32,7 @@ from convnext.train.freeze import examine_freezing
 from convnext.train.numerics import refuse_impossible
 from convnext.train.parts import Parts, build_model, make_parts
 from convnext.train.plan import Plan
+from convnext.train.statistics import choose_statistics
 from convnext.train.trial import glance, try_steps
 from convnext.train.values import choose_range
 
@@ -159,7 +160,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
         plan.repair("weights", source, "within reach" if found else "no pretrained weights cached or reachable")
     examine_freezing(plan)
     choose_range(plan, dataset)
-    plan.choose_quietly("data.normalization", "imagenet")
+    choose_statistics(plan, found)
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
     if isinstance(dataset, ShardedDataset):
