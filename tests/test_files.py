@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from convnext.files import Part, is_own_folder, left_parts, new_file, open_own, own_folder, write_whole
+from convnext.files import (
+    Part,
+    is_own_folder,
+    left_parts,
+    new_file,
+    open_own,
+    open_plain,
+    open_text,
+    own_folder,
+    write_whole,
+)
 
 KEPT = b"a file of mine"
 
@@ -114,3 +124,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.parametrize("place", ["pipe", "folder"])
+def test_what_is_no_plain_file_is_not_waited_for(place: str, tmp_path: Path, mine: Path) -> None:
+    """A pipe that nobody writes to, and a folder, are refused at once; a link to a file is that file."""
+    path = tmp_path / place
+    if place == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match=r"no plain file|[Ii]s a directory"):
+        open_plain(path)
+    (tmp_path / "link").symlink_to(mine)
+    with open_plain(tmp_path / "link") as file, open_text(mine) as text:
+        assert file.read() == KEPT == text.read().encode()

@@ -18,7 +18,10 @@ from typing import Any
 from convnext.errors import RecipeError
 from convnext.key_names import same_job
 from convnext.recipe import NORMALIZATIONS, Recipe
+from convnext.toml_file import NoToml, read_toml
 
+_TOLD, _LONGEST = 20, 400
+"""Unknown keys that are told one by one, and letters that are told of each and of a value."""
 _ALIASES = {"[0,1]": "unit", "[-1,1]": "symmetric", "0..1": "unit", "-1..1": "symmetric"}
 
 
@@ -263,20 +266,16 @@ def _toml_value(value: Any) -> str:
         return '"' + "".join(c if " " <= c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return repr(value)
+    return hex(value) if isinstance(value, int) and value.bit_length() > 1000 else repr(value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # with a mark, as Windows' editors write it
+        return read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"there is no recipe {path}; give a TOML file, or leave it out for the defaults") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {path} cannot be read ({error}); give a TOML file in UTF-8") from None
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"the recipe {path} is not valid TOML: {error}") from None
+    except NoToml as error:
+        raise RecipeError(f"the recipe {path} {error}") from None
 
 
 def _apply(raw: dict[str, Any], text: str) -> str:
@@ -287,7 +286,7 @@ def _apply(raw: dict[str, Any], text: str) -> str:
     value = value.strip()
     try:
         parsed = tomllib.loads(f"v = {value}")["v"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no TOML, or more digits than Python reads
         lower = value.lower()
         parsed = lower == "true" if lower in ("true", "false") else value
     _set(raw, key.strip(), parsed)
@@ -333,7 +332,13 @@ def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
             unknown.append(name)
         elif _keys(name) and isinstance(value, Mapping):
             unknown += [f"{name}.{inner}" for inner in value if inner not in _keys(name)]
-    return [f"{key}: there is no such key{_nearest_key(key)}" for key in unknown]
+    told = [f"{_cut(key)}: there is no such key{_nearest_key(_cut(key))}" for key in unknown[:_TOLD]]
+    return told + ([f"and {len(unknown) - _TOLD:,} more keys that there are not"] if len(unknown) > _TOLD else [])
+
+
+def _cut(text: str) -> str:
+    """What is told of a key or a value that may be of any length."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _switches(raw: Mapping[str, Any]) -> list[str]:
@@ -344,7 +349,8 @@ def _switches(raw: Mapping[str, Any]) -> list[str]:
         for inner, value in table.items() if isinstance(table, Mapping) and isinstance(own, dict) else ():
             values = value if isinstance(value, list | tuple) else (value,)
             if inner in own and not isinstance(own[inner], bool) and any(isinstance(v, bool) for v in values):
-                found.append(f"{name}.{inner} = {_toml_value(value)}: true and false are for switches; this is none")
+                shown = _cut(_toml_value(value))
+                found.append(f"{name}.{inner} = {shown}: true and false are for switches; this is none")
     return found
 
 
@@ -377,8 +383,8 @@ def _explain(error: Any) -> list[str]:
         rules.setdefault(key, []).append(rule.removeprefix("input should be ").replace("'", '"'))
     mistakes = []
     for key, parts in rules.items():
-        rule = " or ".join(dict.fromkeys(parts))
-        mistakes.append(f"{key} = {_toml_value(values[key])}: must be {rule}{_choice_hint(key, values[key], rule)}")
+        rule, shown = " or ".join(dict.fromkeys(parts)), _cut(_toml_value(values[key]))
+        mistakes.append(f"{key} = {shown}: must be {rule}{_choice_hint(key, values[key], rule)}")
     return mistakes
 
 

@@ -19,6 +19,7 @@ import errno
 import os
 import re
 import stat
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -144,6 +145,25 @@ def open_own(path: Path, *, append: bool = False) -> IO[bytes]:
         os.close(handle)
         raise OSError(errno.EINVAL, "this is no plain file; remove it", os.fspath(path))
     return os.fdopen(handle, "a+b" if append else "r+b")
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """A plain file, open for reading, be it reached through a link. (A pipe in its place would be waited for for ever.)
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: a pipe, a device or a folder is in its place, or it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | _PLAIN)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "this is no plain file; give one", os.fspath(path))
+    return os.fdopen(handle, "rb")
+
+
+def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -> TextIOWrapper:
+    """The same for a text. Raises as `open_plain`."""
+    return TextIOWrapper(open_plain(path), encoding=encoding, newline=newline)
 
 
 def read_own(path: Path, most: int = 1 << 30) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -449,3 +450,28 @@ def test_formats_in_checkpoints_of_lightning(raw: State, tmp_path: Path) -> None
     assert report.format == "timm"
     assert equal(dict(model.state_dict()), raw)
     assert "left out, since they are beside the network: loss.pos" in said[0]
+
+
+def test_a_table_that_stands_in_many_places_is_refused_at_once(tmp_path: Path) -> None:
+    """A few kilobytes of a pickle can mean 400^4 tables, with weights in them or without."""
+    start = time.process_time()
+    for innermost in ({"head.weight": torch.zeros(1)}, {}):
+        table: dict[str, object] = {**innermost}
+        for _ in range(4):
+            table = {f"k{i}": table for i in range(400)}
+        torch.save(table, tmp_path / "laughs.pth")
+        assert (tmp_path / "laughs.pth").stat().st_size < 100_000
+        with pytest.raises(WeightsError, match="holds more tables than weights have"):
+            read_state(tmp_path / "laughs.pth")
+    assert time.process_time() - start < 10
+
+
+def test_names_in_a_checkpoint_command_no_terminal(
+    raw: State, mean: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said about sets of weights shows the signs of their names as escapes."""
+    torch.save({"\x1b]0;owned\x07\u202e": raw, "ema": mean}, tmp_path / "two.pth")
+    read_state(tmp_path / "two.pth")
+    said = capsys.readouterr().err
+    assert "\\u001b]0;owned\\u0007\\u202e" in said
+    assert not set("\x1b\x07\u202e") & set(said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import safetensors.torch
 import torch
 from huggingface_hub import constants
 
+from convnext.data import server as pace
 from convnext.errors import UserError, WeightsError
 from convnext.nn import download
 from convnext.nn.create import create_model
@@ -376,3 +379,44 @@ def test_a_hub_in_offline_mode_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
     with pytest.raises(UnreachableError):
         fetch(locate(ATTO), pytest.fail)
+
+
+def test_a_download_is_written_through_no_link(server: Server, tmp_path: Path) -> None:
+    """Others who may write to the folder put links into the places of the old temporary name and of the file."""
+    mine = tmp_path / "mine.txt"
+    mine.write_bytes(b"a file of mine")
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("w.pth", f"w.pth.{os.getpid()}.partial"):
+        (folder / name).symlink_to(mine)
+    server.files["/w.pth"] = b"weights"
+    download.download(f"{server.url}/w.pth", folder / "w.pth", "", Lines())
+    assert mine.read_bytes() == b"a file of mine"
+    assert (folder / "w.pth").read_bytes() == b"weights"
+    assert not (folder / "w.pth").is_symlink()
+
+
+def test_a_download_that_drips_is_waited_for_aloud_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A byte at a time: that is said, and it ends; nothing is left."""
+    monkeypatch.setattr(pace, "TOLD", 0.1)
+    monkeypatch.setattr(pace, "PATIENCE", 0.5)
+
+    class Dripping(Handler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(300):
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as slow:
+        threading.Thread(target=slow.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        with pytest.raises(UnreachableError, match="given up: it sends next to nothing"):
+            download.download(f"http://127.0.0.1:{slow.server_port}/w.pth", tmp_path / "w.pth", "", Lines())
+        slow.shutdown()
+    assert "waiting for http" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.p*")) == []

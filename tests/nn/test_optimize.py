@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from convnext.kernels import native
 from convnext.nn import optimize as module
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.optimize import ENGINES, TOLERANCE, optimize
+from convnext.nn.optimize import ENGINES, TOLERANCE, _remember, optimize
 
 NATIVE = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
 EACH = [pytest.param("native", marks=NATIVE), "layers", "eager"]
@@ -352,3 +353,27 @@ def test_our_kernels_refuse_gradients_and_other_precisions() -> None:
         made(torch.randn(1, 3, 32, 32, requires_grad=True))
     with pytest.raises(UserError, match="float64"):
         made(torch.randn(1, 3, 32, 32, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["engines.part", "engines.json"])
+def test_the_choice_is_remembered_through_no_link(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that others put into a cache on a shared disk lead nowhere: a file of mine stays as it is."""
+    mine = tmp_path / "mine.txt"
+    mine.write_bytes(b"a file of mine")
+    (tmp_path / name).symlink_to(mine)
+    _remember(tmp_path / "engines.json", "key", "eager")
+    assert mine.read_bytes() == b"a file of mine"
+    assert json.loads((tmp_path / "engines.json").read_text()) == {"key": "eager"}
+    assert not (tmp_path / "engines.json").is_symlink()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"5", b"[1]", b"\xff", None])
+def test_a_damaged_list_of_choices_is_made_anew(content: bytes | None, tmp_path: Path) -> None:
+    """Brackets without end, other kinds of values, and a pipe that nobody writes to."""
+    path = tmp_path / "engines.json"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    _remember(path, "key", "eager")
+    assert json.loads(path.read_text()) == {"key": "eager"}

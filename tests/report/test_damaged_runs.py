@@ -18,6 +18,7 @@ from convnext.errors import RunError, UserError
 from convnext.metrics.classification import judge
 from convnext.report.files import read_run
 from convnext.report.page import render, write_report
+from convnext.run import schema
 from convnext.run.folder import RunFolder
 from convnext.run.load import weights_of
 
@@ -179,3 +180,13 @@ def test_pictures_outside_the_run_are_not_shown(run: Path, tmp_path: Path) -> No
     (run / "pictures").rmdir()
     (run / "pictures").symlink_to(private, target_is_directory=True)
     assert "data:image/jpeg" not in render(read_run(run))
+
+
+def test_json_that_would_take_all_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of empty lists takes forty times the memory of its text: its length is compared with what is free."""
+    text = b"[" + b"[]," * 700_000 + b"[]]"
+    assert len(schema.parse(text, "mistakes-of-mine.json")) == 700_001
+    monkeypatch.setattr(schema, "available_memory", lambda: 50_000_000)
+    with pytest.raises(schema.Damaged, match=r"2 MB, no JSON that fits into 0.1 GB of memory"):
+        schema.parse(text, "result.json")
+    assert schema.parse(b"[" + b" " * 900_000 + b"]", "mistakes.json") == []

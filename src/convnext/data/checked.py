@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
@@ -28,6 +30,7 @@ from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
 from convnext.data.reasons import has_heif, reason_of
 from convnext.data.room import bytes_of_file, held, take
 from convnext.errors import PictureError
+from convnext.files import read_own
 from convnext.places import cache_dir
 
 Progress = Callable[[int, int], None]
@@ -168,6 +171,14 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
+def _can_be(facts: Facts) -> bool:
+    """Whether what a cache remembers can have been found: others may have written into it."""
+    sizes = 0 <= facts.width < 1 << 31 and 0 <= facts.height < 1 << 31 and (bool(facts.reason) or facts.width > 0)
+    hashes = 0 <= facts.fingerprint < 1 << 64 and 0 <= facts.gradients < 1 << 256
+    finite = all(map(math.isfinite, (facts.contrast, facts.low, facts.high, facts.full)))
+    return sizes and hashes and finite and re.fullmatch("[0-9a-f]{64}", facts.sha256) is not None
+
+
 class _Cache:
     """The remembered facts of one data set."""
 
@@ -181,9 +192,10 @@ class _Cache:
 
     def _read(self) -> dict[str, list[object]]:
         try:
-            found = json.loads(self.file.read_bytes()) if self.file else {}
-            return dict(found["files"]) if found["rules"] == self.rules else {}
-        except (OSError, ValueError, KeyError, TypeError):
+            found = json.loads(read_own(self.file)) if self.file else {}
+            entries = found["files"] if found["rules"] == self.rules else {}
+            return {path: entry for path, entry in entries.items() if isinstance(entry, list)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def find(self, path: Path, stamp: Stamp | None) -> Facts | None:
@@ -193,7 +205,8 @@ class _Cache:
             return None
         if [type(value) for value in entry[len(stamp) :]] != _KINDS:
             return None
-        return Facts(*entry[len(stamp) :])  # type: ignore[arg-type]
+        facts = Facts(*entry[len(stamp) :])  # type: ignore[arg-type]
+        return facts if _can_be(facts) else None
 
     def write(self, found: dict[Path, tuple[Stamp | None, Facts]]) -> None:
         """Replaces the file in one go. Files that could not even be read are left out: that may pass."""

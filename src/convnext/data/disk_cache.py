@@ -34,6 +34,7 @@ from convnext.data.picture_file import (
     removed,
     silent,
 )
+from convnext.files import open_plain
 from convnext.places import cache_dir
 
 __all__ = ["DiskBudget", "DiskCache"]
@@ -144,7 +145,7 @@ class DiskCache:
         self.map: mmap.mmap | None = None
         with contextlib.suppress(OSError):
             if self.file is not None:
-                with self.file.open("rb") as file:
+                with open_plain(self.file) as file:
                     self._attach(file)
         if self.map is not None and len(self.map) > self.budget.size:
             self.budget.say(removed(self.budget, len(self.map), self.budget.root))

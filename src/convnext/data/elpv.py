@@ -25,6 +25,7 @@ from pathlib import Path
 
 from convnext.data.split import draw
 from convnext.errors import DataError
+from convnext.files import write_whole
 
 VAL, TEST = 0.15, 0.20
 COLUMNS = ("path", "label", "split", "probability", "type", "group")
@@ -161,9 +162,7 @@ def _copy(source: Path, target: Path) -> str:
 
 def _write(target: Path, content: bytes) -> None:
     """Write a whole file or none: under another name first, which then takes its place."""
-    unfinished = target.with_name(target.name + ".unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(target)
+    write_whole(target, content)
 
 
 def _groups(folder: Path, paths: Sequence[str], contents: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from convnext.data.listing import Entry
 from convnext.data.names import count, in_order, printable
 from convnext.errors import DataError
+from convnext.files import open_text
 
 TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "ILSVRC2015_clsloc_validation_ground_truth.txt")
 META, MAP, KAGGLE = "meta.mat", "map_clsloc.txt", "LOC_val_solution.csv"
@@ -62,7 +63,8 @@ def _nearby(root: Path, folder: Path, names: Sequence[str], above: int = 0) -> P
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        with open_text(file, "utf-8-sig") as text:
+            return [line.strip() for line in text.read().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{printable(file)}: cannot be read ({error})") from None
 

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.data.names import printable
+from convnext.files import open_plain
 
 fcntl: ModuleType | None
 try:
@@ -157,9 +158,10 @@ def read_index(file: IO[bytes]) -> tuple[str, NDArray[Any]] | None:
     if hashlib.sha256(index).digest() != digest:
         return None
     entries = np.frombuffer(index, ENTRY, count)
-    if int((entries["start"] + entries["shape"].prod(1, dtype=np.int64)).max()) != pixels:
+    start, sizes = entries["start"], entries["shape"].prod(1, dtype=np.float64)
+    if (start < 0).any() or (entries["shape"] < 1).any() or float((start + sizes).max()) != pixels:
         return None
-    return index[count * ENTRY.itemsize :].decode(), entries
+    return index[count * ENTRY.itemsize :].decode("utf-8", "replace"), entries
 
 
 def _others(target: Path) -> list[tuple[float, int, Path]]:
@@ -185,9 +187,9 @@ def make_room(target: Path, need: int, budget: DiskBudget) -> int:
         if need + total <= budget.size:
             break
         root = "another data set"
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError), path.open("rb") as file:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError), open_plain(path) as file:
             found = read_index(file)
-            root = json.loads(found[0])["key"][0] if found is not None else root
+            root = str(json.loads(found[0])["key"][0]) if found is not None else root
         path.unlink(missing_ok=True)
         total -= size
         budget.say(removed(budget, size, root))
@@ -216,7 +218,7 @@ def _lock(file: IO[bytes]) -> bool:
 def _remove_leftovers(folder: Path) -> None:
     """Removes temporary files of processes that were killed: nobody holds their lock."""
     for path in folder.glob("*.tmp"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), open_plain(path) as file:
             if time.time() - os.fstat(file.fileno()).st_mtime > _YOUNG and _lock(file):
                 path.unlink()
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.names import count, listed, printable
 from convnext.errors import DataError
+from convnext.files import open_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def read_rows(table: Path) -> tuple[list[str], list[Row]]:
         DataError: the file is no table in UTF-8, or a row cannot be what its writer meant.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(table, "utf-8-sig", "") as file:
             header = file.readline()
             file.seek(0)
             sign = max(",;\t", key=header.count)

@@ -36,10 +36,11 @@ class Pace:
     Args:
         address: for messages.
         most: bytes that may come.
+        timeout: seconds for a connection, and for one answer of its socket; None for the usual ones.
     """
 
-    def __init__(self, address: str, most: float) -> None:
-        self.address, self.most = address, most
+    def __init__(self, address: str, most: float, timeout: float | None = None) -> None:
+        self.address, self.most, self.timeout = address, most, TIMEOUT if timeout is None else timeout
         self.bytes = 0
         self.since, self.before = time.monotonic(), 0  # of the stretch that is looked at
         self.slow_for = 0.0
@@ -73,17 +74,17 @@ class Pace:
 
     def await_bytes(self, sock: Any) -> None:
         """Waits until a socket has something, and says so meanwhile."""
-        end = time.monotonic() + TIMEOUT
+        end = time.monotonic() + self.timeout
         if getattr(sock, "pending", lambda: 0)():
             return
         poll = select.poll() if hasattr(select, "poll") else None
         if poll is None:  # Windows: its socket's own timeout must do
             return
         poll.register(sock, select.POLLIN)
-        while not poll.poll(1000 * min(1.0, TOLD)):
+        while not poll.poll(1000 * min(1.0, TOLD, self.timeout)):
             self.look()
             if time.monotonic() > end:
-                raise TimeoutError(f"nothing came for {TIMEOUT:.0f} s")
+                raise TimeoutError(f"timed out: nothing came for {self.timeout:.3g} s")
 
 
 class _Watched(RawIOBase):
@@ -106,12 +107,17 @@ class _Watched(RawIOBase):
         super().close()
 
 
+class _NoFile(urllib.request.FileHandler):
+    def file_open(self, req: urllib.request.Request) -> Any:
+        raise urllib.error.URLError("it leads to a file of this computer, which is not followed")
+
+
 class _NoFtp(urllib.request.FTPHandler):
     def ftp_open(self, req: urllib.request.Request) -> Any:
         raise urllib.error.URLError("it leads to ftp, which is not followed")
 
 
-def open_paced(address: str, pace: Pace) -> Any:
+def open_paced(address: str | urllib.request.Request, pace: Pace) -> Any:
     """The answer to a request, of which every byte, of its headers too, comes under the eye of `pace`.
 
     Raises:
@@ -138,7 +144,7 @@ def open_paced(address: str, pace: Pace) -> Any:
         def https_open(self, req: urllib.request.Request) -> Any:
             return self.do_open(Secure, req)
 
-    return urllib.request.build_opener(ByHttp, ByHttps, _NoFtp).open(address, timeout=TIMEOUT)
+    return urllib.request.build_opener(ByHttp, ByHttps, _NoFtp, _NoFile).open(address, timeout=pace.timeout)
 
 
 def in_time(address: str, ask: Callable[[], T]) -> T:

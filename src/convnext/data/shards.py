@@ -27,6 +27,7 @@ from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, RECORD, Me
 from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import member_path
 from convnext.errors import DataError, SourceLost
+from convnext.files import open_plain
 
 _ONE = struct.Struct("<IIQI")  # a record
 _WORD = 4  # bytes of a number in labels.bin
@@ -258,7 +259,7 @@ def check_tars(folder: Path, index: Path | None = None) -> None:
 
 def _read_meta(path: Path) -> Meta:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}") from None

@@ -10,12 +10,15 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from convnext.data.names import printable
 from convnext.data.tar_headers import BLOCK, Member, TarDamage, plain_files
 from convnext.errors import DataError, SourceLost
+from convnext.files import open_plain
+from convnext.places import cache_dir
 
 SOURCE = ".source.json"
 """Beside tars that are fetched when they are wanted: where from."""
@@ -70,17 +73,26 @@ def member_name(path: Path) -> str:
     return f"{folder}/{name}" if folder and header[257:262] == b"ustar" and header[263:265] == b"00" else name
 
 
-def _opened(tar: Path) -> BufferedReader:
+def _opened(tar: Path) -> IO[bytes]:
     """A tar, fetched first where it comes from a server; another process may remove it again to make room."""
     folder = next((place for place in (tar.parent, tar.parent.parent) if (place / SOURCE).is_file()), None)
-    if folder is not None:
+    if folder is not None and is_fetched(folder):
         from convnext.data.remote import fetch_tar  # which needs what is above
 
         for _ in range(5):
             fetch_tar(tar, folder)
             with contextlib.suppress(FileNotFoundError):
-                return tar.open("rb")
-    return tar.open("rb")
+                return open_plain(tar)
+    return open_plain(tar)
+
+
+def is_fetched(folder: Path) -> bool:
+    """Whether tars of a folder come from a server: one in the cache. Elsewhere a stranger may have said so, and would
+    have this computer ask addresses, and remove tars."""
+    try:
+        return folder.absolute().is_relative_to((cache_dir() / "shards").absolute())
+    except RuntimeError:  # no home folder
+        return False
 
 
 def members(tar: Path) -> Iterator[Member]:
@@ -90,7 +102,7 @@ def members(tar: Path) -> Iterator[Member]:
         DataError: it is no tar, or it is damaged or cut off.
     """
     try:
-        with tar.open("rb") as file:
+        with open_plain(tar) as file:
             yield from plain_files(file, 0, os.fstat(file.fileno()).st_size)
     except TarDamage as error:
         raise DataError(f"{printable(tar)}: not a whole tar ({printable(str(error))}); copy it again") from None
@@ -111,7 +123,7 @@ def nested(tar: Path) -> Iterator[tuple[str, Iterator[Member]]]:
 
 def _inner(tar: Path, inner: Member) -> Iterator[Member]:
     try:
-        with tar.open("rb") as file:
+        with open_plain(tar) as file:
             yield from plain_files(file, inner.offset, inner.offset + inner.length)
     except TarDamage as error:
         where = f"{printable(tar)}, {printable(inner.name)}"

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from convnext.data.checked import check_files
 from convnext.data.names import count, csv_value
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
+from convnext.files import read_own
 from convnext.run.folder import open_run, resuming
 from convnext.run.record import say
 
@@ -135,7 +137,7 @@ def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
         f"{table} is damaged or was edited; --split {result.get('split')} judges the run anew instead of reading it"
     )
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        with TextIOWrapper(BytesIO(read_own(table)), encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)
         names = tuple(str(row["name"]) for row in result["per_class"])
         columns = [header.index(f"p_{name}") for name in names]

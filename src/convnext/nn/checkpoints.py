@@ -7,8 +7,10 @@ A checkpoint may hold two sets of weights, the raw ones and their moving average
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from torch import Tensor
 
@@ -31,6 +33,7 @@ _NOT_WEIGHTS = re.compile(
 """Tables in a checkpoint that hold tensors, but none of the network's."""
 _RAW, _MEAN = ("model", "raw"), ("ema", "average", "avg")  # what FILE#NAME may say instead of a set's own name
 _DEPTH = 4  # tables within tables
+_MOST, _ENTRIES = 100, 1_000_000  # sets of weights in a file, and entries of all of its tables
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,31 @@ def choose(found: object, part: str, source: str) -> tuple[dict[str, Tensor], st
     """
     if not isinstance(found, Mapping):
         raise WeightsError(f"{source} holds a {type(found).__name__}, not a table of tensors. Save model.state_dict()")
-    sets = list(_sets(found, "", 0))
+    seen: Counter[str] = Counter()
+    sets = list(islice(_sets(found, "", 0, seen), _MOST + 1))
+    if len(sets) > _MOST or seen["entries"] > _ENTRIES:
+        raise WeightsError(f"{source} holds more tables than weights have; save those of one network alone")
     if not sets:
         _refuse(found, source)
     chosen = _wanted(sets, part, source) if part else _usual(sets, source)
     return chosen.state, _say(chosen, sets, part, source)
 
 
-def _sets(table: Mapping[object, object], name: str, depth: int) -> Iterator[WeightSet]:
-    """All sets of weights in a table, and in the tables in it."""
+def _sets(table: Mapping[object, object], name: str, depth: int, seen: Counter[str]) -> Iterator[WeightSet]:
+    """All sets of weights in a table, and in the tables in it; none where there are more entries than can be meant.
+
+    (A few bytes of a pickle can put one table a thousand times into another, and that into the next.)
+    """
+    seen["entries"] += len(table)
+    if seen["entries"] > _ENTRIES:
+        return
     if table and all(isinstance(value, Tensor) for value in table.values()):
         yield from _peel({str(key): value for key, value in table.items() if isinstance(value, Tensor)}, name, depth)
         return
     inner = {str(key): value for key, value in table.items() if isinstance(value, Mapping)}
     for key, value in inner.items():
         if depth < _DEPTH and not _NOT_WEIGHTS.search(key.lower()):
-            yield from (_swapped(found, table, key) for found in _sets(value, _join(name, key), depth + 1))
+            yield from (_swapped(found, table, key) for found in _sets(value, _join(name, key), depth + 1, seen))
 
 
 def _swapped(found: WeightSet, table: Mapping[object, object], key: str) -> WeightSet:

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -21,10 +22,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
+from convnext.data.server import Pace, TooSlow, open_paced
 from convnext.errors import WeightsError
+from convnext.files import Part
 from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.places import split_part, tell, weight_file
 from convnext.nn.published import PUBLISHED
@@ -292,12 +295,21 @@ def download(url: str, target: Path, sha256: str, say: Callable[[str], None]) ->
     host = urlsplit(url).netloc
     request = urllib.request.Request(url, headers={"User-Agent": "convnext"})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        with open_paced(request, Pace(url, _most(target), TIMEOUT)) as response:
             return _save_response(response, url, target, sha256, say)
+    except TooSlow as error:
+        raise UnreachableError(f"{host}: the download was given up: {error}") from None
     except urllib.error.HTTPError as error:
         raise WeightsError(f"{host}: the server answered {error.code} for {url}") from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _explained(error, host, target) from error
+
+
+def _most(target: Path) -> float:
+    """Bytes that a download may have: what the disk has left, where it says so."""
+    place = next(parent for parent in target.absolute().parents if parent.exists())
+    usage = shutil.disk_usage(place)
+    return usage.free if usage.total else float("inf")
 
 
 def _save_response(response: HTTPResponse, url: str, target: Path, sha256: str, say: Callable[[str], None]) -> Path:
@@ -308,9 +320,8 @@ def _save_response(response: HTTPResponse, url: str, target: Path, sha256: str, 
     unchecked = "" if sha256 else "; no checksum is published for it"
     say(f"downloading {url} ({_megabytes(size)}{unchecked}) to {target}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        found, received = _copy(response, partial, size, say)
+    with Part(target) as part:
+        found, received = _copy(response, part.file, size, say)
         if size is not None and received != size:
             raise UnreachableError(f"{url}: the connection ended after {received} of {size} bytes; try again")
         if not found.startswith(sha256):
@@ -318,25 +329,19 @@ def _save_response(response: HTTPResponse, url: str, target: Path, sha256: str, 
                 f"{url}: the checksum of what arrived is {found[: len(sha256)]}, it must be {sha256}; "
                 "the file was removed"
             )
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 
-def _copy(response: HTTPResponse, partial: Path, size: int | None, say: Callable[[str], None]) -> tuple[str, int]:
+def _copy(response: HTTPResponse, file: IO[bytes], size: int | None, say: Callable[[str], None]) -> tuple[str, int]:
     """Writes the response to a file; returns its SHA-256 and its number of bytes."""
     digest, received, said = hashlib.sha256(), 0, time.monotonic()
-    with partial.open("wb") as file:
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            if time.monotonic() - said > _SAY_EVERY:
-                said = time.monotonic()
-                say(f"  {_megabytes(received)} of {_megabytes(size)}")
-        file.flush()
-        os.fsync(file.fileno())
+    while chunk := response.read(_CHUNK):
+        file.write(chunk)
+        digest.update(chunk)
+        received += len(chunk)
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            say(f"  {_megabytes(received)} of {_megabytes(size)}")
     return digest.hexdigest(), received
 
 

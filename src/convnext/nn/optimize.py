@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convnext.errors import UserError
+from convnext.files import read_own, write_whole
 from convnext.kernels import native
 from convnext.nn.folded import can_fold, fold
 from convnext.nn.inference import DTYPES, Inference
@@ -192,7 +193,7 @@ def _quickest(model: Network, able: list[str], dtype: str, side: int, batch: int
     key = _key(model, able, dtype, side, batch)
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError):
         file = cache_dir() / "engines.json"  # RuntimeError: there is no home folder
-        known = json.loads(file.read_text(encoding="utf-8")).get(key)
+        known = json.loads(read_own(file)).get(key)
         if known in able:
             return str(known)
     times = _times(model, able, dtype, side, batch)
@@ -227,8 +228,6 @@ def _key(model: Network, able: list[str], dtype: str, side: int, batch: int) -> 
 def _remember(path: Path, key: str, engine: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     known: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        known = dict(json.loads(path.read_text(encoding="utf-8")))
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({**known, key: engine}, indent=1), encoding="utf-8")
-    part.replace(path)
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        known = dict(json.loads(read_own(path)))
+    write_whole(path, json.dumps({**known, key: engine}, indent=1).encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convnext.data.aside import aside
 from convnext.errors import WeightsError
+from convnext.files import read_own
 
 _SAVED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers and timm call the weights in a folder that they save."""
@@ -78,7 +79,7 @@ def _judged(run: Path) -> str:
     """Which model of a run stands for it: "best" or "last"."""
     there = [name for name in ("best", "last") if (run / f"{name}.safetensors").is_file()]
     try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        result = json.loads(read_own(run / "result.json"))
     except FileNotFoundError:
         return there[0]
     except (OSError, ValueError, RecursionError):

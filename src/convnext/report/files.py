@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from convnext.errors import RunError
 from convnext.run.folder import RunFolder, open_run
+from convnext.toml_file import NoToml, parse_toml
 
 Json = dict[str, Any]
 
@@ -88,11 +88,9 @@ def for_result(place: Path, result: Json) -> RunFiles:
 def _read_recipe(run: RunFolder) -> tuple[str, Json]:
     path, text = run.recipe, run.read_text(run.recipe.name) or ""
     try:
-        return text, tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}): it must be TOML. Mend it, or restore it from a copy"
-        ) from None
+        return text, parse_toml(text.encode())
+    except NoToml as error:
+        raise RunError(f"{path} {error}. Mend it, or restore it from a copy") from None
 
 
 def _read_rows(run: RunFolder, name: str) -> list[Json]:

@@ -10,10 +10,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from convnext.memory import available_memory
+
 Check = Callable[[Any, str], None]
 """(value, where it stands) -> nothing; raises `Damaged` where it is of another kind."""
 MOST = 2**63
 _DEEPEST = 32
+_GROWTH, _SMALL = 40, 1_000_000
+"""Bytes of memory that a byte of JSON becomes, at most ("[],[],"); and bytes of it that always fit."""
 
 
 class Damaged(Exception):
@@ -260,6 +264,8 @@ def parse(content: bytes, name: str) -> Any:
     Raises:
         Damaged: it is no JSON, or a value is of another kind than it must be.
     """
+    if (room := available_memory()) and len(content) > max(_SMALL, room // _GROWTH):
+        raise Damaged("", f"{len(content) / 1e6:,.0f} MB", f"JSON that fits into {room / 1e9:.1f} GB of memory")
     try:
         value = json.loads(content)
     except RecursionError:

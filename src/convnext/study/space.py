@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from convnext.config import all_keys, get, nearest, override, shipped
 from convnext.errors import RecipeError, UserError
 from convnext.nn.create import outline
 from convnext.recipe import Recipe
+from convnext.toml_file import NoToml, read_toml
 
 if TYPE_CHECKING:
     import optuna
@@ -25,6 +25,8 @@ MEASURE = (
 _WORDS = ("choices", "low", "high", "step", "log")
 _ALL = 64
 """Of so many whole numbers each is tried on the schema."""
+
+_TOLD = 20  # mistakes that are told at once
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def load_space(path: Path, recipe: Recipe) -> tuple[Knob, ...]:
         RecipeError: a key is not the recipe's, or its values are not allowed; the message lists all mistakes.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raw = read_toml(path)
+    except (OSError, NoToml) as error:
         raise RecipeError(f"the search space {path} cannot be read: {error}") from None
     knobs, mistakes = [], []
     for key, table in _flat(raw).items():
@@ -102,6 +104,9 @@ def load_space(path: Path, recipe: Recipe) -> tuple[Knob, ...]:
             knobs.append(_knob(key, table, recipe))
         except RecipeError as error:
             mistakes.append(str(error))
+            if len(mistakes) == _TOLD:
+                mistakes.append("and perhaps more, which are told when these are mended")
+                break
     if not knobs and not mistakes:
         mistakes.append("it varies nothing")
     if mistakes:
