@@ -187,6 +187,6 @@ def test_json_that_would_take_all_memory_is_refused(monkeypatch: pytest.MonkeyPa
     text = b"[" + b"[]," * 700_000 + b"[]]"
     assert len(schema.parse(text, "mistakes-of-mine.json")) == 700_001
     monkeypatch.setattr(schema, "available_memory", lambda: 50_000_000)
-    with pytest.raises(schema.Damaged, match=r"2 MB, no JSON that fits into 0.1 GB of memory"):
+    with pytest.raises(schema.Damaged, match=r"\"2 MB\", no JSON that fits into 0.1 GB of memory"):
         schema.parse(text, "result.json")
     assert schema.parse(b"[" + b" " * 900_000 + b"]", "mistakes.json") == []
