@@ -369,6 +369,15 @@ def test_a_column_of_0_and_1_for_each_class(table: Table) -> None:
         read_dataset(table("species,flash,night", ["a,0,1", "b,1,0"] * 4))
 
 
+def test_the_classes_of_a_model_are_found_as_columns(table: Table) -> None:
+    """A run that learnt from a column of names judges a table with a column for each of its classes, asking nothing."""
+    root = table("cat,night,dog", ["1,0,0", "0,1,1", "1,1,1"] * 4)
+    data = read_dataset(root, classes=("cat", "dog"), columns=Columns(label="tags"), judging=True)
+    assert [labels(data)[i] for i in range(3)] == [("cat",), ("dog",), ("cat", "dog")]
+    with pytest.raises(DataError, match='no column "tags"'):
+        read_dataset(root, classes=("cat", "owl"), columns=Columns(label="tags"), judging=True)
+
+
 def test_one_hot_columns_that_are_not_quite(table: Table) -> None:
     """A cell of -1, or none, is shown with its line; a lone column `train` may be a class of vehicles: asked."""
     for cell, shown in (("-1", '"-1"'), ("", "nothing")):

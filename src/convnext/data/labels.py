@@ -68,7 +68,7 @@ def read_labels(
         DataError: there is no column of labels, a cell is empty, or it cannot be told what a cell means.
     """
     column = find(columns, spec.label)
-    if column is None and (flags := _flag_columns(table, columns, rows, spec, taken)):
+    if column is None and (flags := _flag_columns(table, columns, rows, spec, taken, known)):
         return _from_flags(rows, flags)
     if column is None:
         left = [name for name in columns if name and name not in taken]
@@ -90,9 +90,15 @@ def is_true(cell: str) -> bool:
 
 
 def _flag_columns(
-    table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Columns, taken: Collection[str]
+    table: Path,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    spec: Columns,
+    taken: Collection[str],
+    known: Collection[str],
 ) -> list[str]:
-    """The columns of a one-hot table: those that are named, or all of 0 and 1 where nothing is called a label."""
+    """The columns of a one-hot table: those that are named, those of a model's classes, or all of 0 and 1 where nothing
+    is called a label."""
     named = [name.strip() for name in spec.label.split(",")]
     if len(named) > 1 and all(name in columns for name in named):
         wrong = [(name, row) for name in named for row in rows if not is_flag(row[name])]
@@ -104,6 +110,8 @@ def _flag_columns(
             )
         return named
     free = [name for name in columns if name and name not in taken]
+    if len(known) > 1 and set(known) <= set(free) and all(is_flag(row[name]) for name in known for row in rows):
+        return [name for name in free if name in known]
     if spec.label != "label" or any(key_of(name) in LABEL_NAMES for name in free):
         return []
     flags = [name for name in free if all(is_flag(row[name]) for row in rows)]
