@@ -257,6 +257,7 @@ def test_several_processes_freeze_alike(stripes: Path, tmp_path: Path, weights: 
         f"weights={weights}", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",
         "train.lr=1e-3", "train.precision=fp32", "train.epochs=2", "data.workers=0", "train.device=cpu",
         "model.drop_path=0", "train.freeze=3", f"train.freeze_epochs={int(sharding == 'ddp')}",
+        "train.keep_state=true",
     ]  # fmt: skip
     train_run(stripes, load_recipe(None, settings), tmp_path / "one")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "convnext"]
