@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnext import key_names
-from convnext.config import all_keys, check_recipe, get, load_recipe, override, split_settings, to_toml
+from convnext.config import all_keys, check_recipe, get, load_recipe, override, recipe_of, split_settings, to_toml
 from convnext.errors import RecipeError
 from convnext.recipe import Recipe
 
@@ -198,3 +200,21 @@ def test_a_wrong_word_is_answered_with_the_nearest_that_the_key_takes() -> None:
     with pytest.raises(RecipeError) as error:
         check_recipe({"train": {"logger": "neptune"}})
     assert "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize("chosen", [{"minutes": 3}, {"train.minutes": 3}, {"train": {"minutes": 3}}])
+def test_a_budget_from_python_replaces_the_length_however_it_is_named(chosen: dict[str, Any]) -> None:
+    """As on the command line: a recipe's epochs do not outlast the minutes that were asked for."""
+    assert load_recipe(Path("finetune/small")).train.epochs != "auto"
+    recipe = recipe_of("finetune/small", chosen)
+    assert recipe == load_recipe(Path("finetune/small"), ["train.minutes=3"])
+    assert (recipe.train.minutes, recipe.train.epochs) == (3, "auto")
+
+
+def test_numbers_of_numpy_are_settings() -> None:
+    """As they come from a loop over np.arange or from a table."""
+    mean = np.array([0.5, 0.25, 0.5])
+    chosen: dict[str, Any] = {"epochs": np.int64(3), "lr": np.float64(0.25), "mean": mean, "std": [1, 1, 1]}
+    recipe = recipe_of(None, chosen)
+    assert (recipe.train.epochs, recipe.train.lr, recipe.data.mean) == (3, 0.25, (0.5, 0.25, 0.5))
+    assert type(recipe.train.epochs) is int

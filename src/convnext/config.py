@@ -36,10 +36,7 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     raw = _read_toml(path) if path is not None else {}
     source, overrides, own = str(path) if path is not None else "", list(overrides), copy.deepcopy(raw)
     keys = [_apply(raw, text) for text in overrides]
-    if "train.minutes" in keys and "train.epochs" not in keys:
-        _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
-    if {"train.minutes", "train.epochs", "train.batch"} & set(keys) and "train.replanned" not in keys:
-        _unset(raw, "train.replanned")  # it tells how a run of the old length was changed
+    _replace_length(raw, set(keys))
     try:
         return check_recipe(raw, "with these settings" if source and overrides else source)
     except RecipeError:
@@ -48,6 +45,14 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
                 _unset(own, key)
             check_recipe(own, source)  # its own mistakes are told first, but for those that a setting replaces
         raise
+
+
+def _replace_length(raw: dict[str, Any], keys: set[str]) -> None:
+    """What a recipe says of its length gives way to what the settings with these keys say."""
+    if "train.minutes" in keys and "train.epochs" not in keys:
+        _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
+    if {"train.minutes", "train.epochs", "train.batch"} & keys and "train.replanned" not in keys:
+        _unset(raw, "train.replanned")  # it tells how a run of the old length was changed
 
 
 def recipe_of(
@@ -68,15 +73,16 @@ def recipe_of(
     elif recipe is not None:
         path = Path(recipe)
         raw = _read_toml(path if path.is_file() else find_recipe(str(path)))
+    given: dict[str, Any] = {}
     for name, value in settings.items():
         key = _key_of(name)
         if "." not in key and _keys(key) and isinstance(value, Mapping):  # a whole table
-            for inner, one in value.items():
-                _set(raw, f"{key}.{inner}", one)
-            continue
+            given |= {f"{key}.{inner}": one for inner, one in value.items()}
+        else:
+            given[key] = value
+    for key, value in given.items():
         _set(raw, key, value)
-    if "minutes" in settings and "epochs" not in settings:
-        _set(raw, "train.epochs", "auto")
+    _replace_length(raw, set(given))
     return check_recipe(_plain(raw))
 
 
@@ -91,9 +97,11 @@ def _key_of(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text and lists as tuples, as a TOML file has them."""
+    """Paths as text, numbers and arrays of NumPy as Python's, as a TOML file has them."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
