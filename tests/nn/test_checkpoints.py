@@ -475,3 +475,18 @@ def test_names_in_a_checkpoint_command_no_terminal(
     said = capsys.readouterr().err
     assert "\\u001b]0;owned\\u0007\\u202e" in said
     assert not set("\x1b\x07\u202e") & set(said)
+
+
+def test_an_average_without_names_is_not_passed_over_in_silence(
+    raw: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch_ema and diffusers keep it as a list of tensors: the raw weights are taken, and it is said; once they are
+    asked for there is nothing to say."""
+    path = tmp_path / "m.pth"
+    torch.save({"model": raw, "ema": {"decay": 0.9, "shadow_params": list(raw.values())}}, path)
+    assert read_state(path).keys() == raw.keys()
+    assert (
+        'its average "ema" is a list of tensors without names, so the raw weights are taken' in capsys.readouterr().err
+    )
+    read_state(tmp_path / "m.pth#model")
+    assert "without names" not in capsys.readouterr().err

@@ -76,7 +76,22 @@ def choose(found: object, part: str, source: str) -> tuple[dict[str, Tensor], st
     if not sets:
         _refuse(found, source)
     chosen = _wanted(sets, part, source) if part else _usual(sets, source)
-    return chosen.state, _say(chosen, sets, part, source)
+    said = [_say(chosen, sets, part, source), "" if chosen.average or part else _unnamed_average(found, source)]
+    return chosen.state, "; ".join(filter(None, said))
+
+
+def _unnamed_average(table: Mapping[object, object], source: str) -> str:
+    """A line about an average that is a list of tensors, as torch_ema and diffusers keep it: it has no names."""
+    for key, value in table.items():
+        inside = value.values() if isinstance(value, Mapping) else (value,)
+        if _AVERAGE.search(str(key).lower()) and any(
+            isinstance(one, list | tuple) and one and all(isinstance(item, Tensor) for item in one) for one in inside
+        ):
+            return (
+                f'{source}: its average "{key}" is a list of tensors without names, so the raw weights are taken; to '
+                "use it, copy it into the network by the program that made it, and save state_dict()"
+            )
+    return ""
 
 
 def _sets(table: Mapping[object, object], name: str, depth: int, seen: Counter[str]) -> Iterator[WeightSet]:
@@ -188,7 +203,8 @@ def _say(chosen: WeightSet, sets: list[WeightSet], part: str, source: str) -> st
             f'"{source}#{other.name}" takes the raw ones'
         )
     elif part:
-        said.append(f'{source}: the weights "{chosen.name}" are taken{", a moving average" * chosen.average}')
+        name = f'the weights "{chosen.name}"' if chosen.name else "its only weights"
+        said.append(f"{source}: {name} are taken{', a moving average' * chosen.average}")
     if beside := chosen.beside:
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         said.append(f"{source}: left out, since they are beside the network: {', '.join(beside[:3])}{more}")
