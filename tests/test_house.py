@@ -15,7 +15,7 @@ SOURCE = Path(convnext.__file__).parent
 # a module imports from its own folder and from folders to its left
 ORDER = ["data", "kernels", "nn", "heads", "metrics", "tasks", "run", "train"]
 ORDER += ["evaluate", "study", "report", "deploy", "bench"]
-ROOT = {"recipe", "config", "errors", "files", "memory", "paper", "places", "key_names", "toml_file"}
+ROOT = {"recipe", "config", "dotted", "errors", "files", "memory", "paper", "places", "key_names", "toml_file"}
 
 
 def imported(path: Path) -> set[str]:

@@ -13,10 +13,10 @@ from typing import Any
 from convnext.config import load_recipe, recipe_of
 from convnext.data.doctor import Diagnosis, diagnose
 from convnext.data.given import Pictures
-from convnext.data.names import name_of
+from convnext.data.names import DATA, name_of, named
 from convnext.errors import UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
-from convnext.evaluate.model import Model, load, named
+from convnext.evaluate.model import Model, load
 from convnext.evaluate.predict import Prediction
 from convnext.recipe import Recipe
 from convnext.report.finish import finish_run
@@ -129,7 +129,8 @@ def train(
         >>> 0 <= run.result["top1"] <= 1
         True
     """
-    place = Path(out) if out is not None else Path("runs") / name_of(Path(data))
+    root = named(data, "data", DATA)
+    place = Path("runs") / name_of(root) if out is None else named(out, "run folder", "a new or empty folder")
     run = train_run(os.fspath(data), recipe_of(recipe, settings), place, overwrite=overwrite)
     finish_run(run.path)
     return Run(run.path)
@@ -155,7 +156,7 @@ def evaluate(
         size: the pictures' side for a bare weight file, pixels; None as published.
 
     Raises:
-        UserError: the run, the data or the split cannot be used.
+        UserError: the run, the data or the split cannot be used, or the model in memory is not the one in its file.
 
     Examples:
         >>> import convnext
@@ -164,13 +165,18 @@ def evaluate(
         ('test', True)
     """
     place = run.path if isinstance(run, Model) else named(run)
+    if isinstance(run, Model) and run.changed():
+        raise UserError(
+            f"the model is another one than in {place}, which would be judged in its place; save it by "
+            "model.save(PATH) and give that file"
+        )
     if not place.is_file():
         if model or size:
             raise UserError("model and size are for bare weight files; a run knows its own")
-        return evaluate_run(place, None if data is None else Path(data), split=split, which=weights)
+        return evaluate_run(place, None if data is None else named(data, "data", DATA), split=split, which=weights)
     if data is None:
         raise UserError(f"{place} is a model file: give the data to judge it on")
-    return evaluate_weights(place, model, Path(data), size=size, normalization=None, split=split)
+    return evaluate_weights(place, model, named(data, "data", DATA), size=size, normalization=None, split=split)
 
 
 def doctor(data: str | os.PathLike[str], **settings: Any) -> Diagnosis:
@@ -186,4 +192,4 @@ def doctor(data: str | os.PathLike[str], **settings: Any) -> Diagnosis:
         >>> found.ok, found.pictures
         (True, 80)
     """
-    return diagnose(Path(data), **settings)
+    return diagnose(named(data, "data", DATA), **settings)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from convnext.dotted import plain, set_key, unset_key
 from convnext.errors import RecipeError
 from convnext.key_names import same_job
 from convnext.recipe import NORMALIZATIONS, Recipe
@@ -42,7 +43,7 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
     except RecipeError:
         if source and overrides:
             for key in keys:
-                _unset(own, key)
+                unset_key(own, key)
             check_recipe(own, source)  # its own mistakes are told first, but for those that a setting replaces
         raise
 
@@ -50,9 +51,9 @@ def load_recipe(path: Path | None = None, overrides: Iterable[str] = ()) -> Reci
 def _replace_length(raw: dict[str, Any], keys: set[str]) -> None:
     """What a recipe says of its length gives way to what the settings with these keys say."""
     if "train.minutes" in keys and "train.epochs" not in keys:
-        _set(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
+        set_key(raw, "train.epochs", "auto")  # a new budget replaces the length that an old one led to
     if {"train.minutes", "train.epochs", "train.batch"} & keys and "train.replanned" not in keys:
-        _unset(raw, "train.replanned")  # it tells how a run of the old length was changed
+        unset_key(raw, "train.replanned")  # it tells how a run of the old length was changed
 
 
 def recipe_of(
@@ -81,9 +82,9 @@ def recipe_of(
         else:
             given[key] = value
     for key, value in given.items():
-        _set(raw, key, value)
+        set_key(raw, key, value)
     _replace_length(raw, set(given))
-    return check_recipe(_plain(raw))
+    return check_recipe(plain(raw))
 
 
 def _key_of(name: str) -> str:
@@ -94,15 +95,6 @@ def _key_of(name: str) -> str:
     if len(found) > 1:
         raise RecipeError(f'"{name}" could be {" or ".join(found)}; write **{{"{found[0]}": ...}}')
     return found[0] if found else name
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, numbers and arrays of NumPy as Python's, as a TOML file has them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return value.tolist()
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def load_complete(path: Path) -> Recipe:
@@ -223,7 +215,7 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """A copy of `recipe` with some keys (`"train.epochs"`) set to other values."""
     raw = as_dict(recipe)
     for key, value in values.items():
-        _set(raw, key, value)
+        set_key(raw, key, value)
     return check_recipe(raw)
 
 
@@ -297,26 +289,8 @@ def _apply(raw: dict[str, Any], text: str) -> str:
     except (ValueError, RecursionError):  # no TOML, or more digits than Python reads
         lower = value.lower()
         parsed = lower == "true" if lower in ("true", "false") else value
-    _set(raw, key.strip(), parsed)
+    set_key(raw, key.strip(), parsed)
     return key.strip()
-
-
-def _set(raw: dict[str, Any], key: str, value: Any) -> None:
-    *tables, name = key.split(".")
-    for table in tables:
-        inner = raw.get(table)
-        raw[table] = dict(inner) if isinstance(inner, Mapping) else {}
-        raw = raw[table]
-    raw[name] = value
-
-
-def _unset(raw: dict[str, Any], key: str) -> None:
-    *tables, name = key.split(".")
-    for table in tables:
-        raw = raw.get(table, {})
-        if not isinstance(raw, dict):
-            return
-    raw.pop(name, None)
 
 
 def _keys(table: str) -> list[str]:

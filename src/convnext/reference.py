@@ -22,8 +22,9 @@ GROUPS = {
 HEAD = """# The Python interface
 
 Every function says more by `help(...)`, from which this page is made (`make docs`). Where pictures are taken, they may
-be paths, the bytes of a file, open files, PIL pictures, or uint8 arrays and tensors, (H, W), (H, W, C) or (C, H, W);
-one, or many. What the user can put right is a `convnext.UserError`. Importing `convnext` loads no torch.
+be paths, the bytes of a file, open files, PIL pictures, or arrays and tensors, uint8 or floats in [0, 1], (H, W),
+(H, W, C) or (C, H, W); one, or many. Colours are red, green, blue: turn OpenCV's pictures by `array[..., ::-1]`. What
+the user can put right is a `convnext.UserError`. Importing `convnext` loads no torch.
 """
 _SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Examples")
 

@@ -22,7 +22,7 @@ from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from convnext.data.alpha import in_mode, opaque_bmp, spread_level
 from convnext.data.jpeg import factor_for, keeps_all, read_header, read_jpeg
@@ -41,7 +41,7 @@ from convnext.data.room import (
     held,
     take,
 )
-from convnext.data.tiff import Layout, read_layout
+from convnext.data.tiff import Layout, read_layout, refuse_garbled
 from convnext.data.tiff_pixels import tiff_numbers
 from convnext.errors import PictureError
 
@@ -212,7 +212,7 @@ def picture_of(
     if isinstance(source, Image.Image):
         with held(), guarded(Path(name), None):
             check_size(*source.size, Path(name))
-            return _finished(source, None, mode, None, value_range)[0]
+            return _of_pillow(source, Path(name), mode, value_range)
     return decode(BytesIO(_content(source, name)), Path(name), mode=mode, at_least=at_least, value_range=value_range)[0]
 
 
@@ -232,6 +232,24 @@ def pixels_of(
         if mode == "RGB" and (quick := _quick_pixels(BytesIO(source), at_least)) is not None:
             return quick
     return _array(picture_of(source, mode=mode, at_least=at_least, value_range=value_range, name=name))
+
+
+def _of_pillow(image: Image.Image, path: Path, mode: str, value_range: Range | None) -> Image.Image:
+    """A picture that Pillow has opened. Of some TIFFs Pillow gives other pixels than are in them, so one that is not
+    loaded yet is read from its file, by whoever reads its kind right.
+    """
+    file = getattr(image, "fp", None) if getattr(image, "tile", None) else None
+    if isinstance(image, ImageFile.ImageFile) and image.tile and (file is None or getattr(file, "closed", False)):
+        raise PictureError(f"{printable(path)}: closed before it was read; give its path, or load() it in time")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if file is not None and image.tell() == 0:
+            at = file.tell()
+            try:
+                return _decoded(file, path, mode, None, value_range)[0]
+            finally:
+                file.seek(at)
+        refuse_garbled(image.tag_v2)
+    return _finished(image, None, mode, None, value_range)[0]
 
 
 def _content(source: bytes | bytearray | memoryview | IO[bytes], name: str) -> bytes:

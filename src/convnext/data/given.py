@@ -1,16 +1,19 @@
 """Pictures as a program hands them over: paths, bytes, open files, PIL pictures, arrays, tensors; one or many.
 
-All are read by the same rules as files: upright, 8 bits, transparency on white. Arrays and tensors are of uint8, in
-the layouts (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4; one of four dimensions is that many pictures.
+All are read by the same rules as files: upright, 8 bits, transparency on white. Arrays and tensors are of uint8, or of
+floats in [0, 1], in the layouts (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4; one of four dimensions is that many
+pictures. Nothing in an array says whether red or blue is first: red is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from typing import IO, Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -32,7 +35,8 @@ _LAYOUTS = "(H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4"
 def is_one(pictures: Pictures) -> bool:
     """Whether this is one picture, not several."""
     if isinstance(pictures, np.ndarray | Tensor):
-        return pictures.ndim != 4 and not (isinstance(pictures, np.ndarray) and pictures.dtype.kind in "OUS")
+        names = isinstance(pictures, np.ndarray) and pictures.ndim > 0 and pictures.dtype.kind in "OUS"
+        return pictures.ndim != 4 and not names
     return isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or _is_file(pictures)
 
 
@@ -94,19 +98,44 @@ _KINDS = "paths, bytes, open files, PIL pictures, arrays or tensors"
 def _checked(picture: Any, name: str) -> Picture:
     """A picture that can be decoded later: files are read, arrays become uint8 (H, W, C)."""
     if _is_file(picture) and not isinstance(picture, os.PathLike):
-        content = picture.read()
-        if not isinstance(content, bytes):
-            raise UserError(f'{name} is a file opened as text; open it by open(path, "rb")')
-        return content
+        return _content(picture, name)
     if isinstance(picture, bytearray | memoryview):
         return bytes(picture)
     if isinstance(picture, str | os.PathLike) and not os.fspath(picture):
         raise UserError(f'{name or "the picture"}: "" names no file; is a variable empty?')
     if isinstance(picture, Tensor):
-        return _as_rows(picture.detach().cpu().numpy(), name)
+        return _as_rows(_array_of(picture, name), name)
     if isinstance(picture, np.ndarray):
+        if not picture.ndim and picture.dtype.kind in "OUS":  # a name that NumPy wrapped
+            return _checked(picture.item(), name)
         return _as_rows(picture, name)
-    return picture  # type: ignore[no-any-return]
+    if not isinstance(picture, str | os.PathLike | bytes | Image.Image):
+        raise UserError(f"{name} is a {type(picture).__name__}, no picture; give {_KINDS}")
+    return picture
+
+
+def _content(file: Any, name: str) -> bytes:
+    """An open file from its beginning, where it can go back there: a buffer that was just written stands at its end."""
+    try:
+        with contextlib.suppress(OSError, AttributeError):  # a pipe, or a stream of a server
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:  # closed, or opened for writing
+        raise UserError(f'{name} is an open file that cannot be read ({error}); open it by open(path, "rb")') from None
+    if not isinstance(content, bytes):
+        raise UserError(f'{name} is a file opened as text; open it by open(path, "rb")')
+    return content
+
+
+def _array_of(tensor: Tensor, name: str) -> NDArray[Any]:
+    """A tensor's numbers; NumPy has no bf16, so floats of 16 bits become 32."""
+    plain = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
+    if not plain:
+        kind = "is on the meta device and has no values" if tensor.is_meta else "is not a plain tensor of numbers"
+        raise UserError(f"{name} {kind}; give uint8 (0 to 255), or floats in [0, 1]")
+    tensor = tensor.detach().cpu()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
+    return array
 
 
 def _as_rows(array: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from convnext.errors import DataError
+
 _JOINERS = "\u200c\u200d"
 """Invisible, but without power over anything else: they join letters of Persian and Indian scripts, and emoji."""
 
@@ -120,6 +122,24 @@ def address_of(root: Path | str) -> str:
         if text.startswith(f"{scheme}:/"):
             return f"{scheme}://{text.removeprefix(f'{scheme}:').lstrip('/')}".rstrip("/").removesuffix("/shards.json")
     return ""
+
+
+DATA = "a folder with one folder of pictures a class, or a CSV table"
+"""What data is, where a message asks for it."""
+
+
+def named(place: str | os.PathLike[str], what: str = "run", give: str = "a run folder or a model file") -> Path:
+    """The place that a program names; an empty name is no place, though for a `Path` it is the working folder.
+
+    Raises:
+        DataError: it is empty, or no name at all.
+    """
+    text: object = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise DataError(f"a {type(place).__name__} is no {what}; give {give}")
+    if not text:
+        raise DataError(f'the {what} is ""; give {give} (is a variable empty?)')
+    return Path(text)
 
 
 def name_of(data: Path) -> str:

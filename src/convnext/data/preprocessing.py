@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,35 @@ from convnext.data.levels import Range
 from convnext.data.transforms import FITS, eval_resize, eval_view, from_pixels, normalize, per_channel
 from convnext.errors import UserError
 from convnext.recipe import NORMALIZATIONS
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes):
+        raise TypeError
+    return float(value)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if isinstance(value, str | bytes):
+        raise TypeError
+    if isinstance(value, Iterable) and getattr(value, "ndim", True):  # an array of no dimension is one number
+        return tuple(map(_number, value))
+    return (_number(value),)
+
+
+def _two(value: Any) -> Range | None:
+    if value is None:
+        return None
+    low, high = _numbers(value)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -59,20 +90,52 @@ class Preprocessing:
         Raises:
             UserError: a value breaks its rule.
         """
-        mean, std = per_channel(tuple(self.mean), tuple(self.std), self.in_chans)
+        self._make_plain()
+        if self.in_chans not in MODES:
+            raise UserError(f"preprocessing: in_chans is {self.in_chans!r}; it must be 1, 3 or 4")
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) not in (1, 3, self.in_chans) or len(self.mean) != len(self.std):
+                raise UserError(
+                    f"preprocessing: {key} is {getattr(self, key)!r}; mean and std must have one number for each "
+                    f"of the {self.in_chans} channels, or one for all, or those of red, green and blue"
+                )
+        mean, std = per_channel(self.mean, self.std, self.in_chans)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
         finite = all(math.isfinite(v) for v in (*mean, *std)) and all(s > 0 for s in std)
         for key, good, rule in (
-            ("size", isinstance(self.size, int) and self.size >= 1, "a number of pixels"),
-            ("crop_ratio", 0 < self.crop_ratio <= 1, "above 0 and at most 1"),
+            ("size", self.size >= 1, "a number of pixels"),
+            ("crop_ratio", 0 < self.crop_ratio <= 1, "a number above 0 and at most 1"),
             ("interpolation", self.interpolation in ("bicubic", "bilinear"), "bicubic or bilinear"),
-            ("in_chans", self.in_chans in MODES, "1, 3 or 4"),
             ("std", finite and len(mean) == len(std) == self.in_chans, "a positive number for each channel, as mean"),
             ("fit", self.fit in FITS, ", ".join(FITS)),
         ):
             if not good:
                 raise UserError(f"preprocessing: {key} is {getattr(self, key)!r}; it must be {rule}")
+        if not all(0 <= v <= 1 for v in mean) or max(std) > 1:
+            raise UserError(
+                f"preprocessing: mean is {mean}, std is {std}; they are of pictures in [0, 1], so no number is "
+                "above 1: divide those of pictures in 0 to 255 by 255"
+            )
+
+    def _make_plain(self) -> None:
+        """Numbers of NumPy and torch become Python's, which a model file can hold; one number is a list of one.
+
+        Raises:
+            UserError: something is no number.
+        """
+        kinds: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
+            ("size", _whole, "a number of pixels"), ("in_chans", _whole, "1, 3 or 4"),
+            ("crop_ratio", _number, "a number"),
+            ("mean", _numbers, "a number for each channel"), ("std", _numbers, "a number for each channel"),
+            ("value_range", _two, "two numbers, black and white, the smaller one first"),
+        )  # fmt: skip
+        for key, plain, rule in kinds:
+            value = getattr(self, key)
+            try:
+                object.__setattr__(self, key, plain(value))
+            except (TypeError, ValueError, RuntimeError):
+                raise UserError(f"preprocessing: {key} is {value!r}; it must be {rule}") from None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a model file."""

@@ -48,6 +48,8 @@ def reason_in(error: Exception, file: IO[bytes] | None, heif: bool) -> str:
         return str(error) if isinstance(error, NoRoom) else _NO_MEMORY
     if isinstance(error, Refused):
         return str(error)
+    if str(error) == "Operation on closed image":
+        return "closed before it was read; give its path, or a picture that is open"
     text = _QUOTED.sub(r"\1", " ".join(str(error).split()))
     if re.search("unsupported|not supported|not yet supported|cannot handle", text, re.IGNORECASE):
         return f"of a kind that is not read here ({text}); convert it, as to PNG"

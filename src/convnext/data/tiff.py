@@ -8,6 +8,7 @@ what nobody here can read right is refused by its name. (Adobe, TIFF revision 6.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -90,6 +91,25 @@ def read_layout(file: IO[bytes]) -> Layout | None:
         return _layout(order, tags)
     except (IndexError, TypeError):  # tags without a value
         return None
+
+
+def refuse_garbled(tags: Mapping[int, Any]) -> None:
+    """Refuses a TIFF that Pillow has loaded, and loads wrongly: several planes of more than 8 bits, or leaving channels
+    out. Its file is read right, or refused for its kind.
+
+    Args:
+        tags: Pillow's.
+
+    Raises:
+        Refused: it is such a one.
+    """
+    plain = {tag: value if isinstance(value, tuple | bytes) else (value,) for tag, value in tags.items()}
+    try:
+        layout = _layout("<", plain)
+    except (IndexError, TypeError):  # tags without a value
+        return
+    if layout is not None and layout.planar and layout.bits > 8 and layout.samples > 1:
+        raise Refused("a TIFF in planes of more than 8 bits, which Pillow loads wrongly; give its path or its bytes")
 
 
 def tiff_kind(file: IO[bytes]) -> str:

@@ -14,13 +14,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.data.names import count, listed, printable
+from convnext.data.names import count, listed, named, printable
 from convnext.errors import RunError, UserError
 from convnext.evaluate.judged import Answers, answers_of, known_by_content
 from convnext.metrics.intervals import count_rows, interval, resamples
@@ -151,7 +150,7 @@ def compare(
     """
     if len(runs) < 2:
         raise UserError(f"compare takes two runs or more, not {len(runs)}: convnext compare RUN RUN")
-    if len({Path(run).resolve() for run in runs}) < len(runs):
+    if len({named(run).resolve() for run in runs}) < len(runs):
         raise UserError("compare was given the same run twice; give each once")
     own = [answers_of(run, data, split) for run in runs]
     _refuse_other_questions(own)

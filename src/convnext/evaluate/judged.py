@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnext.data.checked import check_files
-from convnext.data.names import count, csv_value
+from convnext.data.names import DATA, count, csv_value, named
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
 from convnext.files import read_own
@@ -97,9 +97,9 @@ def _anew(path: Path, data: str | os.PathLike[str] | None, split: str | None) ->
     if path.is_file():
         if data is None:
             raise UserError(f"{path} is a model file: say what to judge it on by --data DATA, or give its run folder")
-        judged = evaluate_weights(path, None, Path(data), size=None, normalization=None, split=split)
+        judged = evaluate_weights(path, None, named(data, "data", DATA), size=None, normalization=None, split=split)
     else:
-        judged = evaluate_run(path, None if data is None else Path(data), split=split)
+        judged = evaluate_run(path, None if data is None else named(data, "data", DATA), split=split)
     return _of(str(path), judged)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convnext.data.given import Picture, Pictures
+from convnext.data.names import named
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import PictureError, UserError
 from convnext.evaluate.predict import Prediction, find_pictures, predictions_of
@@ -62,18 +64,18 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names in the order of the outputs."""
-        return self._loaded.classes
+        """Names in the order of the outputs; () where the network's head was replaced and nobody named the new ones."""
+        return tuple(self.network.classes)
 
     @property
     def multi_label(self) -> bool:
         """Whether a picture may have several classes."""
-        return self._loaded.multi_label
+        return self.network.multi_label
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What the network must be shown; callable, as a Dataset's `transform`."""
-        return self._loaded.preprocessing
+        return self.network.preprocessing or self._loaded.preprocessing
 
     @property
     def path(self) -> Path:
@@ -84,9 +86,36 @@ class Model:
         """Names with probabilities, one for each picture that is given, in order; see `convnext.predict`.
 
         Raises:
-            UserError: something is no picture, or nothing that is named is there.
+            UserError: something is no picture, or nothing that is named is there; or the network has a new head whose
+                outputs have no names.
         """
-        return predictions_of(self._loaded, find_pictures(pictures), top=top, device=self._device)
+        return predictions_of(self._as_it_is(), find_pictures(pictures), top=top, device=self._device)
+
+    def _as_it_is(self) -> Loaded:
+        """The network with what belongs to it now: a program may have given it a new head or other preprocessing.
+
+        Raises:
+            UserError: its outputs have no names, or another number of them.
+        """
+        network, names = self.network, self.classes
+        if not names or len(names) != network.num_classes:
+            raise UserError(
+                f"the network has {network.num_classes} outputs and knows the names of {len(names)}; set "
+                "model.network.classes to their names, in order"
+            )
+        return replace(
+            self._loaded, classes=names, multi_label=network.multi_label,
+            thresholds=network.thresholds, preprocessing=self.preprocessing,
+        )  # fmt: skip
+
+    def changed(self) -> bool:
+        """Whether the network is another one than in its file: trained on, with a new head, or shown otherwise."""
+        file = load_all(self.path)
+        mine, its = self.network.state_dict(), file.model.state_dict()
+        now = (self.classes, self.multi_label, self.network.thresholds, self.preprocessing)
+        if now != (file.classes, file.multi_label, file.thresholds, file.preprocessing) or mine.keys() != its.keys():
+            return True
+        return not all(mine[key].dtype == its[key].dtype and torch.equal(mine[key].cpu(), its[key]) for key in its)
 
     @torch.no_grad()
     def embed(self, pictures: Pictures) -> Tensor:
@@ -150,14 +179,3 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Model:
         2
     """
     return Model(load_all(named(source)), device)
-
-
-def named(source: str | os.PathLike[str]) -> Path:
-    """The place that a caller names; an empty name is no place.
-
-    Raises:
-        UserError: it is empty.
-    """
-    if not os.fspath(source):
-        raise UserError('the run is ""; give a run folder or a model file (is a variable empty?)')
-    return Path(source)

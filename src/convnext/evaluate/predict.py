@@ -19,7 +19,7 @@ from torch import Tensor
 
 from convnext.data.given import Picture, Pictures, one_by_one, title_of
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.names import csv_cell, csv_path, printable
+from convnext.data.names import csv_cell, csv_path, named, printable
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.walk import walk
 from convnext.errors import DataError, PictureError, UserError, WeightsError
@@ -90,10 +90,10 @@ def predict(
     Args:
         source: a run folder or a model file, or what `convnext.load` or `convnext.train` gave.
         pictures: one or several. A file, a folder (searched through as in training) or a pattern such as `new/*.jpg`;
-            or the bytes of a file, an open file, a PIL picture, an array or a tensor of uint8. What cannot be read, or
-            is not there, has a prediction with its `error`.
+            or the bytes of a file, an open file, a PIL picture, an array or a tensor of uint8, red first (OpenCV's blue
+            first: give `array[..., ::-1]`). What cannot be read, or is not there, has a prediction with its `error`.
         top: how many names to give for each picture.
-        device: where to compute.
+        device: where to compute, for a model that is not loaded yet.
         bare: what must be known of a weight file that is no model file of ours.
 
     Raises:
@@ -110,10 +110,13 @@ def predict(
         (None, 'photos/gone.png is no file and matches none; give files, folders or patterns')
     """
     if isinstance(source, HasPredict):
+        if device != "cpu":
+            raise UserError(
+                f'the model is loaded already; its device is chosen by convnext.load(..., device="{device}")'
+            )
         return source.predict(pictures, top=top)
-    if not os.fspath(source):
-        raise DataError('the run is ""; give a run folder or a model file (is a variable empty?)')
-    loaded = load_all(Path(source)) if bare is None else bare.load(Path(source))
+    place = named(source)
+    loaded = load_all(place) if bare is None else bare.load(place)
     return predictions_of(loaded, find_pictures(pictures), top=top, device=device)
 
 
@@ -147,6 +150,8 @@ class Bare:
 
 def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: str) -> list[Prediction]:
     """The same of a loaded model and of what `find_pictures` gave."""
+    if not isinstance(top, int) or isinstance(top, bool) or top < 1:
+        raise UserError(f"top is {top!r}; it must be a whole number of names, from 1 up")
     if not asked:
         return []
     batches = eval_loader(
@@ -164,6 +169,12 @@ def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: 
     if not np.isfinite(found.values).all():
         raise WeightsError(
             f"{loaded.path}: the model's answers are no numbers (NaN or infinite); its weights are damaged"
+        )
+    if len(found.values) and found.values.shape[1:] != (len(loaded.classes),):
+        raise UserError(
+            f"the network gives {' x '.join(map(str, found.values.shape[1:]))} numbers for a picture, and has names "
+            f"for {len(loaded.classes)} outputs; after a change of the head use network.reset_classifier(N) and set "
+            "network.classes"
         )
     values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
     return [
@@ -300,7 +311,7 @@ def _name(
     top: int,
 ) -> Prediction:
     """`thresholds` is None for one label a picture, and () where nothing was chosen."""
-    order = np.argsort(-values, kind="stable")[: max(1, top)]
+    order = np.argsort(-values, kind="stable")[:top]
     named = tuple(zip((classes[i] for i in order), decimals(values[order], exact=True), strict=True))
     if thresholds is None:
         return Prediction(path, named)

@@ -19,7 +19,7 @@ from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.head_rows import Names, follow
 from convnext.nn.layers import count_pictures_once
-from convnext.nn.network import Network
+from convnext.nn.network import Network, check_outputs
 from convnext.nn.weights import refuse_odd
 
 OWN = "net."  # what the names of a `Baseline` begin with
@@ -123,6 +123,7 @@ class Baseline(Network):
 
     def reset_classifier(self, num_classes: int) -> None:
         """timm's own; what the old outputs were called is forgotten."""
+        check_outputs(num_classes)
         self.net.reset_classifier(num_classes)
         self.num_classes, self.classes, self.multi_label, self.thresholds = num_classes, (), False, ()
 

@@ -160,13 +160,13 @@ def create_model(
             name, weights, head_init_scale, tuple(classes), in_chans=in_chans, num_classes=num_classes,
             drop_path=drop_path, checkpointing=checkpointing, size=size,
         )  # fmt: skip
-        peer.name = name
+        peer.name, peer.classes = name, tuple(classes)
         return peer
     model = _build(
         name, in_chans=in_chans, num_classes=num_classes, drop_path=drop_path, layer_scale=scale, stem_patch=patch,
         form=form, output_norms=output_norms, checkpointing=checkpointing,
     )  # fmt: skip
-    model.name = name
+    model.name, model.classes = name, tuple(classes)
     if init == "fan_in":
         init_fan_in(model)
     _scale_head(model, head_init_scale)

@@ -166,6 +166,18 @@ class Description:
     config: dict[str, Any]
 
 
+def fault_of(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> str:
+    """Why a file with this description and tensors of these shapes would be refused when it is read; "" for nothing."""
+    try:
+        described = describe(config, "it")
+        settings = {k: v for k, v in described.model.items() if k != "name"}
+        name = described.model["name"]  # timm's networks cannot be outlined without memory
+        _compare(name, settings, shapes, "it", "cpu" if name.startswith(TIMM) else "meta")
+    except WeightsError as error:
+        return str(error).partition(". It is damaged")[0]
+    return ""
+
+
 def describe(config: Mapping[str, Any], source: str) -> Description:
     """Checks a description; nothing is allocated for it.
 
@@ -180,12 +192,15 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
         model, seen = (_checked(_table(config, key), rows, f"{key}.") for key, rows in _TABLES.items())
         rest = _checked({key: value for key, value in config.items() if key not in _TABLES}, WHOLE, "")
         _agree(model, seen, rest)
+        preprocessing = Preprocessing(**seen)
+    except UserError as error:
+        raise WeightsError(f"{source}: its description cannot be: {error}") from None
     except ValueError as error:
         raise WeightsError(
             f"{source}: its description {error}. It is damaged, or was not written by this version of the program"
         ) from None
     return Description(
-        model, rest["classes"], rest["multi_label"], Preprocessing(**seen), rest["thresholds"],
+        model, rest["classes"], rest["multi_label"], preprocessing, rest["thresholds"],
         {"model": model, "preprocessing": seen, **rest},
     )  # fmt: skip
 
@@ -271,10 +286,12 @@ def build(described: Description, shapes: Mapping[str, Shape], source: str) -> N
         raise WeightsError(f"{source}: its description asks for a network that cannot be: {error}") from None
 
 
-def _compare(name: str, settings: Mapping[str, Any], shapes: Mapping[str, Shape], source: str) -> None:
-    """Builds the network without memory; all names and shapes must agree."""
+def _compare(
+    name: str, settings: Mapping[str, Any], shapes: Mapping[str, Shape], source: str, device: str = "meta"
+) -> None:
+    """Builds the network, by default without memory; all names and shapes must agree."""
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             outline = create_model(name, **settings)
     except UserError as error:
         raise WeightsError(f"{source}: its description asks for a network that cannot be: {error}") from None

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from convnext.data.preprocessing import Preprocessing
 
 
+def check_outputs(num_classes: object) -> None:
+    """Raises a UserError for what is no number of outputs."""
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
+        raise UserError(f"num_classes is {num_classes!r}; it must be a whole number, 0 to leave the head out")
+
+
 class Network(nn.Module):
     """A classifier and feature extractor with the features contract.
 
@@ -135,7 +141,11 @@ class Network(nn.Module):
         """A new head of so many classes, initialised as a new network's is; 0 leaves it out. As in timm.
 
         What the old outputs were called is forgotten.
+
+        Raises:
+            UserError: it is no number of classes.
         """
+        check_outputs(num_classes)
         like = next(self.parameters())
         self.head = nn.Identity()
         if num_classes > 0:

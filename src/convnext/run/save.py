@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from convnext.errors import UserError
 from convnext.nn.baseline_specs import TIMM
 from convnext.nn.baselines import Baseline
 from convnext.nn.convnext import ConvNeXt
+from convnext.nn.description import fault_of
 from convnext.nn.network import Network
 from convnext.nn.weights import model_of, refuse_odd, save_model
 
@@ -75,11 +77,17 @@ def save(
     state = network.state_dict()
     refuse_odd(state, "the network")
     several = network.multi_label if multi_label is None else multi_label
-    save_model(path, state, {
+    config = {
         "model": describe(network, seen.size), "classes": list(names), "multi_label": bool(several),
         "preprocessing": seen.to_json(), "epoch": 0, "source": "model",
         **({"thresholds": list(network.thresholds)} if several and network.thresholds else {}),
-    })  # fmt: skip
+    }  # fmt: skip
+    if fault := fault_of(config, {key: tuple(tensor.shape) for key, tensor in state.items()}):
+        raise UserError(
+            f"the network could not be built from the file again, so it is not written: {fault}. Where a part was "
+            "replaced by another one, make it by create_model(...) or reset_classifier(N), and load the weights into it"
+        )
+    save_model(path, state, config)
     return path
 
 
@@ -106,13 +114,17 @@ def describe(network: Network, size: int) -> dict[str, Any]:
             f"of one of timm's ({TIMM}NAME), with a head for its classes"
         )
     return {
-        "name": name, "num_classes": network.num_classes, "in_chans": network.in_chans, "stem_patch": stem_patch,
+        "name": name, "num_classes": int(network.num_classes), "in_chans": int(network.in_chans),
+        "stem_patch": int(stem_patch),
         "layer_scale": layer_scale, "size": size,
     }  # fmt: skip
 
 
 def _checked(classes: Sequence[str], network: Network) -> tuple[str, ...]:
-    if isinstance(classes, str) or not all(isinstance(name, str) and name for name in classes):
+    if not isinstance(classes, str):
+        with contextlib.suppress(TypeError):
+            classes = [str(name) if isinstance(name, str) else name for name in classes]
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
         raise UserError(f"classes is {classes!r}; it must be a list of names")
     if len(classes) != network.num_classes or len(set(classes)) < len(classes):
         raise UserError(
