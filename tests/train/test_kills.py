@@ -124,6 +124,7 @@ def test_two_processes_killed_at_random_moments_end_as_if_they_had_not_been(stri
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_flowers_killed_twenty_times_ends_with_the_weights_of_the_uninterrupted_run(
     shared_data: Path, tmp_path: Path
 ) -> None:
