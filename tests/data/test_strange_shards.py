@@ -213,6 +213,8 @@ def test_leading_zeros_and_classes_without_pictures_are_explained(tmp_path: Path
         (b"cat\x1b[2J", "cls", "is no label"),
         (b"n" * 1001, "cls", "is no label"),
         (b"caf\xe9", "cls", "is no text in UTF-8"),
+        (rb'{"label": "\ud800"}', "json", "is no label"),
+        (b'{"label": " "}', "json", "is no label"),
     ],
 )
 def test_a_label_that_cannot_be_one_is_refused_at_once(label: bytes, ending: str, words: str, tmp_path: Path) -> None:
@@ -222,6 +224,14 @@ def test_a_label_that_cannot_be_one_is_refused_at_once(label: bytes, ending: str
     with pytest.raises(DataError, match=words):
         open_shards(tmp_path)
     assert time.monotonic() - start < 10
+
+
+def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
+    """A .json is read as a .cls is: " b" and "b" are one class."""
+    write_tar(tmp_path / "train-0.tar", labelled([b'{"label": " b"}', b'{"label": "b "}', b'{"label": "a"}'], "json"))
+    found = open_shards(tmp_path)
+    assert found is not None
+    assert found.classes == ("a", "b")
 
 
 def test_the_highest_class_of_imagenet_22k_is_one(tmp_path: Path) -> None:

@@ -584,3 +584,12 @@ def test_equal_models_are_equal_files(tmp_path: Path) -> None:
     with safe_open(files[0], "pt") as read:
         assert read.metadata() == header["__metadata__"]  # the library's own order is another each time
         assert all(torch.equal(read.get_tensor(key), value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_eight_bits_are_no_weights(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Without their scales they mean nothing, and torch itself cannot say whether they are finite."""
+    network = create_model("convnext_atto", num_classes=2, weights="none")
+    safetensors.torch.save_file({k: t.to(dtype) for k, t in network.state_dict().items()}, tmp_path / "m.safetensors")
+    with pytest.raises(WeightsError, match="is not a plain tensor of numbers"):
+        create_model("convnext_atto", num_classes=2, weights=str(tmp_path / "m.safetensors"))

@@ -137,6 +137,26 @@ def test_a_study_that_holds_nonsense_is_named(table: str, key: str, value: str, 
         search(what, trials=3, minutes=None, train=train)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "alter table trials rename to t2; create view trials as with recursive c(x) as (select 1 union all "
+        "select x + 1 from c) select x as trial_id, x as number, 1 as study_id, 'COMPLETE' as state from c",
+        "create trigger z after insert on trials begin delete from trials; end",
+        "alter table trials add column z generated always as (number * 2)",
+        "create virtual table z using rtree(id, a, b)",
+    ],
+)
+def test_a_study_that_computes_is_refused(program: str, tmp_path: Path) -> None:
+    """Views without an end, triggers, computed columns and virtual tables: refused before anything is read."""
+    what = make(tmp_path)
+    search(what, trials=2, minutes=None, train=train)
+    with contextlib.closing(sqlite3.connect(what.out / "tune.db")) as base:
+        base.executescript(program)
+    with pytest.raises(RunError, match="plain tables only"):
+        search(what, trials=3, minutes=None, train=train)
+
+
 def test_the_command_in_the_best_recipe_can_be_typed(tmp_path: Path) -> None:
     """Its folder has a blank in its name."""
     what = make(tmp_path)

@@ -330,7 +330,7 @@ def _labels(tar: Path, member: Member, ending: str) -> tuple[str, ...] | None:
     for label in labels:
         if not isinstance(label, str | int) or isinstance(label, bool):
             raise DataError(f"{where}: {printable(_short(label))} is no label; they are names or whole numbers")
-    return _sound(tar, member, [_short(label) if isinstance(label, int) else label for label in labels])
+    return _sound(tar, member, [_short(label) if isinstance(label, int) else label.strip() for label in labels])
 
 
 def _short(value: object) -> str:
@@ -347,7 +347,8 @@ def _sound(tar: Path, member: Member, labels: list[str]) -> tuple[str, ...]:
                 f"{printable(tar)}: {printable(member.name)}: label {printable(label[:40])}, but classes are numbered "
                 "from 0; leave the label out where there is none, or write names"
             )
-        if (len(label) > _LETTERS and not label.isdecimal()) or any(sign < " " or sign == "\x7f" for sign in label):
+        odd = any(sign < " " or sign == "\x7f" or "\ud800" <= sign <= "\udfff" for sign in label)
+        if not label or odd or (len(label) > _LETTERS and not label.isdecimal()):
             raise DataError(
                 f'{printable(tar)}: {printable(member.name)}: "{printable(label[:40])}" is no label; it is a name of '
                 f"one line, of {_LETTERS:,} letters at most"

@@ -156,6 +156,10 @@ def recognise(state: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, 
     return format, native
 
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Numbers that weights may be; those of 4 and 8 bits mean nothing without their scales."""
+
+
 def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
     """Tensors that are no plain finite numbers are no weights.
 
@@ -164,6 +168,7 @@ def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
     """
     for name, tensor in state.items():
         plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex())
+        plain = plain and (not tensor.is_floating_point() or tensor.dtype in _FLOATS)
         if not plain or tensor.numel() == 0:
             raise WeightsError(
                 f"{source}: {name} is not a plain tensor of numbers; save the weights as ordinary tensors"

@@ -22,6 +22,7 @@ from convnext.recipe import Recipe
 from convnext.run.environment import launched
 from convnext.run.lock import LOCK
 from convnext.run.record import say
+from convnext.study.database import refuse_programs
 from convnext.study.samplers import grid_size, make_pruner, make_sampler, refuse_unfit
 from convnext.study.subject import Search
 from convnext.study.trials import (
@@ -157,6 +158,8 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
     try:
         if not make or file.is_file():
             _refuse_emptied(out, file)
+        if file.is_file():
+            refuse_programs(file)
         storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
         if make and not storage.get_all_studies():
             _refuse_emptied(out, file, empty=True)
