@@ -28,8 +28,8 @@ PAUSE = 0.2
 """Seconds of the first look, before there is anything to compare with."""
 TRIES = 4
 """Steps in which a way is tried; the first one is not counted."""
-AGAIN = 60.0
-"""Seconds after which the ways are tried again while others go on."""
+AGAIN = 300.0
+"""Seconds after which the ways are tried again while others go on; a trial costs a few slow steps."""
 
 
 @dataclass(frozen=True)
