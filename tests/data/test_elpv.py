@@ -221,10 +221,10 @@ def test_a_place_that_cannot_be_written_is_an_error(
     with pytest.raises(DataError, match=r"file: cannot be written .*choose a folder"):
         write_elpv(tmp_path / "file")
 
-    def full(path: Path, content: bytes) -> int:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("convnext.data.elpv.write_whole", full)
     with pytest.raises(DataError, match=r"No space left on device.*100 MB"):
         write_elpv(tmp_path / "out")
     assert not (tmp_path / "out" / "data.csv").exists()

@@ -29,13 +29,21 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda a: np.rot90(a),
 }
 """What the EXIF standard says of where row 0 and column 0 are, for the stored pixels."""
+
+
+def opened(path: Path, mode: str) -> np.ndarray:
+    """By Pillow's own object, which is its opener's to close."""
+    with Image.open(path) as image:
+        return np.asarray(picture_of(image, mode=mode))
+
+
 READERS: dict[str, Callable[[Path, str], np.ndarray]] = {
     "file": lambda path, mode: np.asarray(read_picture(path, mode=mode)),
     "quick": lambda path, mode: read_pixels(path, mode=mode),
     "reduced": lambda path, mode: read_pixels(path, mode=mode, at_least=min(SIZE)),
     "bytes": lambda path, mode: pixels_of(path.read_bytes(), mode=mode),
     "open file": lambda path, mode: np.asarray(picture_of(io.BytesIO(path.read_bytes()), mode=mode)),
-    "of Pillow": lambda path, mode: np.asarray(picture_of(Image.open(path), mode=mode)),
+    "of Pillow": opened,
     "shard": lambda path, mode: pixels_of(reduced(path.read_bytes(), path, min(SIZE)), mode=mode),
 }
 
