@@ -197,6 +197,7 @@ def test_a_system_that_says_nothing_is_asked_for_nothing(monkeypatch: pytest.Mon
     monkeypatch.setattr(room, "available_memory", lambda: 0)
     with room.held():
         room.take(10**12, "x")
+    assert room._ledger.taken == 0
 
 
 MEASURE = """

@@ -65,7 +65,10 @@ def test_every_message_is_made_harmless(capsys: pytest.CaptureFixture[str], tmp_
 class Gone(io.StringIO):
     """A stream whose listener is gone."""
 
+    tried = 0
+
     def write(self, text: str) -> int:
+        Gone.tried += 1
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
@@ -76,8 +79,11 @@ def test_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", stream)
         tell("a word")
         print("another", file=Listener(stream), flush=True)  # type: ignore[call-overload]
+    before = Gone.tried
+    assert before >= 2  # both were said to nobody
     monkeypatch.setattr(sys, "stdout", Gone())
     print_out("a result")
+    assert Gone.tried > before
 
 
 def test_a_command_whose_reader_goes_away_ends_as_it_would_have(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convnext.data.names import count
 from convnext.run.environment import usable_cores
 from convnext.run.record import say
 
@@ -106,7 +107,7 @@ class Cores:
     """
 
     def __init__(self) -> None:
-        self.taken, self.most = 0.0, 0.0
+        self.taken = 0.0
         self.before: Usage | None = None
         self.crowd, self.usual = Crowd(), Way(0)
         self.said = False
@@ -137,7 +138,7 @@ class Cores:
 
         self.end()
         self.usual = Way(torch.get_num_threads())
-        self.taken = self.most = 0.0
+        self.taken = 0.0
         if self.before is None or time.monotonic() - self.before.moment < PAUSE:
             self.note()
             time.sleep(PAUSE)
@@ -193,13 +194,13 @@ class Cores:
         found = usage()
         if found is not None and self.before is not None:
             self.taken = others(self.before, found)
-            self.most = max(self.most, self.taken)
         self.before = found or Usage(time.monotonic(), 0.0, 0.0)
 
     def _meet(self) -> None:
         self.seen, self.chosen_at = 0, time.monotonic()
         if not self.said:
-            say(f"warning: other programs use {self.taken:.1f} of the {usable_cores()} cores; all of this takes longer")
+            cores = count(usable_cores(), "core")
+            say(f"warning: other programs use {self.taken:.1f} of {cores}; all of this takes longer")
             self.said = True
         fixed = any(name in os.environ for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
         if fixed or self.usual.threads < 2:
@@ -226,7 +227,7 @@ class Cores:
         self.trials, self.chosen_at = [], time.monotonic()
         self._go(best)
         if best != self.usual:
-            say(f"beside them {best} are quickest: {before / _middle(times[1:]):.1f} times as fast (measured)")
+            say(f"quickest beside them: {best}, {before / _middle(times[1:]):.1f} times as fast (measured)")
 
     def _go(self, way: Way) -> None:
         import torch

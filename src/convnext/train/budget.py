@@ -105,14 +105,13 @@ def climb(
     """
     enough = ENOUGH_FINE_TUNING if pretrained else ENOUGH_FROM_SCRATCH
     above = rungs.index(usual) + 1
-    taken: tuple[Rung, float] | None = None
-    for number, rung in enumerate(rungs):
+    taken = rungs[0], seconds_per_epoch(rungs[0])
+    for number, rung in enumerate(rungs[1:], 1):
         each = seconds_per_epoch(rung)
         wanted = enough if number < above else MANY_EPOCHS
-        if taken is not None and seconds / each < wanted:
+        if seconds / each < wanted:
             break
         taken = rung, each
-    assert taken is not None
     return taken
 
 

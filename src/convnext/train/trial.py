@@ -129,7 +129,7 @@ def try_steps(
     forget_peak(device)
     times, saving = _time_steps(trial, trial_set, parts, model, device, batch, at_most)
     peak = peak_memory(device)
-    step = statistics.median(times[1:][-2 * STEADY :])
+    step = statistics.median(times[-2 * STEADY :])
     held_out = EvalPictures(parts.val_set.samples[:EVAL_BATCH], parts.preprocessing)
     held_out.fill_cache(memory, usable_cores())
     start = time.perf_counter()
@@ -149,7 +149,7 @@ def _time_steps(
     trial: Recipe, pictures: TrainPictures, parts: Parts, model: Network, device: torch.device, batch: int,
     at_most: int | None,
 ) -> tuple[list[float], float]:  # fmt: skip
-    """Seconds of each step, the first one to warm up left out where `at_most` asks for few; and of saving the state."""
+    """Seconds of each step but the first, which warms up; and of saving the state."""
     optimizer, micro = make_optimizer(model, trial, device), int(trial.train.micro_batch)
     sampler = EpochSampler(len(pictures), batch, trial.train.seed, int(trial.data.size))
     loader = train_loader(pictures, sampler, parts.collate, int(trial.data.workers), False)
@@ -182,7 +182,7 @@ def _time_steps(
                 break
             start = time.perf_counter()
     end_workers(loader)
-    return (times if at_most is None else times[1:] or times), _time_saving(model, optimizer)
+    return times[1:] or times, _time_saving(model, optimizer)
 
 
 def _time_saving(model: Network, optimizer: torch.optim.Optimizer) -> float:
