@@ -80,6 +80,18 @@ def test_given_epochs_are_not_measured() -> None:
     assert budget.seconds_left(plan) == 0
 
 
+@pytest.mark.parametrize(("cost", "name", "size", "words"), [
+    (0.01, "convnext_nano", 128, "time enough for more than convnext_atto"),
+    (100.0, "convnext_atto", 64, "convnext_atto, 96 pixels, a stem of 4 would leave too few"),
+])  # fmt: skip
+def test_both_ends_of_the_ladder_are_chosen_with_their_reason(cost: float, name: str, size: int, words: str) -> None:
+    """A budget in which everything fits takes the largest network, one in which nothing fits the smallest pictures."""
+    plan = Plan(check_recipe({"train": {"minutes": 10}}))
+    budget.choose_within(plan, USUAL, 9000, lambda recipe: cost, pretrained=False)
+    assert (plan.recipe.model.name, plan.recipe.data.size) == (name, size)
+    assert all(words in row["why"] for row in plan.choices)
+
+
 def test_only_time_makes_a_budget() -> None:
     """Epochs win; without a GPU there is a budget by default."""
     assert minutes_of(Plan(check_recipe({"train": {"device": "cpu"}}))) == 30.0

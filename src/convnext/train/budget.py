@@ -131,10 +131,11 @@ def choose_within(
     epochs = max(seconds, 1.0) / each
     if rung == usual:
         return
-    dearer = rungs[rungs.index(rung) + 1]
-    why = f"about {epochs:.0f} epochs in {minutes:g} min (measured); {dearer} would leave too few"
-    if rungs.index(rung) > rungs.index(usual):
-        why = f"about {epochs:.0f} epochs in {minutes:g} min (measured): time enough for more than {usual.name}"
+    at, why = rungs.index(rung), f"about {epochs:.0f} epochs in {minutes:g} min (measured)"
+    if at > rungs.index(usual):
+        why += f": time enough for more than {usual.name}"
+    else:
+        why += f"; {rungs[at + 1]} would leave too few"
     for key, value in rung.settings.items():
         plan.choose(key, value, why)
 
