@@ -212,14 +212,19 @@ def test_a_terminal_that_goes_away_saves_the_state(stripes: Path, tmp_path: Path
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGHUP)
 
-    before: Any = signal.getsignal(signal.SIGHUP)
-    other = threading.Thread(target=hang_up)
-    other.start()
-    with pytest.raises(KeyboardInterrupt):
-        train(stripes, tmp_path / "run", "train.epochs=1000")
-    other.join()
-    assert read_state_file(tmp_path / "run" / "last.state.pt")["progress"]["step"] > 0
-    assert signal.getsignal(signal.SIGHUP) is before
+    own: Any = signal.getsignal(signal.SIGHUP)
+    before: Any = signal.SIG_DFL  # whatever started these tests, nohup among them
+    signal.signal(signal.SIGHUP, before)
+    try:
+        other = threading.Thread(target=hang_up)
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            train(stripes, tmp_path / "run", "train.epochs=1000")
+        other.join()
+        assert read_state_file(tmp_path / "run" / "last.state.pt")["progress"]["step"] > 0
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, own)
 
 
 def test_the_verdict_that_is_there_is_not_made_again(stripes: Path, tmp_path: Path) -> None:
