@@ -203,7 +203,7 @@ def test_a_kill_between_verdict_and_report_costs_nothing(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
 def test_a_terminal_that_goes_away_saves_the_state(stripes: Path, tmp_path: Path) -> None:
-    """SIGHUP ends the run after the step, as SIGTERM does; where it is ignored, as under nohup, it stays ignored."""
+    """SIGHUP ends the run after the step, as SIGTERM does."""
 
     def hang_up() -> None:
         while not (tmp_path / "run" / "environment.json").exists():
@@ -225,6 +225,18 @@ def test_a_terminal_that_goes_away_saves_the_state(stripes: Path, tmp_path: Path
         assert signal.getsignal(signal.SIGHUP) is before
     finally:
         signal.signal(signal.SIGHUP, own)
+
+
+def test_a_terminal_that_goes_away_is_nothing_to_a_run_under_nohup(stripes: Path, tmp_path: Path) -> None:
+    """Where SIGHUP is ignored it stays ignored: the run goes on to its end."""
+    recipe = load_recipe(None, [*QUICK, "train.epochs=2"])
+    own: Any = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = lambda row: os.kill(os.getpid(), signal.SIGHUP)  # noqa: E731
+        run = train_run(stripes, recipe, tmp_path / "run", after_epoch=hang_up)
+    finally:
+        signal.signal(signal.SIGHUP, own)
+    assert [row["epoch"] for row in run.read_log()] == [1, 2]
 
 
 def test_the_verdict_that_is_there_is_not_made_again(stripes: Path, tmp_path: Path) -> None:
