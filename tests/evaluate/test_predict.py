@@ -282,6 +282,20 @@ def test_many_pictures_from_memory_need_no_processes(folder: Path) -> None:
     assert isinstance(found[0], Prediction)
 
 
+@pytest.mark.parametrize(("pictures", "looks"), [(1, 0), (64, 0), (65, 1)])
+def test_a_few_pictures_wait_for_no_look_at_the_cores(
+    pictures: int, looks: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for one picture after the other would wait a fifth of a second each time."""
+    begun: list[float] = []
+    monkeypatch.setattr(predicting.CORES, "begin", lambda: begun.append(0.0))
+    picture = (folder / "one.png").read_bytes()
+    asked = [Asked(picture, "a picture")] * pictures
+    found = predictions_of(load_all(folder / "model.safetensors"), asked, top=1, device="cpu")
+    assert all(one.label for one in found)
+    assert len(begun) == looks
+
+
 def test_nothing_that_is_there_is_an_error(folder: Path) -> None:
     """Where no name leads anywhere there is no table to write."""
     with pytest.raises(DataError, match="is no file and matches none"):

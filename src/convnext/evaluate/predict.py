@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import io
@@ -164,7 +165,8 @@ def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: 
     else:
         model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = task_for(loaded.classes, loaded.multi_label)
-    with progress("predicting", len(asked)) as bar, CORES.watched():
+    watched = CORES.watched() if len(asked) > EVAL_BATCH else contextlib.nullcontext()  # a look takes a moment
+    with progress("predicting", len(asked)) as bar, watched:
         found = collect(model, batches, task, loaded.preprocessing, device=place, advance=CORES.ticking(bar.advance))
     if not np.isfinite(found.values).all():
         raise WeightsError(
