@@ -1,7 +1,7 @@
 """`python -m convnext`, and the command `convnext`: runs a subcommand and turns errors into exit codes.
 
 0: done. 2: something the user can put right. 1: a fault of this program. 3: a model below the bound that
-`evaluate --fail-under` was given. 130: stopped by Ctrl-C, state saved.
+`evaluate --fail-under` was given. 130: stopped by Ctrl-C, SIGTERM or SIGHUP, state saved.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     from convnext.run.cores import CORES
     from convnext.run.memory import keep_memory
     from convnext.run.messages import Listener
+    from convnext.run.signals import as_interrupts
 
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     CORES.note()
     before, sys.stderr = sys.stderr, cast("TextIO", Listener(sys.stderr))
     try:
-        return _run(arguments)
+        with as_interrupts():
+            return _run(arguments)
     finally:
         sys.stderr.flush()
         sys.stderr = before
@@ -46,6 +48,8 @@ def _run(arguments: list[str] | None) -> int:
         return 2
     try:
         code = app(args=arguments, prog_name="convnext", standalone_mode=False)
+        if code == _STOPPED:  # typer makes this of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return int(code) if isinstance(code, int) else 0
     except UserError as error:
         if is_first_process() and not isinstance(error, Silenced):
@@ -54,7 +58,7 @@ def _run(arguments: list[str] | None) -> int:
     except KeyboardInterrupt:
         if is_first_process():
             tell("convnext: stopped")
-        return 130
+        return _STOPPED
     except OSError as error:  # the system's word on a file: no permission, a name too long, a disk gone read-only
         if error.errno == errno.ENOSPC:
             tell(f"convnext: {error.filename or 'the output'} cannot be written: the disk is full")
@@ -86,6 +90,7 @@ def _run(arguments: list[str] | None) -> int:
         return _fault(error)
 
 
+_STOPPED = 130
 _NO_MEMORY = (
     "the memory is full: close other programs or give the container more, or take less at once (train.batch, "
     "train.micro_batch, data.size, data.workers, data.cache_gb)"

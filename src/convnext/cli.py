@@ -308,5 +308,5 @@ def sample_elpv(out: Annotated[Path, typer.Argument(help="Folder to write.")]) -
     from convnext.run.record import progress
 
     with progress("writing pictures", 1) as bar:
-        print(write_elpv(out, progress=bar.update))
+        print_out(str(write_elpv(out, progress=bar.update)))
     return 0

@@ -71,7 +71,7 @@ class Part:
             os.fsync(self.file.fileno())
             self.file.close()
             self.path.replace(self.target)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             self.drop()
             raise
         flush_folder(self.target.parent)

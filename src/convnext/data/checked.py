@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import PIL
@@ -30,7 +29,7 @@ from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
 from convnext.data.reasons import has_heif, reason_of
 from convnext.data.room import bytes_of_file, held, take
 from convnext.errors import PictureError
-from convnext.files import read_own
+from convnext.files import read_own, write_whole
 from convnext.places import cache_dir
 
 Progress = Callable[[int, int], None]
@@ -217,12 +216,7 @@ class _Cache:
             for path, (stamp, facts) in found.items()
             if stamp and facts.sha256
         }
+        content = json.dumps({"rules": self.rules, "files": entries}).encode()
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile("w", dir=self.file.parent, suffix=".tmp", delete=False) as file:
-                try:
-                    json.dump({"rules": self.rules, "files": entries}, file)
-                    file.close()
-                    Path(file.name).replace(self.file)
-                except OSError:
-                    Path(file.name).unlink(missing_ok=True)
+            write_whole(self.file, content)

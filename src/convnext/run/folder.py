@@ -384,8 +384,12 @@ def share(file: Path, name: Path) -> None:
         with Part(name) as part, file.open("rb") as content:
             shutil.copyfileobj(content, part.file)
         return
-    part.file.close()
-    part.path.replace(name)
+    try:
+        part.file.close()
+        part.path.replace(name)
+    except BaseException:  # Ctrl-C too
+        part.drop()
+        raise
 
 
 def _write_problem(path: Path, error: OSError) -> str:

@@ -27,6 +27,7 @@ from convnext.run.cores import CORES
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
 from convnext.run.state import TrainState, keep_newest, write_state_file
+from convnext.run.signals import AT_ONCE, STOPPING
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
 from convnext.train.course import Changes, Course, Pace, to_changes
@@ -36,8 +37,6 @@ from convnext.train.judging import Judge
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that ask for a stop: Ctrl-C, the queue's or system's, and that of a terminal which is closed."""
 FIXED = ("model.name", "train.batch", "train.seed", "train.optimizer")
 """Keys of the recipe that a run keeps to its end: with others the place in the epoch would mean other pictures."""
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
@@ -351,7 +350,7 @@ class Loop:
         """
 
         def ask(number: int, frame: Any) -> None:
-            if self.stop_asked and time.monotonic() - self.asked_at < 1.0:
+            if self.stop_asked and time.monotonic() - self.asked_at < AT_ONCE:
                 return  # torchrun sends both signals at once
             if self.stop_asked:
                 raise KeyboardInterrupt
