@@ -349,3 +349,45 @@ def test_a_picture_of_a_server_that_drips_is_a_source_that_is_lost(
     remote.name_source(found.folder, slow, 10**9, list_shards(found.folder))
     with pytest.raises(SourceLost, match="given up: it sends next to nothing"):
         remote.fetch_tar(found.folder / "train-000000.tar", found.folder)
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1:{port}/x", "file:///etc/hostname", "data:,x", "FTP:/x", "gopher://x/"]
+)
+@pytest.mark.parametrize("ask", [remote._stamp, lambda address: remote.fetch(address, Path("never"), 0, "")])
+def test_a_server_leads_to_other_servers_of_http_alone(
+    ask: Callable[[str], object], target: str, answering: Callable[[Answer], str], hurried: None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Neither a question nor a download goes on to another scheme, at the second hop either; nobody is called there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote, "TRIES", 1)
+    monkeypatch.setenv("ftp_proxy", "http://127.0.0.1:9/")
+    called: list[bool] = []
+    other = answering(lambda connection: called.append(True)).rpartition(":")[2]
+    away = b"HTTP/1.1 302 Found\r\nLocation: " + target.format(port=other).encode() + b"\r\nContent-Length: 0\r\n\r\n"
+    second = answering(lambda connection: connection.sendall(away))
+    hop = b"HTTP/1.1 307 Temporary\r\nLocation: " + second.encode() + b"/b\r\nContent-Length: 0\r\n\r\n"
+    first = answering(lambda connection: connection.sendall(hop))
+    with pytest.raises(DataError, match=r"leads to an address of (ftp|file|data|gopher), and only http is followed"):
+        ask(f"{first}/a.tar")
+    assert not called
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_with_a_redirection_is_not_read(
+    answering: Callable[[Answer], str], tmp_path: Path, hurried: None
+) -> None:
+    """A redirection with a body without end is followed at once, and fills no memory."""
+    sent: list[int] = []
+    there = answering(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"))
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: " + there.encode() + b"/a\r\n\r\n")
+        while sum(sent) < 200_000_000:
+            connection.sendall(bytes(1 << 20))
+            sent.append(1 << 20)
+
+    remote.fetch(f"{answering(answer)}/a", tmp_path / "a", 4, "")
+    assert (tmp_path / "a").read_bytes() == b"good"
+    assert sum(sent) < 50_000_000

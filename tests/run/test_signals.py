@@ -96,7 +96,8 @@ def test_two_signals_at_once_are_one_and_a_later_one_is_heard(monkeypatch: pytes
     clock = [100.0]
     monkeypatch.setattr("convnext.run.signals.time.monotonic", lambda: clock[0])
     cleaned = []
-    with pytest.raises(KeyboardInterrupt), as_interrupts():
+
+    def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -105,4 +106,7 @@ def test_two_signals_at_once_are_one_and_a_later_one_is_heard(monkeypatch: pytes
             clock[0] += AT_ONCE
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), as_interrupts():
+        work()
     assert cleaned == ["once"]

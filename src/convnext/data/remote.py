@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -20,7 +19,7 @@ from urllib.parse import quote
 
 from convnext.data.aside import aside
 from convnext.data.names import printable
-from convnext.data.server import TOLD, Pace, TooSlow, in_time, open_paced
+from convnext.data.server import TOLD, Pace, TooSlow, in_time, open_head, open_paced
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, Shard, parse_meta
 from convnext.data.shards import is_index_of
@@ -139,7 +138,7 @@ def _close(error: urllib.error.HTTPError) -> None:
 
 
 def _head(address: str) -> str:
-    with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
+    with open_head(address) as answer:
         return "|".join(answer.headers.get(name, "") for name in ("Content-Length", "Last-Modified"))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from io import BufferedReader, RawIOBase
 from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from convnext.data.aside import aside
 
@@ -107,14 +108,23 @@ class _Watched(RawIOBase):
         super().close()
 
 
-class _NoFile(urllib.request.FileHandler):
-    def file_open(self, req: urllib.request.Request) -> Any:
-        raise urllib.error.URLError("it leads to a file of this computer, which is not followed")
+def _refuse_scheme(address: str) -> None:
+    scheme = urlsplit(address).scheme.lower()
+    if scheme not in ("http", "https"):
+        raise urllib.error.URLError(f"it leads to an address of {scheme or 'no scheme'}, and only http is followed")
 
 
-class _NoFtp(urllib.request.FTPHandler):
-    def ftp_open(self, req: urllib.request.Request) -> Any:
-        raise urllib.error.URLError("it leads to ftp, which is not followed")
+class _ByHttpAlone(urllib.request.HTTPRedirectHandler):
+    """Follows a server to other addresses of http and https, and to nothing else: no ftp, no file of this computer."""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        fp.close()  # what comes with a redirection is never wanted, and may be without end
+        target = headers.get("location") or headers.get("uri")
+        if target:
+            _refuse_scheme(urljoin(req.full_url, target))
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def open_paced(address: str | urllib.request.Request, pace: Pace) -> Any:
@@ -144,7 +154,17 @@ def open_paced(address: str | urllib.request.Request, pace: Pace) -> Any:
         def https_open(self, req: urllib.request.Request) -> Any:
             return self.do_open(Secure, req)
 
-    return urllib.request.build_opener(ByHttp, ByHttps, _NoFtp, _NoFile).open(address, timeout=pace.timeout)
+    return _open(address, pace.timeout, ByHttp, ByHttps)
+
+
+def open_head(address: str) -> Any:
+    """What a server says of a file without sending it. Raises as `open_paced`; watch it by `in_time`."""
+    return _open(urllib.request.Request(address, method="HEAD"), TIMEOUT)
+
+
+def _open(address: str | urllib.request.Request, timeout: float, *handlers: type[urllib.request.BaseHandler]) -> Any:
+    _refuse_scheme(address if isinstance(address, str) else address.full_url)
+    return urllib.request.build_opener(_ByHttpAlone, *handlers).open(address, timeout=timeout)
 
 
 def in_time(address: str, ask: Callable[[], T]) -> T:

@@ -26,8 +26,8 @@ from convnext.recipe import Recipe
 from convnext.run.cores import CORES
 from convnext.run.folder import RunFolder
 from convnext.run.record import Bar, Record, clock, progress, say
-from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.run.signals import AT_ONCE, STOPPING
+from convnext.run.state import TrainState, keep_newest, write_state_file
 from convnext.tasks.collect import autocast
 from convnext.tasks.task import Task
 from convnext.train.course import Changes, Course, Pace, to_changes
