@@ -162,6 +162,23 @@ def test_other_pictures_are_refused(tmp_path: Path) -> None:
             compare(a, run)
 
 
+def test_folds_of_one_training_are_not_compared(tmp_path: Path, capsys: Captured) -> None:
+    """Each judged what the other learned: their summary is named, and no --data, which would flatter each."""
+    runs, truth = [tmp_path / "folds" / f"fold-{i}" for i in (1, 2)], np.arange(30) % 3
+    for i, run in enumerate(runs):
+        write_run(run, truth, answers(truth, truth > 0), root=tmp_path, names=[f"{i}-{at}.jpg" for at in range(30)])
+    (tmp_path / "folds" / "folds.json").write_text('{"folds": 2, "data": "/data"}')
+    with pytest.raises(RunError, match="are folds of one training: each was judged on pictures that the others") as e:
+        compare(*runs)
+    assert f"{tmp_path / 'folds' / 'result.json'} has the mean" in str(e.value)
+    assert "--data" not in str(e.value)
+    shutil.rmtree(runs[1])  # now both judged the same, as with --data
+    write_run(runs[1], truth, answers(truth, truth < 2), root=tmp_path, names=[f"0-{at}.jpg" for at in range(30)])
+    capsys.readouterr()
+    assert "folds of one training" in " ".join(compare(*runs).notes)
+    assert "folds of one training" in capsys.readouterr().err
+
+
 def test_other_truths_and_other_questions_are_refused(tmp_path: Path) -> None:
     """A relabelled picture, other classes, several labels against one: each refused with what differs."""
     truth = np.arange(30) % 3

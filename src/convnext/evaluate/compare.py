@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from convnext.metrics.intervals import count_rows, interval, resamples
 from convnext.metrics.multi_label import resampled
 from convnext.metrics.paired import ALPHA, FEW, bootstrap_p, holm, mcnemar
 from convnext.metrics.scores import macro_scores
+from convnext.run.folder import FOLDS
 from convnext.run.record import say
 
 LEAST = 10
@@ -154,7 +156,7 @@ def compare(
         raise UserError("compare was given the same run twice; give each once")
     own = [answers_of(run, data, split) for run in runs]
     _refuse_other_questions(own)
-    joined, how, notes = _join(own)
+    joined, how, notes = _join(own, _folds_note(runs))
     again = [_scores(item, seed) for item in joined]
     counts = [_won(item, joined[0]) for item in joined[1:]]
     ps = [_p(item, again[0], counts[i], joined[0].multi_label) for i, item in enumerate(again[1:])]
@@ -183,13 +185,30 @@ def _refuse_other_questions(answers: Sequence[Answers]) -> None:
             )
 
 
-def _join(own: Sequence[Answers]) -> tuple[list[Answers], str, list[str]]:
+def _folds_note(runs: Sequence[str | os.PathLike[str]]) -> str:
+    """That several of the runs are folds of one training, and where the folds' summary is; "" where they are not."""
+    homes: dict[Path, list[str]] = {}
+    for run in runs:
+        folder = named(run) if named(run).is_dir() else named(run).parent
+        homes.setdefault(folder.resolve().parent, []).append(os.fspath(run))
+    for home, inside in homes.items():
+        if len(inside) > 1 and (home / FOLDS).is_file():
+            return (
+                f"{listed(inside, 4)} are folds of one training: each was judged on pictures that the others were "
+                f"trained on, so on that data nothing compares them. {home / 'result.json'} has the mean and the "
+                "spread of all folds"
+            )
+    return ""
+
+
+def _join(own: Sequence[Answers], folds: str) -> tuple[list[Answers], str, list[str]]:
     """The pictures that all judged, in one order; what they were joined by; and what has to be said.
 
     Raises:
         RunError: too few in common, or their truths differ.
     """
-    answers, how, notes = list(own), "path", []
+    answers, how, notes = list(own), "path", [folds] if folds else []
+    notes += [f"{item.run}: {item.told[0].lower()}{item.told[1:].removesuffix('.')}" for item in own if item.told]
     if len({item.root.resolve() for item in answers}) > 1:
         if (by_content := known_by_content(answers)) is not None:
             answers, how = by_content, "content"
@@ -198,7 +217,7 @@ def _join(own: Sequence[Answers]) -> tuple[list[Answers], str, list[str]]:
             notes.append(f"their data lay in {places} and is not all there: pictures are joined by their names alone")
     splits = {item.split for item in answers}
     if len(splits) > 1 and how == "path":
-        _refuse_apart(own, 0)
+        _refuse_apart(own, 0, folds)
     if len(splits) > 1:
         parts = listed((f"{item.run} as {item.split}" for item in answers), 4)
         notes.append(f"the pictures were judged by {parts}: a run chose its best epoch on val, which flatters it")
@@ -206,7 +225,7 @@ def _join(own: Sequence[Answers]) -> tuple[list[Answers], str, list[str]]:
         raise RunError("a run judged the same picture twice; its predictions.csv is damaged")
     common = sorted(set.intersection(*(set(item.keys) for item in answers)))
     if len(common) < LEAST:
-        _refuse_apart(own, len(common))
+        _refuse_apart(own, len(common), folds)
     if any(len(item.keys) > len(common) for item in answers):
         counts = listed((f"{len(item.keys)} by {item.run}" for item in answers), 4)
         notes.append(f"{count(len(common), 'picture')} were judged by all ({counts}); only these are compared")
@@ -221,7 +240,9 @@ def _join(own: Sequence[Answers]) -> tuple[list[Answers], str, list[str]]:
     return joined, how, notes
 
 
-def _refuse_apart(own: Sequence[Answers], common: int) -> None:
+def _refuse_apart(own: Sequence[Answers], common: int, folds: str) -> None:
+    if folds:
+        raise RunError(folds)
     judged = "; ".join(f"{item.run}: {count(len(item.keys), 'picture')}, {item.split}, of {item.root}" for item in own)
     raise RunError(
         f"these runs were judged on other pictures, with {common} in common (at least {LEAST} are needed): {judged}. "

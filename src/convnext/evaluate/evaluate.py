@@ -24,9 +24,10 @@ from convnext.errors import DataError, UserError, WeightsError
 from convnext.evaluate.mistakes import keep_mistakes
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
+from convnext.run.contents import count_known, digest_of_contents, is_file_of_run
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
-from convnext.run.folder import locked, open_run, write_text
+from convnext.run.folder import RunFolder, locked, open_run, write_text
 from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.loggers import log_result
 from convnext.run.record import progress, say
@@ -123,8 +124,16 @@ def evaluate_run(
         "data_root": called(dataset.root), "test_split": "test" in dataset.splits,
         "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
-    }  # fmt: skip
+    } | _overlap(run, samples, predictions)  # fmt: skip
     return Judged(result, samples, predictions)
+
+
+def _overlap(run: RunFolder, samples: Sequence[Sample], predictions: Predictions) -> dict[str, int]:
+    """How many of the judged pictures the run had for training and for validation, where that is known."""
+    known = count_known(run, (samples[int(index)] for index in predictions.indices))
+    return {
+        f"in_{name}": known[split] for split, name in (("train", "training"), ("val", "validation")) if split in known
+    }
 
 
 def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Dataset | None:
@@ -139,7 +148,10 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
             dataset = read_data(data, recipe, quiet=True, settled=True)
         except DataError:
             return None
-        return dataset if fingerprint(dataset) == before else None
+        if fingerprint(dataset) != before:
+            return None
+        _say_changed(dataset, known)
+        return dataset
     try:
         dataset = read_data(home, recipe, quiet=True, settled=True)
     except DataError as error:
@@ -147,9 +159,16 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
             f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
             "name the new place as DATA"
         ) from None
-    if before not in (None, fingerprint(dataset)):
-        say(f"{called(dataset.root)} has changed since the run was trained: the numbers are for what is there now")
+    _say_changed(dataset, known)
     return dataset
+
+
+def _say_changed(dataset: Dataset, known: dict[str, Any]) -> None:
+    """A line where the run's data are not what they were: other names, labels or splits, or other contents."""
+    contents = known.get("contents") or None, digest_of_contents(dataset) or None
+    replaced = None not in contents and contents[0] != contents[1]
+    if replaced or known.get("fingerprint") not in (None, fingerprint(dataset)):
+        say(f"{called(dataset.root)} has changed since the run was trained: the numbers are for what is there now")
 
 
 def evaluate_weights(
@@ -191,6 +210,8 @@ def evaluate_weights(
         "split": split, "weights": str(path), "task": "classify", "multi_label": loaded.multi_label,
         "data_root": str(data), "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
+    if is_file_of_run(path):
+        result |= _overlap(RunFolder(path.parent), samples, predictions)
     return Judged(result, samples, predictions)
 
 

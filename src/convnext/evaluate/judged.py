@@ -18,6 +18,7 @@ from convnext.data.names import DATA, count, csv_value, named
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
 from convnext.files import read_own
+from convnext.run.contents import overlap_of
 from convnext.run.folder import open_run, resuming
 from convnext.run.record import say
 
@@ -38,6 +39,7 @@ class Answers:
         named: (n, k) bool, what the model said.
         probs: (n, k), how sure it was.
         multi_label: whether a picture can have several labels, or none.
+        told: that the run was trained on some of them; "" where it was not, or nobody knows.
     """
 
     run: str
@@ -49,6 +51,7 @@ class Answers:
     named: NDArray[np.bool_]
     probs: NDArray[np.float64]
     multi_label: bool
+    told: str = ""
 
     def at(self, rows: Sequence[int]) -> Answers:
         """The same for some of the pictures, in the order of `rows`."""
@@ -114,7 +117,10 @@ def _of(run: str, judged: Judged) -> Answers:
         truth, named = found.labels > 0.5, values >= thresholds
     else:
         truth, named = _one_hot(found.labels, len(names)), _one_hot(values.argmax(1), len(names))
-    return Answers(run, str(result["split"]), root, names, paths, truth, named, values, bool(result["multi_label"]))
+    return Answers(
+        run, str(result["split"]), root, names, paths, truth, named, values, bool(result["multi_label"]),
+        overlap_of(result)[1],
+    )  # fmt: skip
 
 
 def _one_hot(labels: NDArray[Any], k: int) -> NDArray[np.bool_]:
@@ -149,7 +155,7 @@ def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
             np.array([_labels(row[truth], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
             np.array([_labels(row[named], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
             np.array([[float(row[i]) for i in columns] for row in rows]).reshape(len(rows), len(names)),
-            multi,
+            multi, overlap_of(result)[1],
         )  # fmt: skip
     except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
         raise RunError(f"{damaged} ({error})") from None

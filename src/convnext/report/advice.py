@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from convnext.report.commands import quoted, train_again, train_on
 from convnext.report.files import Json, RunFiles
-from convnext.report.verdict import metric_key, settled, validation_score
+from convnext.report.verdict import FEW_KNOWN, metric_key, settled, validation_score
 from convnext.report.words import counted, number, percent, points
+from convnext.run.contents import overlap_of
 
 ENOUGH_STEPS = {"scratch": 500, "pretrained": 100}
 """Optimizer steps below which a run is called short: so few teach little, whatever else is chosen."""
@@ -38,11 +39,23 @@ def advise(run: RunFiles, *, own: bool = True) -> list[Advice]:
     if not run.result:
         return []
     longer = (_short(run) or _rising(run)) if own else None  # a run that was too short rises too: one command for both
-    seen = [longer, _never_named(run, own), _apart(run) if own else None]
+    seen = [_known(run, own), longer, _never_named(run, own), _apart(run) if own else None]
     found = [item for item in seen if item is not None]
     if doubt := _doubt(run, alone=not found, own=own):
         found.insert(0, doubt)
     return found or [_use(run)]
+
+
+def _known(run: RunFiles, own: bool) -> Advice | None:
+    """The score is that of pictures that were learned from."""
+    known, told = overlap_of(run.result)
+    n = number(run.result.get("n")) or 0
+    if known <= FEW_KNOWN * n:
+        return None
+    if own and run.result.get("split") != "train":
+        return Advice("known", f"{told} Take the copies out.", f"convnext doctor {quoted(run.data_root or 'DATA')}")
+    again = f"convnext evaluate {quoted(run.folder)}" if run.log else ""
+    return Advice("known", "Judge it on pictures that it was not trained on.", again)
 
 
 def _doubt(run: RunFiles, *, alone: bool, own: bool) -> Advice | None:

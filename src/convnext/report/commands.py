@@ -16,6 +16,7 @@ _FILES = [
     ("result.json", "all numbers of this page"),
     ("mistakes.json", "the mistakes that this page shows, with their whole paths"),
     ("splits.csv", "which picture was used for training, validation and test"),
+    ("contents.json", "by which pictures of its training and validation are known again; nothing can be seen in it"),
     ("recipe.toml", "all settings as they were run: convnext train takes it again"),
     ("log.jsonl", "the numbers of each epoch"),
     ("last.state.pt", "the training itself, for --resume; needed for nothing else, and the largest file"),

@@ -8,6 +8,7 @@ from typing import Any
 from convnext.report.advice import Advice
 from convnext.report.verdict import LABELS, baseline_of, ends_of, gain_of, settled
 from convnext.report.words import points
+from convnext.run.contents import overlap_of
 
 _NAMES = {
     "top1": "top-1", "top5": "top-5", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
@@ -33,6 +34,8 @@ def describe_result(result: dict[str, Any]) -> str:
     if result["split"] == "val" and result["weights"] == "last":
         test = "--split test judges the test split" if result.get("test_split") else "there is no test split"
         lines.append(f"  ({test}; the best epoch was chosen on these pictures, so the last one is judged)")
+    if told := overlap_of(result)[1]:
+        lines.append(f"  {told}")
     for key, name in _NAMES.items():
         if key in result:
             low, high = result["intervals"].get(key, (None, None))

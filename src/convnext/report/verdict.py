@@ -12,7 +12,10 @@ from convnext.metrics.intervals import wilson
 from convnext.metrics.paired import gain_of_counts, side
 from convnext.report.files import Json, RunFiles
 from convnext.report.words import counted, number, percent, points, span
+from convnext.run.contents import overlap_of
 
+FEW_KNOWN = 0.01
+"""Share of training pictures among those judged up to which a verdict stands, with a word on them."""
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 LABELS = {1: "Better than the trivial answer", 0: "Not clearly better than the trivial answer",
           -1: "Worse than the trivial answer"}  # fmt: skip
@@ -113,7 +116,8 @@ def verdict(run: RunFiles) -> Verdict:
     score = (
         f"{name} {percent(value)}{f' ({span(ends)})' if ends else ''} on {counted(_count(result), f'{split} picture')}"
     )
-    caveat, where = _split_caveat(result), settled(result, key)
+    known, told = overlap_of(result)
+    caveat, where = " ".join(filter(None, (_split_caveat(result), told))), settled(result, key)
     if where is None or baseline is None:
         return Verdict("open", "No comparison", f"{score}; there is no trivial answer to compare it with.", caveat)
     trivial, gets = _trivial(run, baseline)
@@ -125,9 +129,11 @@ def verdict(run: RunFiles) -> Verdict:
         text = f"{score} is not clearly better than always saying {trivial}, which gets {gets}."
         return Verdict("doubtful", LABELS[where], text, caveat, difference)
     text = f"{score}; always saying {trivial} gets {gets}."
-    if caveat:
+    if known > FEW_KNOWN * _count(result):
+        return Verdict("open", "Pictures that it was trained on", text, caveat, difference)
+    if _split_caveat(result):
         return Verdict("open", "Validation pictures only", text, caveat, difference)
-    return Verdict("good", LABELS[where], text, "", difference)
+    return Verdict("good", LABELS[where], text, caveat, difference)
 
 
 def _count(result: Json) -> int:

@@ -18,13 +18,13 @@ from convnext.files import Part, is_own_folder, own_folder, read_own
 from convnext.run.lock import HOLDER, LOCK, held
 from convnext.run.schema import Damaged, parse
 
-LOG, CHANGES = "log.jsonl", "changes.json"
+LOG, CHANGES, CONTENTS, FOLDS = "log.jsonl", "changes.json", "contents.json", "folds.json"
 STARTED = "CONVNEXT_STARTED"
 """Environment variable: the options by which this process was started beside others."""
 
 _MARKS = (LOG, "last.state.pt", "previous.state.pt", "last.safetensors", "best.safetensors", "data.json")
 _REST = (
-    "splits.csv", "predictions.csv", "batch.json", CHANGES, "result.json", "mistakes.json", "report.html",
+    "splits.csv", "predictions.csv", "batch.json", CHANGES, CONTENTS, "result.json", "mistakes.json", "report.html",
     "pictures/batch.jpg", "pictures/mistake-*.jpg", "tensorboard/events.*", ".*.part", ".*.partial",
     "states/epoch-*.state.pt", "states/.*.part",
 )  # fmt: skip

@@ -158,6 +158,7 @@ def _data(value: Any, at: str) -> None:
     table({
         "root": text, "layout": text, "classes": rows(text), "multi_label": flag, "majority": rows(count),
         "counts": named(rows(count)), "pictures": named(count), "fingerprint": text,
+        "contents": text,
         "broken": rows(table({"path": text, "reason": text})), "notes": rows(text),
     })(value, at)  # fmt: skip
     classes = value.get("classes")
@@ -188,7 +189,7 @@ _GAINS = named(
 )
 _RESULT = (
     {key: maybe(text) for key in ("split", "weights", "source", "model", "task", "data_root", "majority_class")}
-    | dict.fromkeys(("n", "correct", "params", "epoch", "epochs", "unreadable"), count)
+    | dict.fromkeys(("n", "correct", "params", "epoch", "epochs", "unreadable", "in_training", "in_validation"), count)
     | {key: maybe(number) for key in (
         "top1", "top5", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_f1", "exact_match",
         "mean_average_precision", "calibration_error", "nll", "majority_top1", "micro_f1_baseline",
@@ -241,6 +242,7 @@ FILES: dict[str, Check] = {
         "path": text, "truth": maybe(either(text, rows(text))), "predicted": maybe(either(text, rows(text))),
         "confidence": maybe(number), "picture": maybe(text), "label": text, "kind": text,
     })),
+    "contents.json": table({"train": text, "val": text}),
     "batch.json": table({"labels": rows(either(text, rows(text)))}),
     "changes.json": rows(table({
         "time": text, "epoch": count, "step": count, "step_in_epoch": count, "changed": named(rows(_setting, 2)),

@@ -23,14 +23,14 @@ from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
 from convnext.recipe import Recipe
-from convnext.run.folder import RunFolder, drop_state, locked, new_run, refuse_linked, write_text
+from convnext.run.folder import FOLDS, RunFolder, drop_state, locked, new_run, refuse_linked, write_text
 from convnext.run.lock import HOLDER, LOCK
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
 
-BEGUN, GIVEN = "folds.json", "folds.toml"
+BEGUN, GIVEN = FOLDS, "folds.toml"
 HEADLINES = (
     "top1", "top5", "balanced_accuracy", "macro_f1", "micro_f1", "exact_match", "mean_average_precision", "nll",
     "calibration_error",

@@ -25,6 +25,7 @@ from convnext.errors import DataError, RecipeError
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
+from convnext.run.contents import digest_of_contents
 from convnext.tasks.classify import class_weights, label_weights, task_for
 from convnext.tasks.task import Task
 
@@ -109,7 +110,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "majority": majority,
         "counts": {split: dataset.counts(split) for split in dataset.splits},
         "pictures": {split: len(samples) for split, samples in dataset.splits.items()},
-        "fingerprint": fingerprint(dataset),
+        "fingerprint": fingerprint(dataset), "contents": digest_of_contents(dataset),
         "broken": [{"path": str(b.path), "reason": b.reason} for b in dataset.broken],
         "notes": list(dataset.notes),
     }  # fmt: skip

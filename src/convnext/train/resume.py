@@ -15,6 +15,7 @@ from convnext.data.sources import Dataset
 from convnext.errors import DataError, RunError
 from convnext.nn.weights import load_state, read_model
 from convnext.recipe import Recipe
+from convnext.run.contents import count_known, digest_of_contents
 from convnext.run.folder import RunFolder, is_judged, locked, open_run, report_is_due
 from convnext.run.record import say, silenced
 from convnext.run.state import heal, previous, read_state_file
@@ -175,5 +176,13 @@ def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
         raise RunError(
             f"the pictures in {recipe.data.root} are not those that the run started with ({before} then, {now} now; "
             "names, labels or splits differ). Put them back, or start a new run"
+        )
+    contents = (known or {}).get("contents"), digest_of_contents(dataset)
+    if all(contents) and contents[0] != contents[1]:
+        kept = count_known(run, dataset.splits["train"]).get("train")
+        other = "" if kept is None else f" ({len(dataset.splits['train']) - kept} of those for training)"
+        raise RunError(
+            f"pictures in {recipe.data.root} were replaced under their names since the run started{other}. Put the old "
+            f"ones back, or start a new run from its weights: weights={run.path}"
         )
     return dataset

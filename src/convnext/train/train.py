@@ -24,6 +24,7 @@ from convnext.errors import LoaderLost, MemoryFull, RunError, SourceLost, Stoppe
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
+from convnext.run.contents import digest_of_contents, write_contents
 from convnext.run.cores import CORES
 from convnext.run.environment import command_line, describe_environment, find_device
 from convnext.run.folder import (
@@ -108,7 +109,8 @@ def train_run(
         dataset = known or ranks.agree(lambda: read_data(root, recipe))
         if ranks.world > 1:
             ranks.refuse_different(
-                fingerprint(dataset), f"{called(dataset.root)} must hold the same pictures for every process"
+                fingerprint(dataset) + digest_of_contents(dataset),
+                f"{called(dataset.root)} must hold the same pictures for every process",
             )
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
         recipe = override(recipe, found_in(dataset))
@@ -141,6 +143,7 @@ def describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> 
     """Writes down the machine and a name that no other run has, the data, and a batch as the network sees it."""
     run.write_json("environment.json", describe_environment(command_line()) | {"run": uuid.uuid4().hex})
     run.write_json("data.json", describe_data(dataset))
+    write_contents(run, dataset)
     write_text(run.path / "splits.csv", list_splits(dataset))
     save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
 

@@ -1,0 +1,116 @@
+"""Which pictures a run has learned from, by their contents: so that a score on them is called what it is.
+
+contents.json holds the first 48 bits of the SHA-256 of each training and each validation picture, sorted, 8 letters a
+picture. Who has a picture can see from it whether the run had the same file; a picture cannot be made from it. Runs of
+before, and those on shards, whose pictures are not read one by one, have none: of them it is not known.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convnext.data.sources import CONTENT_BYTES, Dataset, Sample
+from convnext.errors import RunError
+from convnext.run.folder import CONTENTS, RunFolder
+
+_BYTES = CONTENT_BYTES
+"""Of each hash: among a million pictures each, two that differ are taken for one less than once in 250 comparisons."""
+_KEPT = ("train", "val")
+
+
+def digest_of_contents(dataset: Dataset) -> str:
+    """A hash of every picture's content in the order of the data set; "" where contents are not known."""
+    digest, known = hashlib.sha256(), False
+    for samples in dataset.splits.values():
+        if not _are_known(samples):
+            return ""
+        known = True
+        for sample in samples:
+            digest.update(sample.content)
+    return digest.hexdigest() if known else ""
+
+
+def write_contents(run: RunFolder, dataset: Dataset) -> None:
+    """Writes contents.json, or nothing where contents are not known."""
+    there = {split: dataset.splits[split] for split in _KEPT if split in dataset.splits}
+    if all(_are_known(samples) for samples in there.values()):
+        run.write_json(CONTENTS, {split: _packed(samples) for split, samples in there.items()})
+
+
+def count_known(run: RunFolder, samples: Iterable[Sample]) -> dict[str, int]:
+    """How many of these pictures the run had for training and for validation; empty where that is not known.
+
+    Raises:
+        RunError: contents.json is damaged.
+    """
+    found = run.read_table(CONTENTS)
+    asked = list(samples)
+    if not found or not _are_known(asked):
+        return {}
+    mine = _numbers(b"".join(sample.content for sample in asked))
+    return {split: int(np.isin(mine, _unpacked(run, found, split)).sum()) for split in _KEPT if split in found}
+
+
+def is_file_of_run(path: Path) -> bool:
+    """Whether a file is a model of a run, where the run left it."""
+    run = RunFolder(path.parent)
+    return path.name in (run.best.name, run.last.name) and run.recipe.is_file()
+
+
+def overlap_of(result: Mapping[str, Any]) -> tuple[int, str]:
+    """How many judged pictures the model had learned from, and a sentence on it; 0 and "" where that says nothing."""
+    n, known, watched = (_count(result.get(key)) for key in ("n", "in_training", "in_validation"))
+    if result.get("split") == "val":
+        watched = 0  # is said of the whole split
+    if known and known == n:
+        return (
+            known,
+            "The model was trained on all of these pictures: the score says what it remembers, not what it can.",
+        )
+    if known:
+        return (
+            known,
+            f"The model was trained on {known:,} of these {n:,} pictures (the same files): the score flatters.",
+        )
+    if watched:
+        return 0, f"{watched:,} of these {n:,} pictures chose the best epoch in training: the score flatters a little."
+    return 0, ""
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _are_known(samples: Sequence[Sample]) -> bool:
+    """Whether all have a content: those in shards have none, and are not looked at one by one."""
+    return len(samples) > 0 and len(samples[0].content) == _BYTES and all(sample.content for sample in samples)
+
+
+def _packed(samples: Sequence[Sample]) -> str:
+    return base64.b64encode(b"".join(sorted({sample.content for sample in samples}))).decode("ascii")
+
+
+def _unpacked(run: RunFolder, found: dict[str, str], split: str) -> NDArray[np.uint64]:
+    try:
+        content = base64.b64decode(found[split], validate=True)
+    except ValueError:
+        content = b"?"
+    if len(content) % _BYTES:
+        raise RunError(
+            f"{run.path / CONTENTS} is damaged: {split} is no list of hashes. Remove it: the run can do without"
+        )
+    return _numbers(content)
+
+
+def _numbers(content: bytes) -> NDArray[np.uint64]:
+    """Hashes as whole numbers, (n,), from their bytes one after the other."""
+    whole = np.zeros((len(content) // _BYTES, 8), np.uint8)
+    whole[:, :_BYTES] = np.frombuffer(content, np.uint8).reshape(-1, _BYTES)
+    return whole.view(np.uint64)[:, 0]

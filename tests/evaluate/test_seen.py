@@ -1,0 +1,143 @@
+"""Pictures that a run was trained on are known again wherever they are judged, and a score on them is called that."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import convnext
+from convnext.__main__ import main
+from convnext.config import load_recipe
+from convnext.errors import RunError
+from convnext.evaluate.evaluate import evaluate_run, judge_run
+from convnext.report.files import read_run
+from convnext.report.finish import finish_run
+from convnext.report.verdict import verdict
+from convnext.train.resume import resume_run
+from convnext.train.train import train_run
+
+QUICK = [
+    "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=1",
+    "train.precision=fp32", "train.keep_state=true", "train.logger=",
+]  # fmt: skip
+Captured = pytest.CaptureFixture[str]
+StripesWriter = Callable[..., Path]
+
+
+@pytest.fixture
+def run(stripes: Path, tmp_path: Path) -> Path:
+    """A judged run on the stripes."""
+    path = train_run(str(stripes), load_recipe(None, QUICK), str(tmp_path / "run")).path
+    judge_run(path)
+    return path
+
+
+def of_split(run: Path, split: str) -> list[str]:
+    """The paths of a split, as the run's splits.csv has them."""
+    rows = [line.split(",") for line in (run / "splits.csv").read_text().splitlines()[1:]]
+    return [row[0] for row in rows if row[1] == split]
+
+
+def copied(paths: list[str], home: Path, to: Path) -> Path:
+    """The same pictures elsewhere, under other names."""
+    for number, path in enumerate(paths):
+        (to / Path(path).parent).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(home / path, to / Path(path).parent / f"other-{number}.png")
+    return to
+
+
+def test_pictures_of_the_training_are_known_by_their_content(
+    run: Path, stripes: Path, write_stripes: StripesWriter, tmp_path: Path, capsys: Captured
+) -> None:
+    """Copies under other names are counted exactly, in the result and in a line; new pictures are none; by the model
+    file in its run they are known too, and by the file alone nothing is said."""
+    train, val, test = (of_split(run, split) for split in ("train", "val", "test"))
+    result = evaluate_run(run).result
+    assert (result["in_training"], result["in_validation"]) == (0, 0)
+
+    known = copied(train[:9] + train[-9:], stripes, tmp_path / "known")
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(known)]) == 0
+    out = capsys.readouterr().out
+    assert "The model was trained on all of these pictures: the score says what it remembers" in out
+    assert "Judge it on pictures that it was not trained on." in out
+
+    mixed = copied(train[:3] + val[:2] + test[:4] + train[-3:] + test[-4:], stripes, tmp_path / "mixed")
+    for place in (run, run / "best.safetensors"):
+        found = convnext.evaluate(place, mixed).result
+        assert (found["n"], found["in_training"], found["in_validation"]) == (16, 6, 2)
+    assert main(["evaluate", str(run), str(mixed)]) == 0
+    assert "The model was trained on 6 of these 16 pictures (the same files)" in capsys.readouterr().out
+
+    new = write_stripes(tmp_path / "new", {"narrow": 5, "wide": 5}, seed=7)
+    assert convnext.evaluate(run, new).result["in_training"] == 0
+    assert main(["evaluate", str(run), str(new)]) == 0
+    assert "The model was trained" not in capsys.readouterr().out
+    alone = shutil.copyfile(run / "best.safetensors", tmp_path / "best.safetensors")
+    assert "in_training" not in convnext.evaluate(alone, mixed).result
+
+
+def test_a_run_from_before_says_nothing_of_what_it_saw(run: Path, stripes: Path, capsys: Captured) -> None:
+    """Without contents.json nothing is claimed; a damaged one is named."""
+    (run / "contents.json").unlink()
+    assert "in_training" not in evaluate_run(run, split="train").result
+    (run / "contents.json").write_text('{"train": "AAAA"}')
+    with pytest.raises(RunError, match=r"contents\.json is damaged: train is no list of hashes"):
+        evaluate_run(run)
+    (run / "contents.json").write_text('{"train": 3}')
+    with pytest.raises(RunError, match="damaged"):
+        evaluate_run(run)
+
+
+def test_a_given_test_split_that_was_trained_on_earns_no_verdict(stripes: Path, tmp_path: Path) -> None:
+    """The page says which pictures, and does not call the run better than the trivial answer."""
+    root = tmp_path / "data"
+    for split in ("train", "val", "test"):
+        shutil.copytree(stripes, root / split)
+    path = train_run(str(root), load_recipe(None, [*QUICK, "train.epochs=2"]), str(tmp_path / "leak")).path
+    finish_run(path)
+    result = json.loads((path / "result.json").read_text())
+    assert result["in_training"] == result["n"] == 80
+    said = verdict(read_run(path))
+    assert said.tone != "good"
+    assert "The model was trained on all of these pictures" in said.caveat
+    assert "The model was trained on all of these pictures" in (path / "report.html").read_text()
+
+
+def test_what_is_kept_is_short_and_in_an_order_that_says_nothing(run: Path) -> None:
+    """Eight letters a picture, sorted: neither names nor their order."""
+    kept = json.loads((run / "contents.json").read_text())
+    assert [len(kept[split]) for split in ("train", "val")] == [8 * len(of_split(run, s)) for s in ("train", "val")]
+    assert str(run.parent) not in (run / "contents.json").read_text()
+
+
+def test_pictures_replaced_under_their_names_are_refused_on_resume(
+    run: Path, stripes: Path, write_stripes: StripesWriter, tmp_path: Path, capsys: Captured
+) -> None:
+    """Place, label and split are the same, the content is not: the run does not go on as if nothing was; judging it
+    says so. A run from before, which kept no contents, goes on."""
+    root = tmp_path / "given"
+    for split, seed in (("train", 1), ("val", 2), ("test", 3)):
+        write_stripes(root / split, {"narrow": 8, "wide": 8}, seed=seed)
+    path = train_run(str(root), load_recipe(None, QUICK), str(tmp_path / "replaced")).path
+    judge_run(path)
+    before = (root / "train" / "wide" / "wide-003.png").read_bytes()
+    new = write_stripes(tmp_path / "new", {"narrow": 8, "wide": 8}, seed=9) / "wide" / "wide-003.png"
+    os.replace(new, root / "train" / "wide" / "wide-003.png")
+    with pytest.raises(RunError, match=r"replaced under their names since the run started \(1 of those for training\)"):
+        resume_run(path, settings=["train.epochs=2"])
+    capsys.readouterr()
+    evaluate_run(path)
+    assert "has changed since the run was trained" in capsys.readouterr().err
+    (root / "train" / "wide" / "wide-003.png").write_bytes(before)
+    data = json.loads((path / "data.json").read_text())
+    assert len(resume_run(path, settings=["train.epochs=2"]).read_log()) == 2
+    del data["contents"]
+    (path / "data.json").write_text(json.dumps(data))
+    (root / "train" / "wide" / "wide-003.png").write_bytes((root / "train" / "wide" / "wide-004.png").read_bytes())
+    assert len(resume_run(path, settings=["train.epochs=3"]).read_log()) == 3
