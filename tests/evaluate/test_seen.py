@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +127,7 @@ def test_pictures_replaced_under_their_names_are_refused_on_resume(
     judge_run(path)
     before = (root / "train" / "wide" / "wide-003.png").read_bytes()
     new = write_stripes(tmp_path / "new", {"narrow": 8, "wide": 8}, seed=9) / "wide" / "wide-003.png"
-    os.replace(new, root / "train" / "wide" / "wide-003.png")
+    new.replace(root / "train" / "wide" / "wide-003.png")
     with pytest.raises(RunError, match=r"replaced under their names since the run started \(1 of those for training\)"):
         resume_run(path, settings=["train.epochs=2"])
     capsys.readouterr()
