@@ -273,6 +273,66 @@ def test_joined_labels_are_split_when_the_user_says_so(table: Table, sign: str, 
     assert not whole.multi_label
 
 
+def test_a_first_line_for_excel(table: Table) -> None:
+    """`sep=;` above the header names the sign, and is said; lines are counted from the top of the file."""
+    for sign, word, first in ((";", "semicolon", "sep=;"), (",", "comma", '"sep=,",'), ("\t", "tab", "SEP=\t")):
+        root = table("label,remark", [f"{'ab'[i % 2]},x" for i in range(12)])
+        lines = root.read_text().replace(",", sign).splitlines()
+        root.write_text("\ufeff" + "\r\n".join([first, *lines]) + "\r\n")
+        data = read_dataset(root)
+        assert labels(data) == {i: ("ab"[i % 2],) for i in range(12)}
+        assert any(f"is a word to Excel: a {word} parts the cells" in note for note in data.notes)
+        root.write_text("\n".join([first, lines[0], f"0.png{sign}{sign}x"]) + "\n")
+        with pytest.raises(DataError, match="in line 3: write a label or remove the row"):
+            read_dataset(root)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "NA", "N/A", "<NA>", "null", "NULL", "#N/A", "NaT"])
+def test_what_programs_write_for_a_missing_label_is_refused_as_an_empty_cell_is(table: Table, cell: str) -> None:
+    """Alone, among several labels, and for numbers as pandas writes them; named among the classes it is one; a run that
+    was trained with it reads its data as it did."""
+    for kind, names in (("ab", ("a", "b")), (("0.0", "1.0"), ("0.0", "1.0"))):
+        cells = [kind[i % 2] for i in range(20)]
+        cells[3:6] = [cell] * 3
+        root = table("label", cells)
+        with pytest.raises(DataError, match=r'in column "label" in lines 5, 6, 7, which is written where a label is m'):
+            read_dataset(root)
+        with pytest.raises(DataError, match="which is written where a label is missing"):
+            read_dataset(root, judging=True)
+        data = read_dataset(root, classes=(*names, cell))
+        assert data.classes == (*names, cell)
+        assert labels(data)[3] == (cell,)
+        assert labels(read_dataset(root, columns=Columns(settled=True)))[3] == (cell,)
+    with pytest.raises(DataError, match="which is written where a label is missing"):
+        read_dataset(table("label", ["a|b", f"a|{cell}", *["a", "b", "a|b"] * 6]))
+
+
+def test_classes_that_may_mean_no_label_are_told(
+    table: Table, write_stripes: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In a table, in its columns of 0 and 1, and as folders; not where the user names them."""
+    told = "taken for the name of a class; if it means that there is no label, take these pictures out"
+    for cell in ("None", "?", "unknown", "unlabelled"):
+        root = table("label", [["a", "b", cell][i % 3] for i in range(20)])
+        assert any(note.startswith(f'"{cell}": {told}') for note in read_dataset(root).notes)
+        assert not any(told in note for note in read_dataset(root, classes=("a", "b", cell)).notes)
+    flags = read_dataset(table("a,b,nan", [["1,0,0", "0,1,0", "0,0,1"][i % 3] for i in range(20)]))
+    assert any(note.startswith(f'"nan": {told}') for note in flags.notes)
+    folders = write_stripes(tmp_path / "folders", {"a": 4, "nan": 4})
+    assert any(note.startswith(f'"nan": {told}') for note in read_dataset(folders).notes)
+
+
+def test_a_missing_group_stands_alone(table: Table) -> None:
+    """As an empty one: pictures whose group is `nan` are not kept together; a run of before reads as it did."""
+    cells = [f"{'ab'[i % 2]},{'nan' if i % 2 else f'p{i % 10}'}" for i in range(40)]
+    root = table("label,patient", cells)
+    data = read_dataset(root, columns=Columns(group="patient"))
+    assert any('20 rows without a group (nan) in column "patient": each stands alone' in note for note in data.notes)
+    assert len({splits(data)[i] for i in range(1, 40, 2)}) > 1
+    before = read_dataset(root, columns=Columns(group="patient", settled=True))
+    assert len({splits(before)[i] for i in range(1, 40, 2)}) == 1
+
+
 def test_lists_of_labels(table: Table) -> None:
     """As JSON and as Python write them; an empty list is none of the classes; mixed with other cells refused."""
     cells: list[list[str]] = [["a", "b"], ["b"], [], ["c, d", "a"]]

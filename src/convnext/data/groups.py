@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 
 from convnext.data.columns import LABEL_NAMES, PATH_NAMES, Columns, key_of, require
+from convnext.data.missing import is_missing
 from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row
 from convnext.errors import DataError
@@ -54,7 +55,7 @@ def read_groups(
     """
     if spec.group:
         column = require(table, columns, spec.group, "data.group_column")
-        return _asked(table, rows, column, splits)
+        return _asked(table, rows, column, splits, settled=spec.settled)
     nothing = Groups([""] * len(rows))
     if judging or spec.settled:
         return nothing
@@ -78,8 +79,10 @@ def read_groups(
     return nothing
 
 
-def _asked(table: Path, rows: Sequence[Row], column: str, splits: Sequence[str | None]) -> Groups:
-    names = [row[column] for row in rows]
+def _asked(table: Path, rows: Sequence[Row], column: str, splits: Sequence[str | None], *, settled: bool) -> Groups:
+    cells = [row[column] for row in rows]
+    missing = set() if settled else {cell for cell in cells if is_missing(cell)}
+    names = ["" if cell in missing else cell for cell in cells]
     parted = straddling(names, splits)
     if parted:
         raise DataError(
@@ -87,7 +90,8 @@ def _asked(table: Path, rows: Sequence[Row], column: str, splits: Sequence[str |
             f"{listed(parted, 3)}: correct the table's split, or leave data.group_column out"
         )
     alone = names.count("")
-    notes = [f'{count(alone, "row")} without a group in column "{column}": each stands alone'] if alone else []
+    words = f" ({listed(sorted(missing))})" if missing else ""
+    notes = [f'{count(alone, "row")} without a group{words} in column "{column}": each stands alone'] if alone else []
     if len(set(names) - {""}) < 3:
         raise DataError(
             f'{printable(table)}: column "{column}" has {count(len(set(names) - {""}), "group")}: to train, validate '

@@ -14,6 +14,7 @@ from shlex import quote
 
 from convnext.data.columns import LABEL_NAMES, Columns, find, key_of, require
 from convnext.data.label_lists import list_of, refuse_odd_lists
+from convnext.data.missing import is_missing
 from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row, lines_of
 from convnext.errors import DataError
@@ -161,6 +162,8 @@ def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, kn
         raise DataError(f'{printable(table)}: nothing in column "{column}" in {lines_of(empty)}: {remedy}')
     parts = [_parts(cell, sign) for cell in cells]
     names = [tuple(sorted({name.strip() for name in found if name.strip()})) for found in parts]
+    if not spec.settled:
+        _refuse_missing(table, column, rows, names, known)
     if sign == "json":
         several = any(len(found) != 1 for found in names)
     else:
@@ -172,6 +175,22 @@ def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, kn
     if twice:
         notes.append(f"{listed(twice, 3)}: written in two Unicode forms (NFC and NFD), taken for one class")
     return Labels(names, several, (column,), notes)
+
+
+def _refuse_missing(
+    table: Path, column: str, rows: Sequence[Row], names: Sequence[tuple[str, ...]], known: Collection[str]
+) -> None:
+    """Refuses what a program writes for a missing label, as an empty cell is refused."""
+    missing = {name for found in names for name in found if is_missing(name)} - set(known)
+    if not missing:
+        return
+    wrong = [row for row, found in zip(rows, names, strict=True) if missing & set(found)]
+    shown = " and ".join(f'"{printable(name)}"' for name in sorted(missing))
+    raise DataError(
+        f'{printable(table)}: {shown} in column "{column}" in {lines_of(wrong)}, which is written where a label is '
+        "missing: write a label or remove the row; if it is the name of a class, name all classes, as "
+        f"""{quote(f'data.classes=["a","{sorted(missing)[0]}"]')}"""
+    )
 
 
 def _separator(
@@ -196,7 +215,7 @@ def _separator(
     sign = "|" if any("|" in cell for cell in cells) else ""
     if not spec.settled:
         names = {part.strip() for cell in cells for part in (cell.split(sign) if sign else [cell])}
-        notes += _joined(table, column, names - {""} - set(known))
+        notes += _joined(table, column, {n for n in names if n and not is_missing(n)} - set(known))
     return sign
 
 

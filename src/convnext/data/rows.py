@@ -1,13 +1,14 @@
 """A CSV file becomes rows: each cell under its column, or a refusal that names the line.
 
-Comma, semicolon and tab are recognised as separators from the first line. UTF-8, with or without a mark. Nothing is
-dropped and nothing guessed: a row with more cells than the header names, a quote that is never closed, and a cell that
-has swallowed the rows after it are refused.
+Comma, semicolon and tab are recognised as separators from the first line, or from `sep=;` above it. UTF-8, with or
+without a mark. Nothing is dropped and nothing guessed: a row with more cells than the header names, a quote that is
+never closed, and a cell that has swallowed the rows after it are refused.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,6 +17,10 @@ from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.names import count, listed, printable
 from convnext.errors import DataError
 from convnext.files import open_text
+
+_SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SEP = re.compile(r'\s*"?sep=([,;\t|])"?[,;\t|]*\s*', re.IGNORECASE)
+"""A first line by which Excel is told what parts the cells; programs that save anew put their own signs behind it."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,9 @@ class Row:
         return self.cells[column]
 
 
-def read_rows(table: Path) -> tuple[list[str], list[Row]]:
-    """The columns in their order, and all rows that are not blank. A column with cells and no name gets one; without
-    cells, its name is "".
+def read_rows(table: Path) -> tuple[list[str], list[Row], list[str]]:
+    """The columns in their order, all rows that are not blank, and remarks. A column with cells and no name gets one;
+    without cells, its name is "".
 
     Raises:
         DataError: the file is no table in UTF-8, or a row cannot be what its writer meant.
@@ -39,16 +44,19 @@ def read_rows(table: Path) -> tuple[list[str], list[Row]]:
     try:
         with open_text(table, "utf-8-sig", "") as file:
             header = file.readline()
-            file.seek(0)
-            sign = max(",;\t", key=header.count)
+            if said := _SEP.fullmatch(header):
+                sign, above = said[1], 1
+            else:
+                file.seek(0)
+                sign, above = max(",;\t", key=header.count), 0
             reader = csv.reader(file, delimiter=sign, skipinitialspace=True, strict=True)
             header_cells = [name.strip() for name in next(reader, [])]
             columns = [name or f"column {at} (no name)" for at, name in enumerate(header_cells, 1)]
-            rows, last = [], reader.line_num
+            rows, last = [], reader.line_num + above
             for cells in reader:
                 if any(cell.strip() for cell in cells):
-                    rows.append(_row(table, columns, cells, last + 1, reader.line_num, sign))
-                last = reader.line_num
+                    rows.append(_row(table, columns, cells, last + 1, reader.line_num + above, sign))
+                last = reader.line_num + above
     except UnicodeDecodeError as error:
         raise DataError(f"{printable(table)}: not UTF-8 text (byte {error.start}): save the table as UTF-8") from error
     except csv.Error as error:
@@ -62,7 +70,8 @@ def read_rows(table: Path) -> tuple[list[str], list[Row]]:
         raise DataError(f"{printable(table)}: no rows below the header: add one a picture")
     _refuse_zero_bytes(table, columns, rows)
     used = [bool(name) or any(row[column] for row in rows) for name, column in zip(header_cells, columns, strict=True)]
-    return [column if kept else "" for column, kept in zip(columns, used, strict=True)], rows
+    notes = [f"the first line, {header.strip()}, is a word to Excel: a {_SIGNS[sign]} parts the cells"] if above else []
+    return [column if kept else "" for column, kept in zip(columns, used, strict=True)], rows, notes
 
 
 def _refuse_zero_bytes(table: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -91,9 +100,6 @@ def _row(table: Path, columns: Sequence[str], cells: list[str], line: int, end: 
         _refuse_swallowed(table, columns, cells, line, end, sign)
     padded = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
     return Row(line, dict(zip(columns, padded, strict=False)))
-
-
-_SIGNS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def _refuse_swallowed(table: Path, columns: Sequence[str], cells: list[str], line: int, end: int, sign: str) -> None:

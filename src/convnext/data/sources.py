@@ -20,6 +20,7 @@ from convnext.data.columns import SPLIT, Columns
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
+from convnext.data.missing import missing_classes
 from convnext.data.names import count, did_you_mean, in_order, is_text, listed, look_alikes, printable
 from convnext.data.scales import Scale, remarks, scales_of
 from convnext.data.split import join_groups, stable_split
@@ -178,7 +179,13 @@ def survey(
         multi_label=listing.multi_label,
         splits=_samples(readable, splits, names, facts),
         broken=tuple(sorted(broken, key=lambda item: item.path.as_posix())),
-        notes=(*listing.notes, *_alike(names), *notes, *remarks([facts[entry.path] for entry in readable])),
+        notes=(
+            *listing.notes,
+            *_alike(names),
+            *missing_classes(names, classes),
+            *notes,
+            *remarks([facts[entry.path] for entry in readable]),
+        ),
         scales=scales_of((entry.path, facts[entry.path]) for entry in readable if splits[entry.path] == "train"),
         split_column=listing.split_column,
         groups={entry.path: entry.group for entry in readable if entry.group},

@@ -39,7 +39,7 @@ def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Coll
     Raises:
         DataError: for anything in it that cannot be used.
     """
-    columns, rows = read_rows(table)
+    columns, rows, said = read_rows(table)
     for name in spec.ignore:
         require(table, columns, name, "data.ignore_columns")
     ignored = [find(columns, name) or name for name in spec.ignore]
@@ -61,7 +61,7 @@ def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Coll
         notes = [f"columns of the table that are not used: {listed(unused)}", *notes]
     listing = Listing("csv", grouped=groups.column, multi_label=labels.multi_label)
     listing.split_column = ",".join(given.columns)
-    listing.notes += [*labels.notes, *given.notes, *groups.notes, *notes]
+    listing.notes += [*said, *labels.notes, *given.notes, *groups.notes, *notes]
     entries = [
         Entry(path, names, split, group)
         for path, names, split, group in zip(paths, labels.names, given.splits, groups.names, strict=True)
