@@ -17,7 +17,9 @@ from convnext.config import load_complete
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.run.load import load_all
 from convnext.study import folds as folding
+from convnext.train import course
 from convnext.train import loop as loops
+from convnext.train.train import train_run
 
 StripesWriter = Callable[..., Path]
 QUICK = [
@@ -98,6 +100,27 @@ def test_a_stop_in_the_second_fold_changes_nothing(
     assert (out / "predictions.csv").read_text() == (tmp_path / "straight" / "predictions.csv").read_text()
     assert main(["train", "--resume", "--out", str(out)]) == 2
     assert "is finished" in capsys.readouterr().err
+
+
+def test_a_first_fold_that_was_shortened_gives_the_others_its_length(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 epochs that the budget cut to 2 are 2 in the others, with a warm-up of a tenth; no change is repeated."""
+
+    def cut(self: course.Pace, now: course.Course, step: int, seconds: float) -> int:
+        return 2 * now.steps.per_epoch if step == now.steps.per_epoch and now.steps.total > 2 * step else 0
+
+    out = tmp_path / "folds"
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Pace, "after_epoch", cut)
+        patch.setattr(folding, "train_run", lambda *given: (train_run(*given), patch.undo()))
+        assert main(["train", str(data), *QUICK, "train.epochs=4", "--folds", "3", "--out", str(out)]) == 0
+    recipes = [load_complete(out / f"fold-{fold}" / "recipe.toml").train for fold in (1, 2, 3)]
+    assert [recipe.epochs for recipe in recipes] == [4, 2, 2]
+    assert len(recipes[0].replanned) == 2
+    assert [recipe.replanned for recipe in recipes[1:]] == [(), ()]
+    assert [recipe.warmup_epochs for recipe in recipes] == [0.4, 0.2, 0.2]
+    assert [len((out / f"fold-{fold}" / "log.jsonl").read_text().splitlines()) for fold in (1, 2, 3)] == [2, 2, 2]
 
 
 def test_folds_that_are_replaced_leave_nothing_of_the_old_ones(

@@ -150,12 +150,25 @@ def _go_on(out: Path, folds: int, *, after: AfterFold | None) -> dict[str, Any]:
         judged.append(_one(run, override(recipe, {"data.fold": fold, "data.classes": asked.data.classes})))
         if after is not None:
             after(run.path)
-        if fold == 1:  # the others are made alike
-            recipe = load_complete(run.recipe)
+        if fold == 1:
+            recipe = _alike(load_complete(run.recipe), asked)
     summary = _summary(judged)
     write_text(out / "predictions.csv", _predictions(judged))
     RunFolder(out).write_json("result.json", summary)
     return summary
+
+
+def _alike(first: Recipe, asked: Recipe) -> Recipe:
+    """The recipe of the other folds: what the first one chose, and the epochs that its budget came to in the end.
+
+    The changes of length themselves belong to the first fold's number of steps. What follows from the length by rule
+    is chosen anew.
+    """
+    if not (changes := first.train.replanned):
+        return first
+    epochs = max(1, round(int(first.train.epochs) * changes[-1][1] / changes[0][1]))
+    by_rule = {"train.warmup_epochs": asked.train.warmup_epochs, "train.ema_decay": asked.train.ema_decay}
+    return override(first, {"train.epochs": epochs, "train.replanned": (), **by_rule})
 
 
 def _one(run: RunFolder, recipe: Recipe) -> Judged:
