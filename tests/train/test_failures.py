@@ -163,7 +163,7 @@ def test_a_finished_run_is_judged_anew_when_its_verdict_is_old(
     out = tmp_path / "run"
     assert main(["train", str(stripes), *QUICK, "train.keep_state=true", "--out", str(out)]) == 0
     assert main(["train", "--resume", "--out", str(out)]) == 2
-    assert "is finished (1 epochs)" in capsys.readouterr().err
+    assert "is finished (1 epoch)" in capsys.readouterr().err
     recipe = out / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("epochs = 1 ", "epochs = 2 "))
     assert resume_run(out).read_table("result.json")["epochs"] == 1  # type: ignore[index]

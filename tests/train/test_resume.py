@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import threading
 import time
@@ -143,7 +144,10 @@ def test_settings_that_are_none_are_refused(stripes: Path, tmp_path: Path) -> No
 def test_the_state_of_a_finished_run_goes_and_its_last_weights_lead_on_when_asked(
     stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By default a run keeps its models alone; without a state it does not begin again, and says how it can go on."""
+    """By default a run keeps its models alone; without a state it does not begin again, and says how it can go on.
+
+    The commands that are printed do what they are printed for: each is typed as it stands.
+    """
     out = tmp_path / "run"
     assert main(["train", str(stripes), *QUICK, "train.epochs=1", "--out", str(out)]) == 0
     assert "the optimizer's state is removed" in capsys.readouterr().err
@@ -152,14 +156,19 @@ def test_the_state_of_a_finished_run_goes_and_its_last_weights_lead_on_when_aske
     assert run.best.exists()
     before = run.last.read_bytes()
     assert main(["train", "--resume", "--out", str(out)]) == 2
-    assert "is finished (1 epochs)" in capsys.readouterr().err
-    assert main(["train", "--resume", "--out", str(out), "train.epochs=2"]) == 2
-    assert "has no last.state.pt any more" in (said := capsys.readouterr().err)
-    assert "weights=last train.epochs=2" in said
+    said = capsys.readouterr().err
+    assert "is finished (1 epoch)" in said
+    prolong = shlex.split(said.partition("`convnext ")[2].partition("`")[0])
+    assert prolong == ["train", "--resume", "--out", str(out), "weights=last", "train.epochs=2"]
+    assert main(["train", "--resume", "--out", str(out), "train.epochs=2", "train.lr=1e-5"]) == 2
+    said = capsys.readouterr().err
+    assert "has no last.state.pt any more" in said
+    command = shlex.split(said.partition("new optimizer: convnext ")[2])
+    assert command == [*prolong, "train.lr=1e-5"]
     assert run.last.read_bytes() == before
     assert len(run.read_log()) == 1
     steps = run.read_log()[0]["step"]
-    assert main(["train", "--resume", "--out", str(out), "train.epochs=2", "weights=last", "train.lr=1e-5"]) == 0
+    assert main(command) == 0
     rows = run.read_log()
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, steps), (2, 2 * steps)]
     assert json.loads((out / "changes.json").read_text())[0]["from_last_weights"] is True

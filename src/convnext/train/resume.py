@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import get, override
-from convnext.data.names import called
+from convnext.data.names import called, count
 from convnext.data.sources import Dataset
 from convnext.errors import DataError, RunError
 from convnext.nn.weights import load_state, read_model
@@ -61,7 +61,7 @@ def resume_run(out: Path, root: Path | None = None, settings: Sequence[str] = ()
                 return run
         ranks.agree(lambda: refuse_uneven(int(recipe.train.batch), ranks))
         if saved is not None:
-            ranks.together(lambda: _refuse_lost(run, recipe, from_last=from_last))
+            ranks.together(lambda: _refuse_lost(run, settings, from_last=from_last))
         dataset = ranks.agree(lambda: _same_data(run, recipe))
         ranks.together(lambda: heal(run.state))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
@@ -131,19 +131,26 @@ def _gave_up(rows: list[dict[str, Any]], recipe: Recipe) -> bool:
     return 0 < recipe.train.patience <= int(rows[-1]["epoch"]) - int(best)
 
 
-def _refuse_lost(run: RunFolder, recipe: Recipe, *, from_last: bool) -> None:
+def _refuse_lost(run: RunFolder, settings: Sequence[str], *, from_last: bool) -> None:
     """A run that has epochs but no state any more does not begin again unasked."""
     if from_last and run.last.exists():
         return
     if from_last:
         raise RunError(f"weights=last: {run.path} has no {run.last.name}; start a new run")
-    if run.state.exists() or previous(run.state).exists():
+    if not _state_is_gone(run):
         return
-    again = shlex.join(["convnext", "train", "--resume", "--out", str(run.path), "weights=last"])
     raise RunError(
         f"{run.path} has no {run.state.name} any more (a finished run keeps it where train.keep_state = true), so it "
-        f"cannot go on exactly. From its last weights, with a new optimizer: {again} train.epochs={recipe.train.epochs}"
+        "cannot go on exactly. From its last weights, with a new optimizer: " + _again(run, ["weights=last", *settings])
     )
+
+
+def _state_is_gone(run: RunFolder) -> bool:
+    return not (run.state.exists() or previous(run.state).exists())
+
+
+def _again(run: RunFolder, settings: Sequence[str]) -> str:
+    return shlex.join(["convnext", "train", "--resume", "--out", str(run.path), *settings])
 
 
 def _refuse_finished(run: RunFolder, epoch: int, changed: Changes) -> None:
@@ -152,14 +159,17 @@ def _refuse_finished(run: RunFolder, epoch: int, changed: Changes) -> None:
         if not report_is_due(run):
             folder = shlex.quote(str(run.path))
             what = f"{', '.join(changed)} would change nothing any more; " if changed else ""
+            more = [f"train.epochs={2 * epoch}"]
+            if gone := _state_is_gone(run):
+                more.insert(0, "weights=last")
             raise RunError(
-                f"{run.path} is finished ({epoch} epochs); {what}`convnext train --resume --out {folder} "
-                f"train.epochs={2 * epoch}` prolongs it, `convnext evaluate {folder}` judges it again, "
-                f"`convnext report {folder}` writes its report again"
+                f"{run.path} is finished ({count(epoch, 'epoch')}); {what}`{_again(run, more)}` "
+                f"prolongs it{' (from its last weights, with a new optimizer)' if gone else ''}, "
+                f"`convnext evaluate {folder}` judges it again, `convnext report {folder}` writes its report again"
             )
-        say(f"{run.path} is trained and judged ({epoch} epochs), but its report was not written")
+        say(f"{run.path} is trained and judged ({count(epoch, 'epoch')}), but its report was not written")
     else:
-        say(f"{run.path} is trained ({epoch} epochs), but was not judged")
+        say(f"{run.path} is trained ({count(epoch, 'epoch')}), but was not judged")
 
 
 def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
