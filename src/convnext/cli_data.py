@@ -31,6 +31,7 @@ def shard(
     from convnext.data.shard_writer import write_shards
     from convnext.data.sources import Dataset
     from convnext.recipe import Recipe
+    from convnext.report.commands import quoted
     from convnext.run.record import progress, say
     from convnext.train.prepare import read_data
 
@@ -47,7 +48,7 @@ def shard(
         say(f"left out: {text}")
     lost = len(done.left_out) + len(dataset.broken)
     without = f" ({lost:,} left out)" if lost else ""
-    print_out(f"{done.pictures:,} pictures in {done.tars} tars{without}: convnext train {out}")
+    print_out(f"{done.pictures:,} pictures in {done.tars} tars{without}: convnext train {quoted(out)}")
     return 0
 
 
@@ -58,11 +59,12 @@ def index(folder: Annotated[Path, typer.Argument(help="A folder of tars in webda
     `train` makes one by itself, in its cache, where there is none.
     """
     from convnext.data.shard_index import index_tars
+    from convnext.report.commands import quoted
     from convnext.run.record import progress
 
     with progress("listing", 1, "tars") as bar:
         count = index_tars(folder, bar.update)
-    print_out(f"{count:,} pictures: convnext train {folder}")
+    print_out(f"{count:,} pictures: convnext train {quoted(folder)}")
     return 0
 
 

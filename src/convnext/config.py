@@ -135,6 +135,23 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def setting_text(value: Any) -> str:
+    """A value as it stands after the `=` of a setting."""
+    plain = isinstance(value, str) and value == value.strip() and not _reads_as_toml(value)
+    return value if plain else _toml_value(value)
+
+
+def _reads_as_toml(text: str) -> bool:
+    """Whether a bare word of a setting would be taken for something else than text."""
+    if text.lower() in ("true", "false"):
+        return True
+    try:
+        tomllib.loads(f"v = {text}")
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def find_recipe(word: str) -> Path:
     """A recipe by the name of its file, with or without `.toml`, or by that of one that is shipped.
 

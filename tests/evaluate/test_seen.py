@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
+from convnext.report.commands import doctor
 from convnext.report.files import read_run
 from convnext.report.finish import finish_run
 from convnext.report.verdict import verdict
@@ -106,6 +108,53 @@ def test_a_given_test_split_that_was_trained_on_earns_no_verdict(stripes: Path, 
     assert said.tone != "good"
     assert "The model was trained on all of these pictures" in said.caveat
     assert "The model was trained on all of these pictures" in (path / "report.html").read_text()
+
+
+def test_the_advice_on_a_table_runs_as_it_is_printed(
+    run: Path, stripes: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """Other data as a table whose columns are named by settings, in a folder with a space: the printed doctor command
+    holds them; and that of a run's own table its recipe. Words that TOML would read as something else stay words."""
+    place = tmp_path / "a folder"
+    place.mkdir()
+    pictures = sorted(stripes.rglob("*.png"))[20:60]
+    lines = [f"{path},{['narrow', 'wide'][i % 2]},{path.parent.name}" for i, path in enumerate(pictures)]
+    table = place / "others.csv"
+    table.write_text("\n".join(["file,1,2", *lines]) + "\n")
+    words = ["data.path_column=file", 'data.label_column="1"', 'data.ignore_columns=["2"]']
+    (run / "contents.json").unlink()
+    assert main(["evaluate", str(run), str(table), *words]) == 0
+    out = capsys.readouterr().out
+    assert "Do not use this model yet" in out
+    command = next(line.strip() for line in out.splitlines() if line.strip().startswith("convnext doctor"))
+    assert main(shlex.split(command)[1:]) in (0, 2)  # 2: what it finds; not that a column is missing
+    assert "in 2 classes (csv)" in (told := capsys.readouterr()).out, told.err
+
+    own = train_run(str(table), load_recipe(None, [*QUICK, *words]), str(tmp_path / "own")).path
+    judge_run(own)
+    main(["evaluate", str(own)])
+    command = doctor(read_run(own))
+    assert f"{own}/recipe.toml" in command
+    capsys.readouterr()
+    assert main(shlex.split(command)[1:]) in (0, 2)
+    assert "in 2 classes (csv)" in (told := capsys.readouterr()).out, told.err
+
+
+def test_the_same_table_by_another_column_is_judged_by_that_column(stripes: Path, tmp_path: Path) -> None:
+    """Not by the labels of the training, in silence: here the other column says the opposite."""
+    pictures = sorted(stripes.rglob("*.png"))
+    other = {"narrow": "wide", "wide": "narrow"}
+    lines = [f"{path},{path.parent.name},{other[path.parent.name]}" for path in pictures]
+    table = tmp_path / "both.csv"
+    table.write_text("\n".join(["path,label,second", *lines]) + "\n")
+    path = train_run(str(table), load_recipe(None, [*QUICK, "train.epochs=2"]), str(tmp_path / "both")).path
+    first = evaluate_run(path, table).result
+    second = evaluate_run(path, table, settings=["data.label_column=second"]).result
+    assert (first["split"], second["split"], second["n"]) == ("test", "all", len(pictures))
+    assert second["top1"] == pytest.approx(
+        1 - evaluate_run(path, table, settings=["data.split_column="]).result["top1"]
+    )
+    assert second["in_training"] > 0
 
 
 def test_what_is_kept_is_short_and_in_an_order_that_says_nothing(run: Path) -> None:

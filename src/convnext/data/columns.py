@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
-from convnext.config import override, parse_settings
+from convnext.config import override, parse_settings, setting_text
 from convnext.data.names import did_you_mean, listed, printable
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import DataRecipe, Recipe
@@ -96,6 +96,14 @@ def with_columns(data: DataRecipe, settings: Sequence[str]) -> DataRecipe:
         if key not in _SETTINGS:
             raise RecipeError(f"{key}: what may be set here is {listed(_SETTINGS)}; the run has its own recipe")
     return override(Recipe(data=data), values).data
+
+
+def said_columns(data: DataRecipe) -> list[str]:
+    """The settings, as `key=value`, by which a table is read as this recipe reads it; those left at their defaults are
+    not among them."""
+    usual = DataRecipe()
+    names = [name for name in _SETTINGS.values() if getattr(data, name) != getattr(usual, name)]
+    return [f"data.{name}={setting_text(getattr(data, name))}" for name in names]
 
 
 def key_of(column: str) -> str:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import unquote
@@ -190,7 +191,7 @@ def _refuse_foreign(root: Path, tar: Path) -> None:
     if is_tars(root):
         raise DataError(
             f"{printable(root)} holds a tar for each class; write it as shards first: convnext data shard "
-            f"{printable(root)} SHARDS, then convnext train SHARDS"
+            f"{quote(printable(root))} SHARDS, then convnext train SHARDS"
         )
     if is_pattern(root) or root.is_file():
         raise DataError(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from convnext.config import load_complete, nearest
-from convnext.data.columns import columns_of, foreign_columns, with_columns
+from convnext.data.columns import columns_of, foreign_columns, said_columns, with_columns
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import range_of_recipe
@@ -97,7 +97,8 @@ def evaluate_run(
     run = open_run(path)
     recipe = load_complete(run.recipe)
     known = run.read_table("data.json") or {}
-    dataset = _own_data(recipe, known, None if data is None else Path(data))
+    otherwise = with_columns(recipe.data, settings) != recipe.data  # the same table by other columns is other data
+    dataset = None if otherwise and data else _own_data(recipe, known, None if data is None else Path(data))
     other = dataset is None  # of the run's own data nobody knows which split a broken picture would be in
     if dataset is not None:
         chosen = split or ("test" if "test" in dataset.splits else "val")
@@ -105,7 +106,8 @@ def evaluate_run(
             which = "best" if chosen == "test" else "last"
     loaded = load_all(path, which=which)
     if dataset is None:
-        dataset = _foreign(Path(data or ""), loaded, with_columns(foreign_columns(recipe.data), settings))
+        columns = with_columns(foreign_columns(recipe.data), settings)
+        dataset = _foreign(Path(data or ""), loaded, columns)
         chosen = split or _default_split(dataset)
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
@@ -125,6 +127,8 @@ def evaluate_run(
         "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
     } | _overlap(run, samples, predictions)  # fmt: skip
+    if other:
+        result["columns"] = said_columns(columns)
     return Judged(result, samples, predictions)
 
 
@@ -210,6 +214,7 @@ def evaluate_weights(
         "split": split, "weights": str(path), "task": "classify", "multi_label": loaded.multi_label,
         "data_root": str(data), "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
+    result["columns"] = said_columns(columns)
     if is_file_of_run(path):
         result |= _overlap(RunFolder(path.parent), samples, predictions)
     return Judged(result, samples, predictions)

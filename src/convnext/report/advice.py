@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from convnext.report.commands import quoted, train_again, train_on
+from convnext.report.commands import doctor, quoted, train_again, train_on
 from convnext.report.files import Json, RunFiles
 from convnext.report.verdict import FEW_KNOWN, metric_key, settled, validation_score
 from convnext.report.words import counted, number, percent, points
@@ -53,7 +53,7 @@ def _known(run: RunFiles, own: bool) -> Advice | None:
     if known <= FEW_KNOWN * n:
         return None
     if own and run.result.get("split") != "train":
-        return Advice("known", f"{told} Take the copies out.", f"convnext doctor {quoted(run.data_root or 'DATA')}")
+        return Advice("known", f"{told} Take the copies out.", doctor(run))
     again = f"convnext evaluate {quoted(run.folder)}" if run.log else ""
     return Advice("known", "Judge it on pictures that it was not trained on.", again)
 
@@ -69,12 +69,10 @@ def _doubt(run: RunFiles, *, alone: bool, own: bool) -> Advice | None:
     )
     if not alone:
         return Advice("doubt", text)
-    doctor = f"convnext doctor {quoted(run.data_root or 'DATA')}"
+    look = doctor(run)
     if not own:
-        return Advice(
-            "doubt", f"{text} Look whether these pictures and labels are like those it was trained on.", doctor
-        )
-    return Advice("doubt", f"{text} Look at the data first: wrong labels, too few pictures, copies.", doctor)
+        return Advice("doubt", f"{text} Look whether these pictures and labels are like those it was trained on.", look)
+    return Advice("doubt", f"{text} Look at the data first: wrong labels, too few pictures, copies.", look)
 
 
 def _short(run: RunFiles) -> Advice | None:
@@ -163,9 +161,7 @@ def _apart(run: RunFiles) -> Advice | None:
         told += "the test pictures are of another kind, or training has near copies of validation's."
     else:
         told += "the splits are not alike."
-    return Advice(
-        "apart", f"{told} Look at how the data is split.", f"convnext doctor {quoted(run.data_root or 'DATA')}"
-    )
+    return Advice("apart", f"{told} Look at how the data is split.", doctor(run))
 
 
 def _use(run: RunFiles) -> Advice:

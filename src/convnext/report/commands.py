@@ -54,6 +54,20 @@ def commands(run: RunFiles) -> list[tuple[str, str]]:
     return rows
 
 
+def doctor(run: RunFiles) -> str:
+    """The command that looks at the judged data, with all that it takes to read them: the run's own by its recipe, and
+    others by the settings that they were judged with.
+
+    A result of other data has these in `columns`.
+    """
+    columns = run.result.get("columns")
+    if isinstance(columns, list):
+        words = [shlex.quote(str(setting)) for setting in columns]
+    else:
+        words = [quoted(run.folder / "recipe.toml")] if run.recipe_text else []
+    return " ".join(["convnext doctor", quoted(run.data_root or "DATA"), *words])
+
+
 def quoted(path: str | Path) -> str:
     """A path as one word for the shell; one that begins with a dash is not taken for an option."""
     text = str(path)

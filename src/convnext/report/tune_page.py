@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FunctionLoader
 
+from convnext.report.commands import quoted
 from convnext.report.plots import _figure
 from convnext.run.folder import write_text
 from convnext.study.trials import Row, best_of, importance_of
@@ -37,7 +38,8 @@ def write_tune_report(folder: Path) -> Path:
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("tune.html.j2").render(
         known=known, rows=sorted(rows, key=lambda row: -(row["value"] if row["value"] is not None else -1.0)),
-        best=best, keys=keys_of(rows), history=_image(draw_history(rows)), folder=str(folder),
+        best=best, keys=keys_of(rows), history=_image(draw_history(rows)),
+        command=" ".join(["convnext train", quoted(str(known["data"])), quoted(folder / "best.toml")]),
         importance=importance_of(load_study(folder)), slices=_image(draw_slices(rows)) if done(rows) else "",
         repeats=repeats, doubt=in_doubt(best, known) if best is not None else [],
         mean=statistics.mean(repeats) if repeats else None,

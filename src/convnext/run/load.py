@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,9 @@ def _outputs(path: Path, state: Mapping[str, Tensor], model_name: str) -> int:
         state = recognise(state, str(path))[1]
     head = state.get(f"{layer}.weight")
     if head is None or not head.ndim:
-        raise WeightsError(f"{path} has no head, so it names nothing; train one: convnext train DATA weights={path}")
+        raise WeightsError(
+            f"{path} has no head, so it names nothing; train one: convnext train DATA {shlex.quote(f'weights={path}')}"
+        )
     return len(head)
 
 

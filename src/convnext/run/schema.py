@@ -199,7 +199,8 @@ _RESULT = (
         "seed": whole, "multi_label": flag, "test_split": flag, "confusion": maybe(square), "reliability": maybe(_bins),
         "per_class": maybe(rows(table(_CLASS, ("name",)))), "intervals": _PAIRS,
         "last_val": named(maybe(number)), "baselines": named(maybe(number)), "gains": _GAINS,
-        "constant_labels": rows(text), "thresholds": table({"for": text, "values": named(number)}),
+        "constant_labels": rows(text), "columns": rows(text),
+        "thresholds": table({"for": text, "values": named(number)}),
         "at_thresholds": table({"intervals": _PAIRS, "per_class": rows(table(_CLASS, ("name",)))}),
     }
 )  # fmt: skip
