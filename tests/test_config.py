@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,19 @@ def test_numbers_of_numpy_are_settings() -> None:
     recipe = recipe_of(None, chosen)
     assert (recipe.train.epochs, recipe.train.lr, recipe.data.mean) == (3, 0.25, (0.5, 0.25, 0.5))
     assert type(recipe.train.epochs) is int
+
+
+@pytest.mark.parametrize("wrong", ["0.5", "a", "a,b", "0.5,0.5"])
+def test_every_list_is_explained_by_an_example_of_its_own_that_is_right(wrong: str) -> None:
+    """The example in the message, read as a shell reads it, is a setting that the recipe takes; no word in it is taken
+    for what was meant."""
+    lists = [key for key in all_keys() if isinstance(get(Recipe(), key), tuple)] + ["data.value_range"]
+    assert {"data.mean", "data.std", "data.classes", "data.ignore_columns", "train.betas"} <= set(lists)
+    for key in lists:
+        with pytest.raises(RecipeError, match="a list, as ") as error:
+            load_recipe(None, [f"{key}={wrong}"])
+        example = shlex.split(str(error.value).partition(", as ")[2])[0]
+        assert example.startswith(f"{key}=[")
+        assert "did you mean" not in str(error.value)
+        other = {"data.mean": "data.std=[1,1,1]", "data.std": "data.mean=[0,0,0]"}.get(key)
+        assert len(get(load_recipe(None, [example, *([other] if other else [])]), key)) > 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from convnext.dotted import plain, set_key, unset_key
 from convnext.errors import RecipeError
-from convnext.key_names import same_job
+from convnext.key_names import as_list, same_job
 from convnext.recipe import NORMALIZATIONS, Recipe
 from convnext.toml_file import NoToml, read_toml
 
@@ -362,8 +362,7 @@ def _nearest_key(key: str) -> str:
 
 
 _RULES = {
-    "missing": "a list of full length, as train.betas=[0.9,0.999]", "too_long": "no longer, as train.betas=[0.9,0.999]",
-    "tuple_type": 'a list, as train.betas=[0.9,0.999] or data.classes=["a","b"]',
+    "missing": "a list of full length", "too_long": "no longer", "tuple_type": "a list",
     "predicate_failed": "rand, then each once at most m0 to m10, n1 to n20, mstd, mmax, p, inc0 or inc1, as "
     "rand-m9-mstd0.5-inc1; another word is not understood by timm",
     "int_parsing": "a whole number", "float_parsing": "a number",
@@ -383,7 +382,7 @@ def _explain(error: Any) -> list[str]:
     mistakes = []
     for key, parts in rules.items():
         rule, shown = " or ".join(dict.fromkeys(parts)), _cut(_toml_value(values[key]))
-        mistakes.append(f"{key} = {shown}: must be {rule}{_choice_hint(key, values[key], rule)}")
+        mistakes.append(f"{key} = {shown}: must be {rule}{as_list(key)}{_choice_hint(key, values[key], rule)}")
     return mistakes
 
 

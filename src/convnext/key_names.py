@@ -1,9 +1,21 @@
-"""What the field calls the knobs of a recipe, for a key that does not exist: the name of the one that does the job."""
+"""What is said of keys that are wrong: for one that does not exist what does the job, for a list a right example."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from shlex import quote
+
+_LISTS = {
+    "data.mean": ("[0.485,0.456,0.406]", " (a number for each channel)"),
+    "data.std": ("[0.229,0.224,0.225]", " (a number for each channel)"),
+    "data.value_range": ("[0,4095]", ""),
+    "data.classes": ('["cat","dog"]', ""),
+    "data.ignore_columns": ('["phase"]', ""),
+    "train.betas": ("[0.9,0.999]", ""),
+    "train.replanned": ("[[120,300]]", ""),
+}
+"""Keys whose values are lists, each with one that is right, and what there is to say of it."""
 
 _NAMES = {
     "weights": "pretrained checkpoint ckpt initweights initcheckpoint pretrainedweights finetune finetunefrom loadfrom",
@@ -83,3 +95,9 @@ def same_job(key: str, keys: Collection[str]) -> str:
     """The key, of those there are, that does what another name asks for; "" where none is known to."""
     word = re.sub(r"[\W_]+", "", key.rpartition(".")[2]).casefold()
     return next((name for name, words in _NAMES.items() if word in words.split() and name in keys), "")
+
+
+def as_list(key: str) -> str:
+    """`, as 'data.mean=[0.5]'`: a setting of a list as a shell takes it; "" for keys of other values."""
+    value, more = _LISTS.get(key, ("", ""))
+    return f", as {quote(f'{key}={value}')}{more}" if value else ""

@@ -132,7 +132,6 @@ def test_the_advice_on_a_table_runs_as_it_is_printed(
 
     own = train_run(str(table), load_recipe(None, [*QUICK, *words]), str(tmp_path / "own")).path
     judge_run(own)
-    main(["evaluate", str(own)])
     command = doctor(read_run(own))
     assert f"{own}/recipe.toml" in command
     capsys.readouterr()

@@ -26,7 +26,7 @@ from convnext.nn import containers
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.create import create_model
 from convnext.nn.files import read_model, read_state, save_model
-from convnext.nn.weights import from_native, load_pretrained
+from convnext.nn.weights import from_native, load_pretrained, load_state
 
 State = dict[str, Tensor]
 
@@ -154,6 +154,32 @@ def test_wrappers_are_taken_off(kind: str, suffix: str, raw: State, tmp_path: Pa
         safetensors.torch.save_file({key: tensor.clone() for key, tensor in wrapped.items()}, path)
     assert equal(read_state(path, said.append), raw)
     assert ["loss_fn.weight" in line for line in said] == ([True] if kind == "lightning" else [])
+
+
+def test_weights_beside_numbers_are_taken_and_what_is_left_out_is_said(raw: State, mean: State, tmp_path: Path) -> None:
+    """`{**state_dict, "epoch": 3}`, also with an optimizer, with wrappers, and with an average in a table of its own; a
+    few tensors among other things are no network's."""
+    file, said = tmp_path / "flat.pth", []
+    torch.save({**raw, "epoch": 3, "note": "x", "optimizer": {"state": {}, "param_groups": []}}, file)
+    assert equal(read_model(file, said.append)[0], raw)
+    assert said == [f"{file}: left out, since they are beside the network: epoch, note, optimizer"]
+    load_state(micro(), read_state(file), source="the file")
+    torch.save({**under("module.", raw), "epoch": 3}, file)
+    said.clear()
+    assert equal(read_model(file, said.append)[0], raw)
+    assert "left out, since they are beside the network: epoch" in said[0]
+    torch.save({**raw, "epoch": 3, "model_ema": mean}, file)
+    said.clear()
+    assert equal(read_model(file, said.append)[0], mean)
+    assert f'"{file}#model" takes the raw ones' in said[0]
+    assert equal(read_model(Path(f"{file}#model"))[0], raw)
+    torch.save(
+        {"state_dict": raw, "epoch": 3, **under("loss.", {f"{i}.weight": torch.ones(2) for i in range(9)})}, file
+    )
+    assert equal(read_model(file)[0], raw)
+    torch.save({"epoch": 3, "loss.weight": torch.ones(3), "loss.bias": torch.ones(3)}, file)
+    with pytest.raises(WeightsError, match="is not a table of tensors; it holds epoch"):
+        read_model(file)
 
 
 def test_where_nothing_says_which_the_user_must(raw: State, mean: State, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _NOT_WEIGHTS = re.compile(
 """Tables in a checkpoint that hold tensors, but none of the network's."""
 _RAW, _MEAN = ("model", "raw"), ("ema", "average", "avg")  # what FILE#NAME may say instead of a set's own name
 _DEPTH = 4  # tables within tables
+_FEWEST = 4  # tensors called as those of layers that make a table of other things a network's too
 _MOST, _ENTRIES = 100, 1_000_000  # sets of weights in a file, and entries of all of its tables
 
 
@@ -106,9 +107,25 @@ def _sets(table: Mapping[object, object], name: str, depth: int, seen: Counter[s
         yield from _peel({str(key): value for key, value in table.items() if isinstance(value, Tensor)}, name, depth)
         return
     inner = {str(key): value for key, value in table.items() if isinstance(value, Mapping)}
+    raw = False
     for key, value in inner.items():
         if depth < _DEPTH and not _NOT_WEIGHTS.search(key.lower()):
-            yield from (_swapped(found, table, key) for found in _sets(value, _join(name, key), depth + 1, seen))
+            for found in _sets(value, _join(name, key), depth + 1, seen):
+                found = _swapped(found, table, key)
+                raw = raw or not found.average
+                yield found
+    if not raw:
+        yield from _flat(table, name, depth)
+
+
+def _flat(table: Mapping[object, object], name: str, depth: int) -> Iterator[WeightSet]:
+    """The tensors of a table that has numbers and other things beside them, as `{**state_dict, "epoch": 3}`."""
+    state = {str(key): value for key, value in table.items() if isinstance(value, Tensor)}
+    if sum(key.endswith((".weight", ".bias")) for key in state) < _FEWEST:
+        return
+    others = tuple(str(key) for key, value in table.items() if not isinstance(value, Tensor))
+    for found in _peel(state, name, depth):
+        yield replace(found, beside=(*found.beside, *others))
 
 
 def _swapped(found: WeightSet, table: Mapping[object, object], key: str) -> WeightSet:
@@ -200,7 +217,7 @@ def _say(chosen: WeightSet, sets: list[WeightSet], part: str, source: str) -> st
         other = next(found for found in sets if found is not chosen)
         said.append(
             f'{source} holds two sets of weights: "{chosen.name}", the moving average, is taken; '
-            f'"{source}#{other.name}" takes the raw ones'
+            f'"{source}#{other.name or "model"}" takes the raw ones'
         )
     elif part:
         name = f'the weights "{chosen.name}"' if chosen.name else "its only weights"
