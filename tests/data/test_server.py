@@ -391,3 +391,48 @@ def test_what_comes_with_a_redirection_is_not_read(
     remote.fetch(f"{answering(answer)}/a", tmp_path / "a", 4, "")
     assert (tmp_path / "a").read_bytes() == b"good"
     assert sum(sent) < 50_000_000
+
+
+@pytest.mark.parametrize("held", ["of the future", "a folder", "of another user"])
+def test_a_lock_that_cannot_be_removed_is_named_and_one_of_the_future_is_no_life(
+    held: str, stripes: Path, tmp_path: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody touches the lock of a tar: it is taken away, whatever time it says; or what keeps it is named."""
+    shards = tmp_path / "shards"
+    write_shards(read_dataset(stripes), shards)
+    found = open_shards(Path(serve(shards)))
+    assert found is not None
+    monkeypatch.setattr(remote, "_STALE", 0.5)
+    lock, tar = found.folder / ".train-000000.tar.lock", found.folder / "train-000000.tar"
+    lock.mkdir() if held == "a folder" else lock.touch()
+    if held == "of the future":
+        os.utime(lock, (4e9, 4e9))
+        remote.fetch_tar(tar, found.folder)
+        assert tar.read_bytes() == (shards / "train-000000.tar").read_bytes()
+        return
+    if held == "of another user":
+
+        def refuse(self: Path, missing_ok: bool = False) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(SourceLost, match=r"nobody is at work on it, but .*\.train-000000\.tar\.lock: .*CONVNEXT_CACHE"):
+        remote.fetch_tar(tar, found.folder)
+
+
+def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may read a lock's file can hold it: that is said again and again, and then the work goes on without."""
+    import fcntl
+
+    monkeypatch.setattr(locks, "TOLD", 0.2)
+    monkeypatch.setattr(locks, "PATIENCE", 0.7)
+    lock = tmp_path / "x.lock"
+    with lock.open("wb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with locks.alone(lock):
+            pass
+    said = capsys.readouterr().err
+    assert "x.lock: 0 s" in said
+    assert said.rstrip().endswith("x.lock is still held after 0 min; the work goes on without it")

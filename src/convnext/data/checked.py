@@ -29,7 +29,7 @@ from convnext.data.phash import SIDE, fingerprint, gradients, thumbnail
 from convnext.data.reasons import has_heif, reason_of
 from convnext.data.room import bytes_of_file, held, take
 from convnext.errors import PictureError
-from convnext.files import read_own, write_whole
+from convnext.files import Part, read_own
 from convnext.places import cache_dir
 
 Progress = Callable[[int, int], None]
@@ -219,4 +219,6 @@ class _Cache:
         content = json.dumps({"rules": self.rules, "files": entries}).encode()
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.file, content)
+            with Part(self.file) as part:
+                part.path.chmod(0o600)  # names and hashes are this user's own affair
+                part.file.write(content)

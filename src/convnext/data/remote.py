@@ -218,8 +218,13 @@ def fetch_tar(tar: Path, folder: Path) -> None:
 
 
 def _taken(lock: Path, tar: Path) -> bool:
-    """Takes the right to fetch a tar; False when another process has fetched it meanwhile. A wait is said."""
-    start = told = time.monotonic()
+    """Takes the right to fetch a tar; False when another process has fetched it meanwhile. A wait is said.
+
+    Raises:
+        SourceLost: nobody is at work, but the lock cannot be made or removed.
+    """
+    start = told = since = time.monotonic()
+    seen = -1.0
     while True:
         try:
             new_file(lock).close()
@@ -227,13 +232,33 @@ def _taken(lock: Path, tar: Path) -> bool:
         except FileExistsError:
             if tar.exists():
                 return False
-            with suppress(OSError):
-                if time.time() - lock.lstat().st_mtime > _STALE:  # its process was killed
-                    lock.unlink()
+            with suppress(FileNotFoundError):
+                touched = lock.lstat().st_mtime
+                if touched != seen:
+                    seen, since = touched, time.monotonic()
+                # a time that lies ahead, as another computer's clock gives, says nothing but that it stands still
+                if max(time.time() - touched, time.monotonic() - since) > _STALE:
+                    _remove_stale(lock)  # its process was killed
             if time.monotonic() - told > TOLD:
                 told = time.monotonic()
                 aside(f"waiting for another process, which fetches {printable(tar.name)}: {told - start:.0f} s")
             time.sleep(0.2)
+        except OSError as error:
+            raise SourceLost(_not_ours(lock, error)) from None
+
+
+def _remove_stale(lock: Path) -> None:
+    try:
+        lock.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SourceLost(f"nobody is at work on it, but {_not_ours(lock, error)}") from None
+
+
+def _not_ours(path: Path, error: OSError) -> str:
+    reason = _OURS.get(error.errno or 0, f"it cannot be changed ({(error.strerror or str(error)).lower()})")
+    return f"{printable(path)}: {reason}; or let CONVNEXT_CACHE name another place"
 
 
 def _make_room(folder: Path, budget: int, need: int) -> None:
@@ -252,8 +277,12 @@ def _make_room(folder: Path, budget: int, need: int) -> None:
     for _, size, tar in sorted(found):
         if held + need <= budget:
             break
-        held -= size
-        tar.unlink(missing_ok=True)
+        try:
+            tar.unlink(missing_ok=True)
+        except OSError as error:  # another user's, in a cache that several share
+            aside(f"more stays on the disk than tars may take: {_not_ours(tar, error)}")
+        else:
+            held -= size
 
 
 def fetch(
@@ -290,9 +319,7 @@ def fetch(
             if isinstance(error, TooSlow) and (slow := slow + 1) >= _SLOW_TRIES:
                 raise DataError(f"{address}: fetching it was given up: {error}; is the server overloaded?") from None
             if isinstance(error, OSError) and error.errno in _OURS:
-                raise DataError(
-                    f"{printable(target)}: {_OURS[error.errno]}; or let CONVNEXT_CACHE name another place"
-                ) from None
+                raise DataError(_not_ours(target, error)) from None
             problem = (str(error).splitlines() or [type(error).__name__])[0]
         if attempt + 1 < TRIES:
             time.sleep(2**attempt)
