@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -223,6 +224,31 @@ def test_a_fault_of_ours_is_1(capsys: Captured, monkeypatch: pytest.MonkeyPatch,
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "a fault of this program" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["Python's", "the system's", "torch's"],
+)
+def test_little_memory_is_no_fault_of_ours(
+    error: Exception, capsys: Captured, monkeypatch: pytest.MonkeyPatch, run: Path
+) -> None:
+    """Memory that runs out, whoever says it, is called that, with what to do, and is the user's to put right."""
+
+    def fails(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("convnext.report.page.write_report", fails)
+    assert main(["report", str(run)]) == 2
+    err = capsys.readouterr().err
+    assert "the memory is full: close other programs" in err
+    assert "Traceback" not in err
+    assert "a fault of this program" not in err
 
 
 def test_doctor_speaks_text_and_json(shared_data: Path, capsys: Captured) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import convnext
 from convnext.cli import app
 from convnext.config import all_keys
 from convnext.nn.variants import MODELS
@@ -53,6 +57,42 @@ def test_links_and_pictures_exist(page: Path) -> None:
         link = target[0] or target[1]
         if not link.startswith("http"):
             assert (page.parent / link).exists(), (page.name, link)
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in")  # one line leaves a file for Python to close
+def test_the_readmes_lines_of_python_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They run in their order as they stand, but for the network, the weights and the length."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^## In Python\n```python\n(.*?)^```", text, flags=re.M | re.S)
+    small = {
+        "model": {"name": "convnext_atto"}, "weights": "none", "data": {"size": 32, "workers": 0},
+        "train": {"batch": 8, "precision": "fp32"},
+    }  # fmt: skip
+    for given, instead in (
+        ('"finetune/small"', "small"), ("minutes=20", "epochs=1"), ('weights="auto"', 'weights="none"'),
+        ('"convnext_tiny"', '"convnext_atto"'),
+    ):  # fmt: skip
+        assert lines.count(given) == 1
+        lines = lines.replace(given, instead)
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        place = tmp_path / "photos" / ("a", "b", "c")[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(place / f"{number}.png")
+    (tmp_path / "new").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "new" / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"small": small}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert (tmp_path / "runs/photos/report.html").exists()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split()[1] == "runs/photos/report.html"
+    assert [line.split()[0] in "abc" for line in told[1:]] == [True, True]
+    assert names["vectors"].shape == (2, 320)
+    assert convnext.load("own.safetensors").classes == ("a", "b", "c", "d", "e")
 
 
 def test_the_readmes_table_of_models_is_the_table_of_models() -> None:

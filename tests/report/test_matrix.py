@@ -129,3 +129,56 @@ def test_text_of_charts_is_never_below_11_pixels() -> None:
         size for size in re.findall(r"\.(?:chart|matrix|mx)[^{]*\{[^}]*font-size: ([\d.]+)px", css) if float(size) < 11
     ]
     assert "clamp(11px" in css
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 9, 38, 101, 300, 1000])
+@pytest.mark.parametrize("best", ["first", "middle", "last"])
+def test_labels_of_curves_never_collide(epochs: int, best: str) -> None:
+    """No text lies on another one, on the drawn lines or beyond the margin of the card; a digit is 0.6 em wide."""
+    points = tuple((epoch, 0.001 * (epoch % 7) + 0.02) for epoch in range(1, epochs + 1))
+    at = {"first": 1, "middle": (epochs + 1) // 2, "last": epochs}[best]
+    drawn = str(curves([Line("validation", "val", points)], title="Accuracy", share=True, best=at))
+    width, height = (float(x) for x in re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn).groups())  # type: ignore[union-attr]
+    left = float(re.search(r'class="grid" d="M(\S+) ', drawn)[1])  # type: ignore[index]
+    rows = [float(y) for y in re.findall(r'class="grid" d="M\S+ ([^H]+)H', drawn)]
+    boxes = [(left, min(rows), width, max(rows))]  # what is drawn
+    for kind, x, y, text in re.findall(r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)">([^<]+)<', drawn):
+        width_of = {".": 0.3, "\u202f": 0.3, "%": 0.9}
+        wide, ends = (
+            13.5 * sum(width_of.get(letter, 0.6) for letter in text),
+            "y" in kind.split() or "end" in kind.split(),
+        )
+        start = float(x) - (wide if ends else 0 if "start" in kind.split() else wide / 2)
+        middle = float(y) + (0 if "y" in kind.split() else -5)  # the numbers beside the axis are centred on their line
+        boxes.append((start, middle - 5, start + wide, middle + 5))
+    assert len(boxes) > 5
+    for number, (a, b, c, d) in enumerate(boxes):
+        assert a >= -12
+        assert c <= width + 12
+        assert d <= height
+        for e, f, g, h in boxes[number + 1 :]:
+            assert c <= e or g <= a or d <= f or h <= b, (boxes[number], (e, f, g, h))
+
+
+def test_pictures_enlarge_and_the_way_back_is_to_their_group(tmp_path: Path) -> None:
+    """A picture is a link to its own figure, which the page shows over everything else; Close leads to the group."""
+    run = make_run(tmp_path / "run")
+    save_picture(run / "pictures/one.jpg", 90, 60)
+    row = {"path": "a.jpg", "truth": CLASSES[0], "predicted": CLASSES[1], "confidence": 0.9}
+    (run / "mistakes.json").write_text(json.dumps([row | {"picture": "pictures/one.jpg"}]))
+    report = write_report(run)
+    page = Page(report)
+    ((figure, _),) = page.find("figure", cls="mistake")
+    ((zoom, _),) = page.find("a", cls="zoom")
+    ((back, _),) = page.find("a", cls="close")
+    ((group, _),) = page.find("div", cls="group")
+    assert zoom["href"] == f"#{figure['id']}"
+    assert back["href"] == f"#{group['id']}"
+    assert re.search(r"\.mistake:target \{[^}]*position: fixed; inset: 0;", report.read_text())
+
+
+def test_the_sections_wrap_where_the_screen_is_narrow(tmp_path: Path) -> None:
+    """The list of sections has no part that has to be scrolled to sideways without a hint."""
+    rules = re.findall(r"nav ul \{([^}]*)\}", write_report(make_run(tmp_path / "run")).read_text())
+    assert any("flex-wrap: wrap" in rule for rule in rules)
+    assert not any("overflow" in rule or "nowrap" in rule for rule in rules)
