@@ -265,6 +265,11 @@ def to_toml(recipe: Recipe, header: str = "") -> str:
     return "\n".join(lines + tables) + "\n"
 
 
+def as_setting(key: str, value: Any) -> str:
+    """`key=value` as a command takes it."""
+    return f"{key}={value if isinstance(value, str) else _toml_value(value)}"
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean "x"?` for the closest choice, or nothing."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)

@@ -16,6 +16,8 @@ from scipy.stats import binomtest
 
 import convnext
 from convnext.__main__ import main
+from convnext.data.shards import read_sharded
+from convnext.data.tarball import open_member
 from convnext.errors import RunError, UserError
 from convnext.evaluate.compare import LEAST, compare
 from convnext.evaluate.judged import answers_of
@@ -236,6 +238,45 @@ def test_data_in_two_places_is_joined_by_content(tmp_path: Path, capsys: Capture
     shutil.rmtree(second)
     assert compare(a, c).joined == "path"
     assert "joined by their names alone" in capsys.readouterr().err
+
+
+def test_shards_are_joined_with_the_folder_that_they_were_made_of(tmp_path: Path) -> None:
+    """A picture in a tar is known by its content: the very file, wherever it stands in the other run's table."""
+    folder = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        home = folder / ("train" if i % 3 == 0 else "test") / "ab"[i % 2]
+        home.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(home / f"{i}.png")
+    assert main(["data", "shard", str(folder), str(tmp_path / "shards")]) == 0
+    tested = read_sharded(tmp_path / "shards").splits["test"]
+    paths = [sample.path for sample in tested]
+    names = {file.read_bytes(): str(file.relative_to(folder)) for file in folder.rglob("*.png")}
+    was = [names[member.read()] for path in paths if (member := open_member(path)) is not None]
+    truth = np.array([sample.labels[0] for sample in tested])
+    order = rng.permutation(len(was))
+    probs = answers(truth, truth == 0, 2)
+    a = write_run(
+        tmp_path / "a", truth[order], probs[order], root=folder, classes=("a", "b"), names=[was[i] for i in order]
+    )
+    b = write_run(
+        tmp_path / "b", truth, probs, root=tmp_path / "shards", classes=("a", "b"),
+        names=[str(path.relative_to(tmp_path / "shards")) for path in paths],
+    )  # fmt: skip
+    found = compare(a, b)
+    assert (found.joined, found.n) == ("content", len(was))
+    assert (found.differences[0].won, found.differences[0].lost) == (0, 0)
+
+
+def test_all_of_a_data_set_holds_its_splits(tmp_path: Path, capsys: Captured) -> None:
+    """One run judged on the test pictures, one on all: the former are in common, and it is said how many."""
+    truth = np.arange(60) % 3
+    probs = answers(truth, truth != 1)
+    names = [f"{i}.png" for i in range(60)]
+    a = write_run(tmp_path / "a", truth[:20], probs[:20], root=tmp_path, names=names[:20])
+    b = write_run(tmp_path / "b", truth, probs, root=tmp_path, names=names, split="all")
+    assert compare(a, b).n == 20
+    assert "20 pictures were judged by all (20 by" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from convnext.__main__ import main
-from convnext.config import load_complete, load_recipe
+from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RecipeError, RunError
 from convnext.nn.weights import read_state
 from convnext.report.finish import finish_run
@@ -103,14 +104,34 @@ def test_prolonging_at_once_is_the_same_as_having_planned_it(stripes: Path, tmp_
 def test_what_a_run_keeps_to_its_end_is_refused_with_the_reason(
     settings: list[str], message: str, stripes: Path, tmp_path: Path
 ) -> None:
-    """And with the command that starts a new run from its weights; nothing is changed in the folder."""
+    """And with the command that starts a new run, from its weights if they fit; nothing is changed in the folder."""
     run = _one_epoch(stripes, tmp_path)
     before = {file.name: file.read_bytes() for file in run.path.iterdir() if file.is_file()}
     with pytest.raises(RunError, match=message) as caught:
         resume_run(run.path, settings=settings)
     if "cannot become" in str(caught.value):
-        assert f"weights={run.last}" in str(caught.value)
+        again = shlex.split(str(caught.value).partition("convnext train ")[2])
+        assert ("weights=auto" if "model.name" in message else f"weights={run.last}") in again
+        load_recipe(Path(again[1]), again[2:-2])  # every setting in it is one
     assert {file.name: file.read_bytes() for file in run.path.iterdir() if file.is_file()} == before
+
+
+def test_a_run_whose_length_was_planned_anew_is_refused_for_what_was_asked_alone(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record of its length is not among the reasons, and the command that is printed instead can be run."""
+    run = _one_epoch(stripes, tmp_path)
+    copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
+    steps = json.loads(copy.log.read_text().splitlines()[0])["step"]
+    recipe = override(load_complete(copy.recipe), {"train.replanned": [[0, 2 * steps], [steps, steps + 1]]})
+    copy.recipe.write_text(to_toml(recipe))
+    for words in (["train.batch=8"], ["train.batch=16", "train.seed=1"], ["model.name=convnext_femto"]):
+        with pytest.raises(RunError) as caught:
+            resume_run(copy.path, settings=words)
+        reasons, _, command = str(caught.value).partition("Start a new run")
+        assert "replanned" not in reasons
+        assert main([*shlex.split(command.partition("convnext ")[2]), "--dry-run"]) == 0
+        capsys.readouterr()
 
 
 _made: dict[str, Path] = {}

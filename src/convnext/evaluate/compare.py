@@ -216,9 +216,9 @@ def _join(own: Sequence[Answers], folds: str) -> tuple[list[Answers], str, list[
             places = listed((str(item.root) for item in answers), 3)
             notes.append(f"their data lay in {places} and is not all there: pictures are joined by their names alone")
     splits = {item.split for item in answers}
-    if len(splits) > 1 and how == "path":
+    if len(splits) > 1 and how == "path" and "all" not in splits:  # a picture is in one split, but in all of them too
         _refuse_apart(own, 0, folds)
-    if len(splits) > 1:
+    if len(splits - {"all"}) > 1 or ("val" in splits and len(splits) > 1):
         parts = listed((f"{item.run} as {item.split}" for item in answers), 4)
         notes.append(f"the pictures were judged by {parts}: a run chose its best epoch on val, which flatters it")
     if any(len(set(item.keys)) < len(item.keys) for item in answers):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from convnext.data.checked import check_files
 from convnext.data.names import DATA, count, csv_value, named
+from convnext.data.tarball import parse
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
 from convnext.files import read_own
@@ -176,10 +177,11 @@ def _labels(cell: str, names: tuple[str, ...], multi: bool) -> list[bool]:
 def known_by_content(answers: Sequence[Answers]) -> list[Answers] | None:
     """The same with pictures known by their content, so that data in several places can be joined; None without files.
 
-    Copies of one picture in a data set are told apart by the order in which they come.
+    Pictures in tars are known by their content too. Copies of one picture in a data set are told apart by the order in
+    which they come.
     """
     files = [[item.root / key for key in item.keys] for item in answers]
-    if not all(file.is_file() for each in files for file in each):
+    if not all(_is_there(file) for each in files for file in each):
         return None
     out = []
     for item, each in zip(answers, files, strict=True):
@@ -189,6 +191,12 @@ def known_by_content(answers: Sequence[Answers]) -> list[Answers] | None:
             return None
         out.append(replace(item, keys=tuple(_numbered(hashes))))
     return out
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a picture can be read: a file, or its place in a tar."""
+    member = parse(file)
+    return file.is_file() if member is None else member[0].is_file()
 
 
 def _numbered(names: Sequence[str]) -> Iterator[str]:

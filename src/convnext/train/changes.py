@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from convnext.config import all_keys, get, load_complete, load_recipe, override, to_toml
+from convnext.config import all_keys, as_setting, get, load_complete, load_recipe, override, to_toml
 from convnext.data.names import count
 from convnext.errors import RecipeError, RunError
 from convnext.recipe import Recipe
@@ -74,6 +74,9 @@ def asked(run: RunFolder, settings: Sequence[str]) -> tuple[Recipe, Changes, boo
     changed = {key: (get(before, key), get(after, key)) for key in all_keys() if get(before, key) != get(after, key)}
     if changed.keys() & LENGTH:
         changed.pop("train.replanned", None)  # a new length goes with a new plan
+    elif "train.replanned" not in given:
+        after = override(after, {"train.replanned": before.train.replanned})  # it went with settings of the same value
+        changed.pop("train.replanned", None)
     _refuse_fixed(run, changed, before)
     if changed.keys() & {"train.freeze", "train.freeze_epochs"}:
         refuse_freezing(after)
@@ -91,12 +94,13 @@ def _refuse_fixed(run: RunFolder, changed: Changes, before: Recipe) -> None:
         if why is not None:
             lines.append(f"{key} is {old} and cannot become {new}: {why}")
     if lines:
-        again = ["convnext", "train", before.data.root, str(run.recipe), f"weights={run.last}"]
-        again += [f"{key}={new}" for key, (_, new) in changed.items() if key != "weights"]
-        raise RunError(
-            f"{run.path}: {'; '.join(lines)}. Start a new run from its weights: "
-            f"{shlex.join([*again, '--out', f'{run.path}-2'])}"
-        )
+        other = "model.name" in changed  # its weights fit no other network
+        again = ["convnext", "train", before.data.root, str(run.recipe), f"weights={'auto' if other else run.last}"]
+        again += [as_setting(key, new) for key, (_, new) in changed.items() if key != "weights"]
+        if before.train.replanned and not changed.keys() & {*LENGTH, "train.batch", "train.replanned"}:
+            again.append("train.replanned=[]")
+        how = "Start a new run" + ("" if other else " from its weights")
+        raise RunError(f"{run.path}: {'; '.join(lines)}. {how}: {shlex.join([*again, '--out', f'{run.path}-2'])}")
 
 
 def _of_freezing(key: str, before: Recipe) -> str | None:
