@@ -19,7 +19,7 @@ from convnext.dotted import plain, set_key, unset_key
 from convnext.errors import RecipeError
 from convnext.key_names import as_list, same_job
 from convnext.recipe import NORMALIZATIONS, Recipe
-from convnext.toml_file import NoToml, read_toml
+from convnext.toml_file import NoToml, read_toml, toml_value
 
 _TOLD, _LONGEST = 20, 400
 """Unknown keys that are told one by one, and letters that are told of each and of a value."""
@@ -138,7 +138,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
 def setting_text(value: Any) -> str:
     """A value as it stands after the `=` of a setting."""
     plain = isinstance(value, str) and value == value.strip() and not _reads_as_toml(value)
-    return value if plain else _toml_value(value)
+    return value if plain else toml_value(value)
 
 
 def _reads_as_toml(text: str) -> bool:
@@ -219,7 +219,7 @@ def check_recipe(raw: Mapping[str, Any], source: str = "") -> Recipe:
     except ValidationError as error:
         mistakes += _explain(error)
     if recipe is not None and len(recipe.data.mean) != len(recipe.data.std):
-        mean, std = (_toml_value(values) for values in (recipe.data.mean, recipe.data.std))
+        mean, std = (toml_value(values) for values in (recipe.data.mean, recipe.data.std))
         mistakes.append(f"data.mean = {mean}, data.std = {std}: must be as many numbers, one of each for a channel")
     if mistakes or recipe is None:
         head = f"the recipe {source} has" if source else "the recipe has"
@@ -267,7 +267,7 @@ def to_toml(recipe: Recipe, header: str = "") -> str:
 
 def as_setting(key: str, value: Any) -> str:
     """`key=value` as a command takes it."""
-    return f"{key}={value if isinstance(value, str) else _toml_value(value)}"
+    return f"{key}={value if isinstance(value, str) else toml_value(value)}"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -277,18 +277,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def _line(field: dataclasses.Field[Any], value: Any) -> str:
-    return f"{field.name + ' = ' + _toml_value(value):<34} # {field.metadata['doc']}"
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if " " <= c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return hex(value) if isinstance(value, int) and value.bit_length() > 1000 else repr(value)
+    return f"{field.name + ' = ' + toml_value(value):<34} # {field.metadata['doc']}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -353,7 +342,7 @@ def _switches(raw: Mapping[str, Any]) -> list[str]:
         for inner, value in table.items() if isinstance(table, Mapping) and isinstance(own, dict) else ():
             values = value if isinstance(value, list | tuple) else (value,)
             if inner in own and not isinstance(own[inner], bool) and any(isinstance(v, bool) for v in values):
-                shown = _cut(_toml_value(value))
+                shown = _cut(toml_value(value))
                 found.append(f"{name}.{inner} = {shown}: true and false are for switches; this is none")
     return found
 
@@ -386,7 +375,7 @@ def _explain(error: Any) -> list[str]:
         rules.setdefault(key, []).append(rule.removeprefix("input should be ").replace("'", '"'))
     mistakes = []
     for key, parts in rules.items():
-        rule, shown = " or ".join(dict.fromkeys(parts)), _cut(_toml_value(values[key]))
+        rule, shown = " or ".join(dict.fromkeys(parts)), _cut(toml_value(values[key]))
         mistakes.append(f"{key} = {shown}: must be {rule}{as_list(key)}{_choice_hint(key, values[key], rule)}")
     return mistakes
 

@@ -98,6 +98,27 @@ def test_both_are_in_the_result_and_predict_follows_the_chosen_ones(run: RunFold
         }
 
 
+def test_other_data_says_what_it_lacks_and_its_val_chose_nothing(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A class without pictures and one label a picture are said; only the run's own validation flatters thresholds."""
+    rng = np.random.default_rng(5)
+    for split in ("train", "val"):
+        (tmp_path / "other" / split / "top").mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(0, 255, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "other" / split / "top" / f"{number}.png")
+    other = evaluate_run(run.path, tmp_path / "other")
+    told = capsys.readouterr().err
+    assert "other has no picture of left: where the model names one of them it counts as wrong" in told
+    assert "other has one label a picture, and the model names any number of them" in told
+    assert other.result["split"] == "val"
+    assert "chosen on validation for F1" in describe_result(other.result)
+    own = evaluate_run(run.path, split="val")
+    assert "has no picture" not in capsys.readouterr().err
+    assert "chosen on these pictures, so flattering, for F1" in describe_result(own.result)
+
+
 def test_predict_takes_the_thresholds_of_the_file(run: RunFolder, tmp_path: Path) -> None:
     """With 0 everything is named, with 1 nothing; a file from before there were thresholds means one half."""
     state, config = read_model(run.best)

@@ -308,6 +308,23 @@ def test_multi_label_run(tmp_path: Path) -> None:
     assert "Avg. precision" in page.shown
 
 
+def test_thresholds_are_shown_whole(tmp_path: Path) -> None:
+    """Beside the numbers at one half; no share is parted from its sign, and F1 is spelt as such."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((60, 3)) < 0.4
+    shares = np.clip(labels * 0.6 + rng.random((60, 3)) * 0.5, 0, 1)
+    baseline = np.array([True, False, False])
+    result = judge_multi_label(shares, labels, CLASSES, baseline=baseline, bootstrap=50)
+    limits = dict(zip(CLASSES, (0.25, 0.5, 0.625), strict=True))
+    result["at_thresholds"] = judge_multi_label(shares, labels, CLASSES, threshold=tuple(limits.values()), bootstrap=50)
+    result["thresholds"] = {"for": "f1", "chosen_on": "val", "values": limits, "too_few_pictures": []}
+    report = write_report(make_run(tmp_path / "run", result=result, multi_label=True))
+    page = Page(report)
+    assert "Chosen on validation, for the best F1:" in page.shown
+    assert {"25.0 %", "50.0 %", "62.5 %"} <= {text for _, text in page.find("td", cls="share")}
+    assert re.search(r"\.figures td\.share \{\s*white-space: nowrap;\s*\}", report.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize(
     ("changes", "tone", "words"),
     [

@@ -19,6 +19,7 @@ pytest.importorskip("optuna")
 
 from convnext.__main__ import main
 from convnext.config import load_complete, load_recipe, override
+from convnext.data.sources import read_dataset
 from convnext.errors import DataError, MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.report.tune_page import write_tune_report
@@ -27,7 +28,7 @@ from convnext.study.space import load_space
 from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
 from convnext.study.tune import open_study, search, value_of
-from convnext.study.tune_result import in_doubt, repeat
+from convnext.study.tune_result import in_doubt, judged_on, repeat
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -330,6 +331,16 @@ def test_what_the_best_leaves_in_doubt_is_said() -> None:
         "2 other trials lie within that interval",
     ]
     assert in_doubt(trials[2], {"trials": trials}) == []
+
+
+def test_the_trivial_answer_of_a_search_is_the_best_one_on_its_validation_pictures(
+    write_stripes: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Two of three validation pictures are wide, most of training is narrow: always "wide" gets 66.7 %."""
+    write_stripes(tmp_path / "data" / "train", {"narrow": 6, "wide": 2}, side=16)
+    write_stripes(tmp_path / "data" / "val", {"narrow": 1, "wide": 2}, side=16, seed=1)
+    what = replace(make(tmp_path), dataset=read_dataset(tmp_path / "data"))
+    assert judged_on(what) == {"pictures": 3, "always": "wide", "trivial": pytest.approx(2 / 3)}
 
 
 def test_the_value_is_that_of_the_average_where_there_is_one() -> None:

@@ -16,7 +16,7 @@ import torch
 from convnext.config import load_complete, nearest
 from convnext.data.columns import columns_of, foreign_columns, said_columns, with_columns
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.names import called, csv_cell, csv_path
+from convnext.data.names import called, csv_cell, csv_path, listed
 from convnext.data.scales import range_of_recipe
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
@@ -288,6 +288,14 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
         say(f"left out: {broken.path}: {broken.reason}")
     if list(dataset.splits) == ["train"]:
         say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
+    lacking = set(range(len(loaded.classes)))
+    for split in dataset.splits:
+        lacking -= {at for at, n in enumerate(dataset.counts(split)) if n}
+    if lacking:
+        names = listed((loaded.classes[at] for at in sorted(lacking)), 6)
+        say(f"{data} has no picture of {names}: where the model names one of them it counts as wrong")
+    if loaded.multi_label and not dataset.multi_label:
+        say(f"{data} has one label a picture, and the model names any number of them: others count as wrong")
     return replace(_as_a_whole(dataset), multi_label=loaded.multi_label)
 
 

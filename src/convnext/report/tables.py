@@ -223,7 +223,7 @@ def thresholds(result: Json) -> Json:
         for row in weakest_first(result)
         for name in [str(row.get("name"))]
     ]
-    return {"for": str(kept.get("for", "")).replace("_", " "), "rows": rows, "classes": classes}
+    return {"for": str(kept.get("for", "")).replace("_", " ").replace("f1", "F1"), "rows": rows, "classes": classes}
 
 
 def mistake_groups(run: RunFiles) -> list[Json]:

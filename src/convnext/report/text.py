@@ -8,7 +8,7 @@ from typing import Any
 from convnext.report.advice import Advice
 from convnext.report.verdict import LABELS, baseline_of, ends_of, gain_of, settled
 from convnext.report.words import points
-from convnext.run.contents import overlap_of
+from convnext.run.contents import is_own_validation, overlap_of
 
 _NAMES = {
     "top1": "top-1", "top5": "top-5", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
@@ -99,7 +99,7 @@ def _at_thresholds(result: dict[str, Any]) -> list[str]:
     if chosen.get("for") == "fixed":
         return []
     what = str(chosen.get("for", "")).replace("_", " ").replace("f1", "F1")
-    where = "validation" if result.get("split") != "val" else "these pictures, so flattering,"
+    where = "these pictures, so flattering," if is_own_validation(result) else "validation"
     lines = [f"  each label from a threshold of its own, chosen on {where} for {what} (predict does the same):"]
     for key in ("macro_f1", "micro_f1", "exact_match"):
         value, (low, high) = result["at_thresholds"][key], result["at_thresholds"]["intervals"][key]

@@ -64,10 +64,17 @@ def is_file_of_run(path: Path) -> bool:
     return path.name in (run.best.name, run.last.name) and run.recipe.is_file()
 
 
+def is_own_validation(result: Mapping[str, Any]) -> bool:
+    """Whether a verdict is on the very pictures that chose the run's epoch and thresholds, not other data's."""
+    if known := _count(result.get("in_validation")):
+        return known == _count(result.get("n"))
+    return result.get("split") == "val" and "columns" not in result  # which only other data has
+
+
 def overlap_of(result: Mapping[str, Any]) -> tuple[int, str]:
     """How many judged pictures the model had learned from, and a sentence on it; 0 and "" where that says nothing."""
     n, known, watched = (_count(result.get(key)) for key in ("n", "in_training", "in_validation"))
-    if result.get("split") == "val":
+    if is_own_validation(result):
         watched = 0  # is said of the whole split
     if known and known == n:
         return (

@@ -81,8 +81,8 @@ def judged_on(what: Search) -> dict[str, Any] | None:
     """How many pictures judge a trial, and what always naming the same class would get; None where that says little."""
     if what.dataset is None or what.dataset.multi_label:
         return None
-    seen, learnt = what.dataset.counts("val"), what.dataset.counts("train")
-    largest = learnt.index(max(learnt))
+    seen = what.dataset.counts("val")
+    largest = seen.index(max(seen))  # the best constant answer on these pictures, as in a run's own verdict
     return {"pictures": sum(seen), "always": what.dataset.classes[largest], "trivial": seen[largest] / sum(seen)}
 
 
