@@ -178,7 +178,7 @@ def test_a_validation_far_from_the_test_is_said(tmp_path: Path) -> None:
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text, command = kinds(run)["apart"]
     assert text.startswith("Validation said 95.0\u00a0%, the test 60.0\u00a0%")
-    assert command == ["convnext", "doctor", "data/two words"]
+    assert command == ["convnext", "doctor", "data/two words", str(run / "recipe.toml")]
 
 
 def test_a_run_that_learnt_nothing_is_not_to_be_used(tmp_path: Path) -> None:
