@@ -94,6 +94,13 @@ def test_a_stop_in_the_second_fold_changes_nothing(
         patch.setattr(loops.Loop, "_step", stopping)
         assert main([*arguments, "--out", str(out)]) == 130
     assert f"go on with: convnext train --resume --out {out}" in capsys.readouterr().err
+    old = (file := data / "wide" / "wide-004.png").read_bytes()
+    for other in (b"", (data / "wide" / "wide-005.png").read_bytes()):  # gone, then another picture under its name
+        file.write_bytes(other)
+        assert main(["train", "--resume", "--out", str(out)]) == 2
+        told = capsys.readouterr().err
+        assert "are not those that the run started with" in told or "replaced under their names" in told
+    file.write_bytes(old)
     assert not (out / "result.json").exists()
     assert main([*arguments, "--out", str(out)]) == 2  # nothing is replaced without being asked
     assert main(["train", "--resume", "--out", str(out)]) == 0

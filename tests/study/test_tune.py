@@ -27,7 +27,7 @@ from convnext.run.folder import RunFolder
 from convnext.study.space import load_space
 from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
-from convnext.study.tune import open_study, search, value_of
+from convnext.study.tune import load_study, open_study, search, value_of
 from convnext.study.tune_result import in_doubt, judged_on, repeat
 from convnext.train.train import train_run
 
@@ -285,6 +285,25 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         search(replace(what, data=tmp_path / "other"), trials=2, minutes=None, train=curve)
     elsewhere = replace(what, recipe=override(what.recipe, {"train.device": "cuda:1", "data.workers": 4}))
     assert len(search(elsewhere, trials=2, minutes=None, train=curve)) == 2
+
+
+def test_pictures_replaced_under_their_names_are_another_study(
+    tmp_path: Path, write_stripes: Callable[..., Path]
+) -> None:
+    """Trials of before and after could not be compared; a study of before, which kept no contents, goes on."""
+    place = tmp_path / "pictures"
+    for split in ("train", "val"):
+        write_stripes(place / split, {"a": 4, "b": 4}, seed=len(split))
+    what = replace(make(tmp_path), data=place, dataset=read_dataset(place))
+    search(what, trials=1, minutes=None, train=curve)
+    search(what, trials=1, minutes=None, train=curve)
+    file = place / "train" / "a" / "a-001.png"
+    file.write_bytes((place / "train" / "a" / "a-002.png").read_bytes())
+    what = replace(what, dataset=read_dataset(place))
+    with pytest.raises(RunError, match=f"pictures in {place} were replaced under their names since the study"):
+        search(what, trials=2, minutes=None, train=curve)
+    load_study(what.out).set_user_attr("contents", "")
+    assert len(search(what, trials=2, minutes=None, train=curve)) == 2
 
 
 def test_a_folder_that_is_no_study_is_left_alone(tmp_path: Path) -> None:

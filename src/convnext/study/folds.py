@@ -27,7 +27,7 @@ from convnext.run.folder import FOLDS, RunFolder, drop_state, locked, new_run, r
 from convnext.run.lock import HOLDER, LOCK
 from convnext.run.record import say
 from convnext.tasks.classify import task_for
-from convnext.train.resume import resume_run
+from convnext.train.resume import resume_run, same_data
 from convnext.train.train import train_run
 
 BEGUN, GIVEN = FOLDS, "folds.toml"
@@ -177,6 +177,7 @@ def _one(run: RunFolder, recipe: Recipe) -> Judged:
     if not run.recipe.exists():
         train_run(recipe.data.root, recipe, run.path)
     elif run.result.exists():
+        same_data(run, load_complete(run.recipe))  # else the folds would be of several data sets
         say("  is judged already; asked again for its predictions")
         return evaluate_run(run.path)
     else:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext.config import get, override
+from convnext.data.names import called
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
+from convnext.run.contents import digest_of_contents
 from convnext.run.environment import launched
 from convnext.run.lock import LOCK
 from convnext.run.record import say
@@ -134,8 +136,10 @@ def open_study(what: Search) -> optuna.Study:
         known = study.user_attrs.get("identity")
         if known is None:
             study.set_user_attr("identity", what.identity())
+            study.set_user_attr("contents", _contents(what))
         else:
             _refuse_other(what, known)
+            _refuse_replaced(what, study.user_attrs.get("contents"))
     return study
 
 
@@ -207,6 +211,20 @@ def _refuse_other(what: Search, known: dict[str, Any]) -> None:
         f"{what.out} holds a study of {' and '.join(found)}; give --out another folder, or the same command as before "
         "to go on with it"
     )
+
+
+def _contents(what: Search) -> str:
+    return "" if what.dataset is None else digest_of_contents(what.dataset)
+
+
+def _refuse_replaced(what: Search, before: object) -> None:
+    """Pictures under their old names with other contents: trials of before and after could not be compared."""
+    now = _contents(what)
+    if before and now and before != now:
+        raise RunError(
+            f"pictures in {called(what.data)} were replaced under their names since the study in {what.out} began; put "
+            "the old ones back, or give --out another folder"
+        )
 
 
 def _settled(study: optuna.Study, what: Search) -> Recipe:

@@ -62,7 +62,7 @@ def resume_run(out: Path, root: Path | None = None, settings: Sequence[str] = ()
         ranks.agree(lambda: refuse_uneven(int(recipe.train.batch), ranks))
         if saved is not None:
             ranks.together(lambda: _refuse_lost(run, settings, from_last=from_last))
-        dataset = ranks.agree(lambda: _same_data(run, recipe))
+        dataset = ranks.agree(lambda: same_data(run, recipe))
         ranks.together(lambda: heal(run.state))
         model = build_model(recipe if saved is None else override(recipe, {"weights": "none"}), dataset)
         parts, again = make_parts(recipe, dataset), budget.of_run(recipe, run.read_json("plan.json"))
@@ -172,8 +172,13 @@ def _refuse_finished(run: RunFolder, epoch: int, changed: Changes) -> None:
         say(f"{run.path} is trained ({count(epoch, 'epoch')}), but was not judged")
 
 
-def _same_data(run: RunFolder, recipe: Recipe) -> Dataset:
-    """The data of a run that goes on; it must be what the run started with."""
+def same_data(run: RunFolder, recipe: Recipe) -> Dataset:
+    """The data of a run that goes on.
+
+    Raises:
+        RunError: it is not what the run started with: other pictures, labels, splits or contents.
+        DataError: it cannot be read.
+    """
     try:
         dataset = read_data(Path(recipe.data.root), recipe, settled=True)
     except DataError as error:
