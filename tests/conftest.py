@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,17 @@ def share_kernels(cache: Path) -> None:
     (cache / "kernels").symlink_to(KERNELS, target_is_directory=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What several tests share, made before the first of them, has a cache of its own too."""
+    cache = tmp_path_factory.mktemp("shared-cache")
+    share_kernels(cache / "convnext")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVNEXT_CACHE", str(cache / "convnext"))
+        patch.setenv("HF_HOME", str(cache / "hf"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test reads or writes the user's caches, and none reaches for a weight hub."""
@@ -44,6 +56,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,21 +21,34 @@ from convnext.report.finish import finish_run
 from convnext.report.verdict import verdict
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
+from tests.conftest import _write_stripes
 
 QUICK = [
-    "weights=none", "model.name=convnext_atto", "data.size=32", "train.batch=8", "data.workers=0", "train.epochs=1",
-    "train.precision=fp32", "train.keep_state=true", "train.logger=",
+    "weights=none", "model.name=convnext_atto", "model.stem_patch=4", "data.size=32", "train.batch=8",
+    "data.workers=0", "train.epochs=1", "train.precision=fp32", "train.logger=",
 ]  # fmt: skip
 Captured = pytest.CaptureFixture[str]
 StripesWriter = Callable[..., Path]
 
 
-@pytest.fixture
-def run(stripes: Path, tmp_path: Path) -> Path:
-    """A judged run on the stripes."""
-    path = train_run(str(stripes), load_recipe(None, QUICK), str(tmp_path / "run")).path
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Pictures of stripes, and a judged run on them."""
+    place = tmp_path_factory.mktemp("seen")
+    data = _write_stripes(place / "stripes", {"narrow": 40, "wide": 40})
+    path = train_run(str(data), load_recipe(None, QUICK), str(place / "run")).path
     judge_run(path)
-    return path
+    return data, path
+
+
+@pytest.fixture
+def stripes(trained: tuple[Path, Path]) -> Path:
+    return trained[0]
+
+
+@pytest.fixture
+def run(trained: tuple[Path, Path]) -> Path:
+    return trained[1]
 
 
 def of_split(run: Path, split: str) -> list[str]:
@@ -83,8 +96,9 @@ def test_pictures_of_the_training_are_known_by_their_content(
     assert "in_training" not in convnext.evaluate(alone, mixed).result
 
 
-def test_a_run_from_before_says_nothing_of_what_it_saw(run: Path, stripes: Path, capsys: Captured) -> None:
+def test_a_run_from_before_says_nothing_of_what_it_saw(run: Path, tmp_path: Path) -> None:
     """Without contents.json nothing is claimed; a damaged one is named."""
+    run = shutil.copytree(run, tmp_path / "before")
     (run / "contents.json").unlink()
     assert "in_training" not in evaluate_run(run, split="train").result
     (run / "contents.json").write_text('{"train": "AAAA"}')
@@ -95,15 +109,15 @@ def test_a_run_from_before_says_nothing_of_what_it_saw(run: Path, stripes: Path,
         evaluate_run(run)
 
 
-def test_a_given_test_split_that_was_trained_on_earns_no_verdict(stripes: Path, tmp_path: Path) -> None:
+def test_a_given_test_split_that_was_trained_on_earns_no_verdict(write_stripes: StripesWriter, tmp_path: Path) -> None:
     """The page says which pictures, and does not call the run better than the trivial answer."""
     root = tmp_path / "data"
     for split in ("train", "val", "test"):
-        shutil.copytree(stripes, root / split)
-    path = train_run(str(root), load_recipe(None, [*QUICK, "train.epochs=2"]), str(tmp_path / "leak")).path
+        write_stripes(root / split, {"narrow": 20, "wide": 20})  # the same pictures
+    path = train_run(str(root), load_recipe(None, QUICK), str(tmp_path / "leak")).path
     finish_run(path)
     result = json.loads((path / "result.json").read_text())
-    assert result["in_training"] == result["n"] == 80
+    assert result["in_training"] == result["n"] == 40
     said = verdict(read_run(path))
     assert said.tone != "good"
     assert "The model was trained on all of these pictures" in said.caveat
@@ -122,8 +136,9 @@ def test_the_advice_on_a_table_runs_as_it_is_printed(
     table = place / "others.csv"
     table.write_text("\n".join(["file,1,2", *lines]) + "\n")
     words = ["data.path_column=file", 'data.label_column="1"', 'data.ignore_columns=["2"]']
-    (run / "contents.json").unlink()
-    assert main(["evaluate", str(run), str(table), *words]) == 0
+    before = shutil.copytree(run, tmp_path / "before")
+    (before / "contents.json").unlink()
+    assert main(["evaluate", str(before), str(table), *words]) == 0
     out = capsys.readouterr().out
     assert "Do not use this model yet" in out
     command = next(line.strip() for line in out.splitlines() if line.strip().startswith("convnext doctor"))
@@ -146,7 +161,7 @@ def test_the_same_table_by_another_column_is_judged_by_that_column(stripes: Path
     lines = [f"{path},{path.parent.name},{other[path.parent.name]}" for path in pictures]
     table = tmp_path / "both.csv"
     table.write_text("\n".join(["path,label,second", *lines]) + "\n")
-    path = train_run(str(table), load_recipe(None, [*QUICK, "train.epochs=2"]), str(tmp_path / "both")).path
+    path = train_run(str(table), load_recipe(None, QUICK), str(tmp_path / "both")).path
     first = evaluate_run(path, table).result
     second = evaluate_run(path, table, settings=["data.label_column=second"]).result
     assert (first["split"], second["split"], second["n"]) == ("test", "all", len(pictures))
@@ -164,14 +179,15 @@ def test_what_is_kept_is_short_and_in_an_order_that_says_nothing(run: Path) -> N
 
 
 def test_pictures_replaced_under_their_names_are_refused_on_resume(
-    run: Path, stripes: Path, write_stripes: StripesWriter, tmp_path: Path, capsys: Captured
+    write_stripes: StripesWriter, tmp_path: Path, capsys: Captured
 ) -> None:
     """Place, label and split are the same, the content is not: the run does not go on as if nothing was; judging it
     says so. A run from before, which kept no contents, goes on."""
     root = tmp_path / "given"
     for split, seed in (("train", 1), ("val", 2), ("test", 3)):
         write_stripes(root / split, {"narrow": 8, "wide": 8}, seed=seed)
-    path = train_run(str(root), load_recipe(None, QUICK), str(tmp_path / "replaced")).path
+    recipe = load_recipe(None, [*QUICK, "train.keep_state=true"])
+    path = train_run(str(root), recipe, str(tmp_path / "replaced")).path
     judge_run(path)
     before = (root / "train" / "wide" / "wide-003.png").read_bytes()
     new = write_stripes(tmp_path / "new", {"narrow": 8, "wide": 8}, seed=9) / "wide" / "wide-003.png"
