@@ -242,6 +242,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert [attrs["src"][:5] for attrs, _ in page.find("img")] == ["data:"]  # the batch; the mistake has no picture
 
 
+def test_names_on_the_page_turn_no_text_around(tmp_path: Path) -> None:
+    """Marks of direction and controls in names appear as escapes, in text, tips and embedded data; scripts of people
+    stay as they are."""
+    names = ("x\u202egnp.exe", "\x1b[31mred\x07", "\u2066apart", "می\u200cخواهم", "犬")
+    page = write_report(make_run(tmp_path / "run", classes=names)).read_text(encoding="utf-8")
+    assert not set(page) & {"\u202e", "\x1b", "\x07", "\u2066"}
+    assert all(name in page for name in ("x\\u202egnp.exe", "\\u001b[31mred\\u0007", "\\u2066apart", *names[3:]))
+
+
 def test_pictures_outside_the_run_are_not_embedded(tmp_path: Path) -> None:
     """A picture path that leads out of the run folder, or to a file that is no picture, is shown as missing."""
     run = make_run(tmp_path / "run")

@@ -24,13 +24,14 @@ def printable(path: Path | str) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text of several lines that can be shown on a terminal: `printable` but for its line ends and tabs.
+    """A text of several lines, or a page, that can be shown: `printable` but for its line ends and tabs.
 
     The escapes are those of JSON, so that JSON stays what it was.
     """
     if text.isprintable():
         return text
-    return "".join(_as_json(sign) if _has_power(sign) and sign not in "\n\t" else sign for sign in text)
+    powers = {ord(sign): _as_json(sign) for sign in set(text) - {"\n", "\t"} if _has_power(sign)}
+    return text.translate(powers)
 
 
 def _has_power(sign: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FunctionLoader
 from markupsafe import Markup
 
+from convnext.data.names import harmless
 from convnext.errors import UserError
 from convnext.report.words import counted, percent, points
 from convnext.run.folder import write_output
@@ -43,10 +44,11 @@ def render(found: Comparison) -> str:
         (abs(end) for each in found.differences for m in each.metrics.values() for end in m["interval"]), default=0.0
     )
     environment.globals.update(counted=counted, bar=lambda metric: _bar(metric, max(reach, 1e-6)))
-    return environment.get_template("compare.html.j2").render(
+    page = environment.get_template("compare.html.j2").render(
         found=found, names=list(found.scores[0]), titles=TITLES,
         rows=list(zip(found.runs, found.judged, found.scores, strict=True)),
     )  # fmt: skip
+    return harmless(page)
 
 
 def _bar(metric: dict[str, Any], reach: float) -> Markup:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader
 from PIL import Image
 
 from convnext.data.decode import read_picture
+from convnext.data.names import harmless
 from convnext.errors import PictureError
 from convnext.report import figures, matrix, tables, words
 from convnext.report.advice import advise
@@ -57,7 +58,7 @@ def render(run: RunFiles) -> str:
     environment.filters["unbroken"] = words.unbroken
     environment.globals.update(counted=words.counted, interval_of=tables.interval_of, interval_bar=figures.interval_bar)
     environment.tests["finite"] = lambda value: words.number(value) is not None
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         run=run,
         result=run.result,
         title=tables.title(run),
@@ -80,6 +81,7 @@ def render(run: RunFiles) -> str:
         batch=picture_uri(run.folder, "pictures/batch.jpg", side=BATCH),
         **_judged_figures(run),
     )
+    return harmless(page)
 
 
 def _template(name: str) -> str:

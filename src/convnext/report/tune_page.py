@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FunctionLoader
 
+from convnext.data.names import harmless
 from convnext.report.commands import quoted
 from convnext.report.plots import _figure
 from convnext.run.folder import write_text
@@ -48,7 +49,7 @@ def write_tune_report(folder: Path) -> Path:
         stopped=sum(not row["counts"] for row in rows),
     )  # fmt: skip
     target = folder / "report.html"
-    write_text(target, page)
+    write_text(target, harmless(page))
     return target
 
 
