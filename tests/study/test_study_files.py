@@ -138,6 +138,30 @@ def test_a_study_that_holds_nonsense_is_named(table: str, key: str, value: str, 
 
 
 @pytest.mark.parametrize(
+    "change",
+    ["update studies set study_id = -1", "update study_directions set direction = 'MINIMIZE'",
+     "delete from study_directions",
+     "insert into study_directions (direction, study_id, objective) values ('MAXIMIZE', 1, 1)"],
+)  # fmt: skip
+def test_a_study_that_looks_for_something_else_is_refused(change: str, tmp_path: Path) -> None:
+    """With other directions no trial would ever count, and trials be made without end; or the worst would be sought."""
+    what = make(tmp_path)
+    search(what, trials=2, minutes=None, train=train)
+    with contextlib.closing(sqlite3.connect(what.out / "tune.db")) as base:
+        base.execute(change)
+        base.commit()
+    with pytest.raises(RunError, match=r"tune\.db cannot be used \(it does not look for the highest of one value\)"):
+        search(what, trials=3, minutes=None, train=train)
+
+
+@pytest.mark.filterwarnings("ignore:The value nan is not acceptable")
+def test_a_value_that_is_no_number_ends_the_search(tmp_path: Path) -> None:
+    """Optuna notes such a trial as failed, which never counts: it would be made again for ever."""
+    with pytest.raises(RunError, match="trial 0: the study does not take its value nan"):
+        search(make(tmp_path), trials=2, minutes=None, train=lambda *_: float("nan"))
+
+
+@pytest.mark.parametrize(
     "program",
     [
         "alter table trials rename to t2; create view trials as with recursive c(x) as (select 1 union all "

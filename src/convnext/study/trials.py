@@ -40,6 +40,8 @@ def run_of(out: Path, number: int) -> RunFolder:
 
 def refuse_foreign(study: optuna.Study) -> None:
     """Raises a ValueError where a study holds what this program does not write: damage, or somebody's ill will."""
+    if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
+        raise ValueError("it does not look for the highest of one value")
     known = study.user_attrs
     kinds = {"data": str, "recipe": dict, "space": dict, "grid": bool}
     identity, settled = known.get("identity", dict.fromkeys(kinds)), known.get("settled", {})

@@ -293,7 +293,8 @@ def _one(study: optuna.Study, what: Search, trial: optuna.Trial, train: Train) -
         fail("stopped" if stopped else first or type(error).__name__, counts=False)
         raise
     else:
-        study.tell(trial, value)
+        if study.tell(trial, value).state != State.COMPLETE:  # a trial that never counts would be made again for ever
+            raise RunError(f"trial {trial.number}: the study does not take its value {value}; is {DATABASE} damaged?")
     finally:
         with turn(what.out):
             write_result(study, what)
