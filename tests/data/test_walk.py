@@ -38,6 +38,12 @@ def test_folders_may_lie_as_deep_as_the_system_allows(tmp_path: Path) -> None:
             os.close(here)
             here = inner
         os.close(os.open("x.png", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        assert [path.name for path in walk(tmp_path).pictures] == ["x.png"]
+        os.unlink("x.png", dir_fd=here)
+        for _ in range(1500):  # pytest, which takes the folders of passed tests away, would not get as deep
+            upper = os.open("..", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = upper
+            os.rmdir("d", dir_fd=here)
     finally:
         os.close(here)
-    assert [path.name for path in walk(tmp_path).pictures] == ["x.png"]
