@@ -11,6 +11,7 @@ from convnext.config import load_recipe, split_settings
 from convnext.data.names import name_of
 from convnext.errors import Stopped, UserError
 from convnext.report.page import write_report
+from convnext.report.text import trivial_lines
 from convnext.run.record import say
 from convnext.study.folds import describe_folds, has_folds, resume_folds, train_folds
 
@@ -50,6 +51,6 @@ def run_folds(
     except Stopped:
         say(f"go on with: convnext train --resume --out {shlex.quote(str(place))}")
         raise
-    print_out(describe_folds(summary))
+    print_out("\n".join([describe_folds(summary), *trivial_lines(summary["out_of_fold"])]))
     print_out(f"every picture as it was judged unseen: {place / 'predictions.csv'}")
     return 0

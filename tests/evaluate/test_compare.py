@@ -309,6 +309,7 @@ def test_the_command(three: list[Path], tmp_path: Path, capsys: Captured) -> Non
     assert names[1] in page
     assert "//" not in page
     assert "<script" not in page
+    assert ".compared .scale { display: none; }" in page  # on a phone, where the interval would else be cut off
     assert main(["compare", names[0]]) == 2
     assert main(["compare", *names, "--page", str(tmp_path / "page.pdf")]) == 2
     assert "ends in .html" in capsys.readouterr().err

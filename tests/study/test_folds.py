@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,8 @@ def test_every_picture_is_judged_once_by_a_run_that_had_not_seen_it(
     truth, named = zip(*((row["truth"], row["named"]) for row in rows), strict=True)
     assert whole["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, named))
     assert "all 22 pictures at once" in printed
+    share = f"{100 * truth.count('narrow') / 22:.1f} %  (the trivial answer)"
+    assert re.search(rf'always "narrow" +{re.escape(share)}\n.* on the same pictures: \S+', printed)
     assert main(["evaluate", str(out)]) == 2
     assert "give one of them" in capsys.readouterr().err
     recipes = [load_complete(out / f"fold-{fold}" / "recipe.toml") for fold in (1, 2, 3)]

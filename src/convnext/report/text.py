@@ -41,7 +41,7 @@ def describe_result(result: dict[str, Any]) -> str:
             low, high = result["intervals"].get(key, (None, None))
             interval = "" if low is None else f"  [{100 * low:.1f}, {100 * high:.1f}]"
             lines.append(f"  {name:<24}{100 * result[key]:6.1f} %{interval}")
-    lines += _trivial(result)
+    lines += trivial_lines(result)
     lines += _at_thresholds(result)
     if result.get("unreadable"):
         lines.append(f"  {result['unreadable']} pictures could not be read and are not counted")
@@ -49,7 +49,7 @@ def describe_result(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "  (brackets: 95 % interval over the pictures)"])
 
 
-def _trivial(result: dict[str, Any]) -> list[str]:
+def trivial_lines(result: dict[str, Any]) -> list[str]:
     """What always giving the same answer gets, and whether the model is better on the same pictures."""
     rows = [("top1", f'always "{result.get("majority_class")}"', "the trivial answer")]
     if "exact_match_baseline" in result:
