@@ -377,15 +377,15 @@ def test_a_server_that_does_not_say_is_not_asked_for_ever(
     """
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     asked = []
-    real = urllib.request.urlopen
+    real = urllib.request.OpenerDirector.open
 
-    def urlopen(request: Any, **options: Any) -> Any:
-        if isinstance(request, urllib.request.Request):
+    def answer(opener: urllib.request.OpenerDirector, request: Any, *given: Any, **options: Any) -> Any:
+        if isinstance(request, urllib.request.Request) and request.get_method() == "HEAD":
             asked.append(request.full_url)
             raise urllib.error.HTTPError(request.full_url, code, "no", Message(), None)
-        return real(request, **options)
+        return real(opener, request, *given, **options)
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", answer)
     pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
     if code == 405:
         assert len(opened(pattern).splits["train"]) == 80

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from convnext import files
 from convnext.data import checked
 from convnext.data.checked import check_files
 from convnext.data.names import in_order
@@ -560,10 +561,13 @@ def test_a_cache_that_cannot_be_written_is_skipped(
     monkeypatch.setenv("CONVNEXT_CACHE", str(root.parent / "other"))
 
     def full(*_: object) -> None:
+        asked.append(True)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checked.json, "dump", full)
+    asked: list[bool] = []
+    monkeypatch.setattr(files.os, "fsync", full)
     assert read_dataset(root) == first
+    assert asked
     assert list((root.parent / "other" / "checked").iterdir()) == []
 
 

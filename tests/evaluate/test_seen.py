@@ -80,6 +80,9 @@ def test_pictures_of_the_training_are_known_by_their_content(
     out = capsys.readouterr().out
     assert "The model was trained on all of these pictures: the score says what it remembers" in out
     assert "Judge it on pictures that it was not trained on." in out
+    twin = shutil.copytree(run, tmp_path / "twin")
+    notes = " ".join(convnext.compare(run, twin, data=known).notes)
+    assert f"{run}: the model was trained on all of these pictures" in notes
 
     mixed = copied(train[:3] + val[:2] + test[:4] + train[-3:] + test[-4:], stripes, tmp_path / "mixed")
     for place in (run, run / "best.safetensors"):
