@@ -16,6 +16,9 @@ data = typer.Typer(help="Write data sets as tar shards, and check them.", no_arg
 def shard(
     source: Annotated[Path, typer.Argument(metavar="DATA", help="Image folder, CSV table, or tars.")],
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="A recipe and data.key=value settings: how DATA is read, as for train.")
+    ] = None,
     shard_size: Annotated[int, typer.Option(help="Megabytes of a tar, at most about.", min=1)] = 500,
     side: Annotated[int, typer.Option(help="Reduce larger pictures to this short side, pixels; 0: as is.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of the order in which pictures are written.", min=0)] = 0,
@@ -27,21 +30,27 @@ def shard(
     """
     from tempfile import TemporaryDirectory
 
+    from convnext.config import load_recipe, split_settings
     from convnext.data.class_tars import is_tars, read_tars
     from convnext.data.shard_writer import write_shards
     from convnext.data.sources import Dataset
-    from convnext.recipe import Recipe
+    from convnext.errors import RecipeError
     from convnext.report.commands import quoted
     from convnext.run.record import progress, say
     from convnext.train.prepare import read_data
 
+    if idle := [word for word in settings or () if "=" in word and not word.strip().startswith("data.")]:
+        raise RecipeError(f"{idle[0]} changes nothing in shards; settings say how DATA is read: data.path_column=")
+    recipe = load_recipe(*split_settings(settings or []))
     with TemporaryDirectory(prefix="convnext-") as index:
         dataset: Dataset
         if is_tars(source):
+            if settings:
+                raise RecipeError(f"{source} holds tars: they are read as they are (--val), without {settings[0]}")
             with progress("listing", 1, "tars") as bar:
                 dataset = read_tars(source.expanduser().absolute(), val, Path(index), bar.update)
         else:
-            dataset = read_data(source, Recipe())
+            dataset = read_data(source, recipe)
         with progress("writing", 1) as bar:
             done = write_shards(dataset, out, megabytes=shard_size, seed=seed, side=side, progress=bar.update)
     for text in done.left_out[:10]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.data.alone import alone
+from convnext.data.columns import Columns
 from convnext.data.decode import read_pixels
 from convnext.data.shard_writer import MARK, reduced, write_shards
 from convnext.data.shards import check_tars, read_sharded
@@ -182,3 +183,27 @@ def test_memory_does_not_grow_while_an_index_is_made(tmp_path: Path) -> None:
         assert found == pictures
         peaks.append(peak / 1024)
     assert peaks[1] - peaks[0] < 6, peaks
+
+
+def test_a_table_is_sharded_by_the_settings_that_train_takes(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Odd columns, labels joined by commas and a share for test; what would change nothing is refused, as are words."""
+    table = tmp_path / "odd.csv"
+    files = sorted(stripes.rglob("*.png"))
+    rows = [f'{file.relative_to(tmp_path)},"{file.parent.name},striped"' for file in files]
+    table.write_text("\n".join(["Foto,Sorte", *rows]) + "\n")
+    columns = ["data.path_column=Foto", "data.label_column=Sorte", "data.label_separator=comma", "data.test=0.3"]
+    out = tmp_path / "shards"
+    assert main(["data", "shard", str(table), str(out), *columns]) == 0
+    found = read_sharded(out)
+    assert found.classes == ("narrow", "striped", "wide")
+    assert found.multi_label
+    plain = read_dataset(table, test=0.3, columns=Columns("Foto", "Sorte", separator="comma"))
+    assert {split: found.counts(split) for split in ("train", "val", "test")} == {
+        split: plain.counts(split) for split in ("train", "val", "test")
+    }
+    capsys.readouterr()
+    assert main(["data", "shard", str(table), str(tmp_path / "other"), *columns, "train.epochs=3"]) == 2
+    assert "train.epochs=3 changes nothing in shards" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
