@@ -198,6 +198,27 @@ def test_the_state_of_a_finished_run_goes_and_its_last_weights_lead_on_when_aske
     assert first["train.epochs"] == [1, 2]
 
 
+def test_a_run_that_its_budget_shortened_is_finished_without_its_state_too(
+    stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three epochs were planned, two were made, and the state is gone: nothing goes on unasked, `weights=last` or not.
+
+    More epochs than were made prolong it, by the command that is printed.
+    """
+    steps = train(stripes, tmp_path / "one", "train.epochs=1").read_log()[-1]["step"]
+    out = tmp_path / "run"
+    length = ["train.epochs=3", f"train.replanned=[[{steps}, {2 * steps}]]"]
+    assert main(["train", str(stripes), *QUICK, *length, "--out", str(out)]) == 0
+    assert [row["epoch"] for row in RunFolder(out).read_log()] == [1, 2]
+    for more in ([], ["weights=last"]):
+        capsys.readouterr()
+        assert main(["train", "--resume", "--out", str(out), *more]) == 2
+        said = capsys.readouterr().err
+        assert "is finished (2 epochs)" in said
+    assert main(shlex.split(said.partition("`convnext ")[2].partition("`")[0])) == 0
+    assert [row["epoch"] for row in RunFolder(out).read_log()] == [1, 2, 3, 4]
+
+
 def test_an_early_stop_is_lifted_by_more_patience_only(stripes: Path, tmp_path: Path) -> None:
     """More epochs alone would stop at once again, and that is said; with patience=0 the run goes on to its end."""
     run = train(stripes, tmp_path / "run", "train.epochs=20", "train.lr=1e-9", "train.patience=1", "train.ema=false")

@@ -179,12 +179,13 @@ def write_down(run: RunFolder, recipe: Recipe, changed: Changes, done: Progress,
         say(f"  {key}: {old} -> {new}")
 
 
-def from_log(run: RunFolder) -> Progress:
-    """Where a run stands by its log alone, after its last epoch."""
+def from_log(run: RunFolder, recipe: Recipe) -> Progress:
+    """Where a run stands by its log alone, after its last epoch, and how its length was changed by its recipe."""
     rows = run.read_log()
     primary = "micro_f1" if any("val_micro_f1" in row for row in rows) else "top1"
     last, best = rows[-1], next((row for row in reversed(rows) if row.get("best")), None)
     found = Progress(epoch=last["epoch"], step=int(last.get("step") or 0), seconds=float(last.get("seconds") or 0.0))
+    found.replanned = [list(change) for change in recipe.train.replanned]
     if best is not None:
         scores = {source: best.get(f"{prefix}_{primary}") for prefix, source in (("val", "model"), ("ema_val", "ema"))}
         known = {source: float(value) for source, value in scores.items() if value is not None}

@@ -75,7 +75,7 @@ def resume_run(out: Path, root: Path | None = None, settings: Sequence[str] = ()
         def make() -> Loop:
             loop = make_loop(run, recipe, dataset, model, parts, ranks)
             if from_last:
-                loop.state.progress = from_log(run)
+                loop.state.progress = from_log(run, recipe)
             elif saved is not None:
                 ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
                 loop.state.progress.stopped_early = False
@@ -107,7 +107,7 @@ def _saved_progress(run: RunFolder, recipe: Recipe, *, from_last: bool) -> dict[
     if from_last or not (run.state.exists() or previous(run.state).exists()):
         rows = run.read_log()
         begun = from_last or len(rows) > 1 or run.result.exists() or (rows and rows[-1]["epoch"] >= recipe.train.epochs)
-        return (asdict(from_log(run)) | {"stopped_early": _gave_up(rows, recipe)}) if rows and begun else None
+        return (asdict(from_log(run, recipe)) | {"stopped_early": _gave_up(rows, recipe)}) if rows and begun else None
     content = read_state_file(run.state)
     if (of := content.get("run")) and run.identity and of != run.identity:
         raise RunError(
