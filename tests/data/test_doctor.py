@@ -64,6 +64,7 @@ def test_flowers_have_the_flaws_of_their_readme(shared_data: Path) -> None:
     twin = ("train/tulips/15922772266_1167a06620.jpg", "val/roses/15922772266_1167a06620.jpg")
     assert [case.files for case in the("label_conflict", diagnosis).cases] == [twin]
     assert [case.files for case in the("split_leak", diagnosis).cases] == [twin]
+    assert "convnext doctor" not in diagnosis.to_text()  # the doctor sends nobody to the doctor
     assert {case.files for case in the("exact_duplicates", diagnosis).cases} == {
         ("train/sunflowers/14889392928_9742aed45b_m.jpg", "train/sunflowers/15066430311_fb57fa92b0_m.jpg"),
         ("train/sunflowers/15069459615_7e0fd61914_n.jpg", "train/sunflowers/15072973261_73e2912ef2_n.jpg"),

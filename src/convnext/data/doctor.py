@@ -22,7 +22,7 @@ from convnext.data.looks import balance, giveaways, looks, similar_names, sizes,
 from convnext.data.names import printable
 from convnext.data.scales import remarks, scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
-from convnext.data.sources import ALIKE, OWN_SPLIT, Dataset, survey
+from convnext.data.sources import ALIKE, LEAKING, OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
 __all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
@@ -146,7 +146,7 @@ def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path]
         *values(pictures, scales_of((sample.path, facts[sample.path]) for sample in data.splits.get("train", ()))),
     ]
     found_too = remarks([picture.facts for picture in pictures])  # by the reader, for those who do not ask a doctor
-    notes = tuple(note for note in data.notes if note not in found_too and not note.startswith(ALIKE))
+    notes = tuple(n for n in data.notes if n not in found_too and not n.startswith(ALIKE) and LEAKING not in n)
     return Diagnosis(
         root=data.root,
         findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),

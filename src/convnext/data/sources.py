@@ -33,8 +33,10 @@ OWN_SPLIT = "split by us"
 """How the note begins that tells a split of ours from one that the data set brought."""
 ALIKE = "classes that may be one"
 """How the note begins about classes whose names look alike."""
+LEAKING = "in more than one split, so the result flatters: "
+"""What the note says about equal files in several splits, ahead of its advice."""
 
-__all__ = ["ALIKE", "OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
+__all__ = ["ALIKE", "LEAKING", "OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,10 +350,7 @@ def _leaking(given: Mapping[Path, str], facts: Mapping[Path, Facts]) -> list[str
     several = sum(len(splits) > 1 for splits in places.values())
     if not several:
         return []
-    return [
-        f"{count(several, 'picture is', 'pictures are')} in more than one split, so the result flatters: "
-        "`convnext doctor` names them"
-    ]
+    return [f"{count(several, 'picture is', 'pictures are')} {LEAKING}`convnext doctor` names them"]
 
 
 def _by_content(entries: list[Entry], facts: Mapping[Path, Facts], val: float, test: float) -> dict[Path, str]:
