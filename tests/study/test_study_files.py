@@ -154,6 +154,28 @@ def test_a_study_that_looks_for_something_else_is_refused(change: str, tmp_path:
         search(what, trials=3, minutes=None, train=train)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("study_directions.direction", "x" * 10**6), ("trials.state", "DONE"), ("trials.state", -1),
+     ("trial_values.value_type", "[" * 9000), ("trials.datetime_start", "yesterday"), ("trials.datetime_start", b"x"),
+     ("trial_params.distribution_json", '{"name": "FloatDistribution", "attributes": {"low": 0}}'),
+     ("trial_params.distribution_json", '{"name": "x", "attributes": {}}'), ("trial_params.param_value", "x"),
+     ("trials.number", 9e999),
+     ("trial_params.param_value", None), ("trial_params.param_value", 9e999), ("trial_params.param_name", "lr"),
+     ("trial_params.param_name", b"x")],
+)  # fmt: skip
+def test_columns_that_hold_nonsense_end_in_a_short_sentence(column: str, value: Any, tmp_path: Path) -> None:
+    """Words that no enumeration has, times, numbers, settings and distributions that are none."""
+    what, (table, name) = make(tmp_path), column.split(".")
+    search(what, trials=2, minutes=None, train=train)
+    with contextlib.closing(sqlite3.connect(what.out / "tune.db")) as base:
+        base.execute(f"update {table} set {name} = ? where rowid = (select max(rowid) from {table})", (value,))
+        base.commit()
+    with pytest.raises(RunError, match=r"tune\.db cannot be used \(") as caught:
+        search(what, trials=3, minutes=None, train=train)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.filterwarnings("ignore:The value nan is not acceptable")
 def test_a_value_that_is_no_number_ends_the_search(tmp_path: Path) -> None:
     """Optuna notes such a trial as failed, which never counts: it would be made again for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -56,8 +57,25 @@ def refuse_foreign(study: optuna.Study) -> None:
         wrong = [key for key, kind in noted.items() if key in found and type(found[key]) is not kind]
         if wrong:
             raise ValueError(f"trial {trial.number} has no sound {wrong[0]}")
+        if type(trial.number) is not int or trial.number < 0:
+            raise ValueError("a trial's number is none")
+        if not _sound(trial) or ("identity" in known and set(trial.params) - set(identity["space"])):
+            raise ValueError(f"trial {trial.number} has settings that the search does not vary, or no value can be")
         if trial.state.name == "COMPLETE" and not isinstance(trial.value, float):
             raise ValueError(f"trial {trial.number} is complete without a value")
+
+
+def _sound(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether the settings of a trial are values that their distributions can give."""
+    from optuna.distributions import CategoricalDistribution
+
+    for key, value in trial.params.items():
+        kinds: tuple[type, ...] = (int, float)
+        if isinstance(trial.distributions[key], CategoricalDistribution):
+            kinds = (bool, int, float, str)
+        if type(key) is not str or type(value) not in kinds or (type(value) is float and not math.isfinite(value)):
+            return False
+    return True
 
 
 def refuse_links(out: Path) -> None:

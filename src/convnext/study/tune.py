@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 MEASURED = ("train.epochs", "train.precision")
 """Keys that "auto" chooses by a measurement: made once for all trials, which could not be compared otherwise."""
 _HOPELESS = 5
+_TOLD = 300  # characters of what is wrong with a study: its values may be of any length
+_NONSENSE = (LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError)
+"""What Optuna meets where a column holds something else than it wrote; a word of no enumeration is a LookupError."""
 
 
 def with_data(what: Search) -> Search:
@@ -173,8 +176,9 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
             study = optuna.load_study(storage=storage, study_name=NAME)
         refuse_foreign(study)
         return study
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, *_NONSENSE) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = first if len(first) <= _TOLD else f"{first[:_TOLD]} ..."
         raise RunError(
             f"{out / DATABASE} cannot be used ({first}); put a copy of it back, or give --out another folder"
         ) from None
