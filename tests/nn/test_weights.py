@@ -407,8 +407,6 @@ def broken(kind: str, folder: Path) -> Path:
         torch.save([1, 2], path)
     elif kind == "no tensors":
         torch.save({"epoch": 3, "lr": 0.1}, path)
-    elif kind == "some tensors":
-        torch.save({**state, "epoch": 3}, path)
     elif kind == "no table":
         torch.save({}, path)
     elif kind == "suffix":
@@ -438,7 +436,6 @@ def broken(kind: str, folder: Path) -> Path:
         ("folder", "is a folder; give the weight file itself"),
         ("list", "holds a list, not a table of tensors"),
         ("no tensors", "not a table of tensors; it holds epoch, lr"),
-        ("some tensors", "not a table of tensors; it holds epoch"),
         ("no table", "not a table of tensors; it holds nothing"),
         ("suffix", "is an HDF5 file, as Keras writes them, no weight file"),
         ("missing", "there is no such file"),
