@@ -155,7 +155,8 @@ def test_a_run_that_is_late_is_shortened_and_its_recipe_repeats_it(
     state = torch.load(out / "last.state.pt", weights_only=True)["progress"]
     assert len(done.train.replanned) > 1
     assert state["replanned"] == [list(change) for change in done.train.replanned]
-    assert state["step"] == done.train.replanned[-1][1] < done.train.replanned[0][1]
+    planned = [total for _, total in done.train.replanned]  # on a busy machine the first plan may be the shortest
+    assert state["step"] == planned[-1] < max(planned)
     assert rows[-1]["epoch"] == rows[-1]["epochs"]
     assert any("replanned" in row for row in rows) or state["step"] % 7
     monkeypatch.undo()
