@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnext.errors import UserError
 from convnext.nn.convnext import Block, BlockSettings, ConvNeXt, resample_stem
 from convnext.nn.create import create_model
+from convnext.nn.folded import can_fold
 from convnext.nn.formats import from_native, to_native
 from convnext.nn.layers import DropPath, LayerNorm2d
 from convnext.nn.variants import MODELS
@@ -366,3 +367,42 @@ def test_bf16_autocast_follows_fp32(randomise: Randomise) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rounded = model(x)
     torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=0.05 * exact.abs().max().item())
+
+
+EXTRAS = {
+    "an extra child": lambda block: block.add_module("attention", nn.Identity()),
+    "a replaced layer": lambda block: setattr(block, "pwconv1", nn.Sequential(block.pwconv1)),
+    "an extra parameter": lambda block: block.register_parameter("shift", nn.Parameter(torch.zeros(1))),
+    "a buffer": lambda block: block.register_buffer("mask", torch.ones(1)),
+    "another epsilon": lambda block: setattr(block.norm, "eps", 1e-3),
+    "another GELU": lambda block: setattr(block.act, "approximate", "tanh"),
+    "a forward of somebody's own": lambda block: setattr(block.act, "forward", torch.relu),
+    "a hook": lambda block: block.norm.register_forward_hook(lambda *_: None),
+    "a hook on gradients": lambda block: block.norm.register_full_backward_pre_hook(lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_block_with_any_other_part_is_not_plain(extra: str) -> None:
+    """The fused kernel stands for exactly the children of a block: whatever is added or changed turns it off, and the
+    folded network for inference too."""
+    network = create_model("convnext_atto", num_classes=2).eval()
+    block = network.stages[1].blocks[0]
+    assert block.is_plain()
+    assert can_fold(network)
+    EXTRAS[extra](block)
+    assert not block.is_plain()
+    assert not can_fold(network)
+
+
+def test_a_subclass_of_a_block_is_not_plain() -> None:
+    """A class that computes otherwise between the same layers is asked itself."""
+
+    class Doubled(Block):
+        def _rows(self, x: Tensor) -> Tensor:
+            return 2 * super()._rows(x)
+
+    x, kept = torch.randn(2, 40, 16, 16), BlockSettings(layer_scale=1.0)
+    plain, doubled = Block(40, 0.0, kept), Doubled(40, 0.0, kept)
+    doubled.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(doubled(x) - x, 2 * (plain(x) - x), rtol=1e-3, atol=1e-5)

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.errors import UserError
 from convnext.nn.baseline_specs import BASELINES
-from convnext.nn.count import build_on_meta, count, summarize, summary_text
+from convnext.nn.count import count, summarize, summary_text
+from convnext.nn.spec import NetworkSpec
 from convnext.nn.variants import MODELS
 
 
@@ -58,7 +59,7 @@ def test_macs_are_torchvisions(name: str) -> None:
 )
 def test_macs_are_those_of_torchs_counter(name: str) -> None:
     """The sum over layers is what torch counts operator by operator: nothing is computed outside a layer."""
-    model = build_on_meta(name).eval()
+    model = NetworkSpec(name).on_meta().eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, 224, 224, device="meta"))
     assert count(name, 224).macs == counter.get_total_flops() // 2

@@ -14,10 +14,10 @@ import torch
 
 import convnext
 from convnext.errors import UserError, WeightsError
-from convnext.nn import description
 from convnext.nn.create import create_model
 from convnext.nn.description import describe
 from convnext.nn.files import save_model
+from convnext.nn.spec import NetworkSpec
 
 INF, NAN = float("inf"), float("nan")
 GOOD: dict[str, Any] = {
@@ -159,21 +159,22 @@ def test_a_description_is_compared_with_the_tensors_before_anything_is_built(
         (changed(("model", "name"), "x"), "asks for a network that cannot be"),
         (changed(("model", "layer_scale"), 0), "12 are not part of the network"),
     ]
-    real = create_model
+    real = NetworkSpec.build
 
-    def refuse(name: str, **settings: Any) -> Any:
-        model = real(name, **settings)
+    def refuse(spec: NetworkSpec) -> Any:
+        model = real(spec)
         assert next(model.parameters()).is_meta, "memory was taken"
         return model
 
-    monkeypatch.setattr(description, "create_model", refuse)
     for config, words in cases:
-        with pytest.raises(WeightsError, match=words):
-            convnext.load(written(tmp_path / "m.safetensors", config))
-    monkeypatch.setattr(description, "create_model", lambda *_, **__: pytest.fail("timm's network was built"))
+        file = written(tmp_path / "m.safetensors", config)
+        with monkeypatch.context() as patch, pytest.raises(WeightsError, match=words):
+            patch.setattr(NetworkSpec, "build", refuse)
+            convnext.load(file)
     config = changed(("model", "num_classes"), 4) | {"classes": list("abcd")}
     config["model"]["name"] = "timm:resnet50"
     written(tmp_path / "m.safetensors", config)
+    monkeypatch.setattr(NetworkSpec, "build", lambda _: pytest.fail("timm's network was built"))
     with pytest.raises(WeightsError, match="no tensor is for 4 classes"):
         convnext.load(tmp_path / "m.safetensors")
 

@@ -9,7 +9,7 @@ import torch
 from convnext.bench.contestants import CODES, ENGINES, OURS_ONLY, PRECISIONS, TASKS, Case, Contestant
 from convnext.bench.published import table12
 from convnext.errors import UserError
-from convnext.nn.create import outline
+from convnext.nn.spec import outline
 
 PRESETS = ("readme", "paper", "size", "batch", "memory")
 OPTIONS = ("task", "batch", "size", "precision", "code", "engine")

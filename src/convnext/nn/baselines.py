@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
+from convnext.nn.files import refuse_odd
 from convnext.nn.head_rows import Names, follow
 from convnext.nn.layers import count_pictures_once
 from convnext.nn.network import Network, check_outputs
-from convnext.nn.weights import refuse_odd
 
 OWN = "net."  # what the names of a `Baseline` begin with
 

@@ -64,7 +64,7 @@ class Block(nn.Module):
         settings = settings or BlockSettings()
         self.form = settings.form
         self.dwconv = DepthwiseConv2d(dim, kernel_size=7)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=EPS)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.act = nn.GELU()
         self.grn = GlobalResponseNorm(4 * dim) if settings.grn else None
@@ -82,13 +82,21 @@ class Block(nn.Module):
         return out
 
     def is_plain(self) -> bool:
-        """Whether the block is as it was built: nothing replaced or wrapped, and nobody watches its layers."""
-        layers = (self.dwconv, self.norm, self.pwconv1, self.act, self.pwconv2, self.drop_path)
+        """Whether the block is exactly what the fused kernel stands for.
+
+        So nothing was added, replaced, wrapped or set otherwise, and nobody watches its layers: a part that the kernel
+        does not know is never left out in silence.
+        """
+        layers = {name: layer for name, layer in self._modules.items() if layer is not None}
         return (
-            self.form == "linear"
-            and self.grn is None
-            and tuple(map(type, layers)) == _PLAIN
-            and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in layers)
+            type(self) is Block
+            and self.form == "linear"
+            and {name: type(layer) for name, layer in layers.items()} == _PLAIN
+            and self._parameters.keys() <= {"gamma"}
+            and not self._buffers
+            and self.norm.eps == EPS
+            and self.act.approximate == "none"
+            and not any(_is_watched(layer) for layer in layers.values())
         )
 
     def _fused(self, x: Tensor) -> Tensor:
@@ -126,8 +134,19 @@ class Block(nn.Module):
         return x
 
 
-_PLAIN = (DepthwiseConv2d, nn.LayerNorm, nn.Linear, nn.GELU, nn.Linear, DropPath)
-"""The classes of a block's layers that the fused kernel stands for."""
+EPS = 1e-6
+"""Of every LayerNorm."""
+_PLAIN = {
+    "dwconv": DepthwiseConv2d, "norm": nn.LayerNorm, "pwconv1": nn.Linear, "act": nn.GELU, "pwconv2": nn.Linear,
+    "drop_path": DropPath,
+}  # fmt: skip
+"""All layers of a block that the fused kernel stands for, and their classes."""
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether something else runs when a layer is called."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(layer)
 
 
 class Stem(nn.Sequential):
@@ -222,7 +241,7 @@ class ConvNeXt(Network):
             for in_dim, dim, drop_paths in zip((None, *dims[:-1]), dims, rates, strict=True)
         )
         self.output_norms = nn.ModuleList(LayerNorm2d(dim) for dim in dims) if output_norms else None
-        self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
+        self.norm = nn.LayerNorm(dims[-1], eps=EPS)
         self.head = nn.Linear(dims[-1], num_classes) if num_classes > 0 else nn.Identity()
 
         self.apply(init_weights)

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.errors import UserError
 from convnext.nn.baseline_specs import BASELINES, TIMM
-from convnext.nn.create import create_model, outline
 from convnext.nn.network import Network
+from convnext.nn.spec import NetworkSpec, outline
 
 _SHAPELESS = (nn.BatchNorm2d, nn.GELU, nn.ReLU)
 """Layers whose output has the shape of their input; on shapes alone torch takes milliseconds for each."""
@@ -70,12 +70,6 @@ def default_size(name: str) -> int:
     return outline(name).fixed_size or 224
 
 
-def build_on_meta(name: str, size: int | None = None, **settings: Any) -> Network:
-    """A network without values: only names and shapes."""
-    with torch.device("meta"):
-        return create_model(name, size=size, **settings)
-
-
 @cache
 def count(name: str, size: int | None = None) -> Summary:
     """Parameters, MACs and activations of a model, for one picture of `size` pixels; no rows.
@@ -96,7 +90,7 @@ def summarize(name: str, size: int | None = None, *, rows: bool = True, num_clas
         num_classes: size of the head.
     """
     size = size or default_size(name)
-    model = build_on_meta(name, size, num_classes=num_classes).eval().requires_grad_(False)
+    model = NetworkSpec(name, num_classes, size=size).on_meta().eval().requires_grad_(False)
     total, layers = Layer("", ""), []
     attention = FlopCounterMode(display=False) if name.startswith(TIMM) else None
     with ExitStack() as stack, torch.no_grad():

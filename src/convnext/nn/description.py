@@ -18,8 +18,8 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import FITS
 from convnext.errors import UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
-from convnext.nn.create import create_model
 from convnext.nn.network import Network
+from convnext.nn.spec import NetworkSpec
 
 Shape = tuple[int, ...]
 Rule = Callable[[Any], Any]
@@ -150,7 +150,7 @@ class Description:
     """A description that was checked.
 
     Attributes:
-        model: the settings of `create_model`, under "name" its name.
+        spec: the network.
         classes: names of the outputs, in order.
         multi_label: whether a picture may have several.
         preprocessing: what the network must be shown.
@@ -158,7 +158,7 @@ class Description:
         config: all of it as a table, with what older files mean where they lack a field.
     """
 
-    model: dict[str, Any]
+    spec: NetworkSpec
     classes: tuple[str, ...]
     multi_label: bool
     preprocessing: Preprocessing
@@ -170,9 +170,8 @@ def fault_of(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> str:
     """Why a file with this description and tensors of these shapes would be refused when it is read; "" for nothing."""
     try:
         described = describe(config, "it")
-        settings = {k: v for k, v in described.model.items() if k != "name"}
-        name = described.model["name"]  # timm's networks cannot be outlined without memory
-        _compare(name, settings, shapes, "it", "cpu" if name.startswith(TIMM) else "meta")
+        timms = described.spec.name.startswith(TIMM)  # they cannot be built without memory
+        _compare(described.spec, shapes, "it", "cpu" if timms else "meta")
     except WeightsError as error:
         return str(error).partition(". It is damaged")[0]
     return ""
@@ -200,7 +199,7 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
             f"{source}: its description {error}. It is damaged, or was not written by this version of the program"
         ) from None
     return Description(
-        model, rest["classes"], rest["multi_label"], preprocessing, rest["thresholds"],
+        NetworkSpec(**model), rest["classes"], rest["multi_label"], preprocessing, rest["thresholds"],
         {"model": model, "preprocessing": seen, **rest},
     )  # fmt: skip
 
@@ -272,30 +271,28 @@ def build(described: Description, shapes: Mapping[str, Shape], source: str) -> N
     Raises:
         WeightsError: no network is called so or can be built so, or the file's tensors are those of another one.
     """
-    name, settings = described.model["name"], {k: v for k, v in described.model.items() if k != "name"}
-    if name.startswith(TIMM):  # timm knows the sizes of its networks, all but those of the head
-        if not any(shape[:1] == (settings["num_classes"],) for shape in shapes.values()):
+    spec = described.spec
+    if spec.name.startswith(TIMM):  # timm knows the sizes of its networks, all but those of the head
+        if not any(shape[:1] == (spec.num_classes,) for shape in shapes.values()):
             raise WeightsError(
                 f"{source} does not fit its own description: no tensor is for {len(described.classes)} classes"
             )
     else:
-        _compare(name, settings, shapes, source)
+        _compare(spec, shapes, source)
     try:
-        return create_model(name, **settings)
+        return spec.build()
     except UserError as error:
         raise WeightsError(f"{source}: its description asks for a network that cannot be: {error}") from None
 
 
-def _compare(
-    name: str, settings: Mapping[str, Any], shapes: Mapping[str, Shape], source: str, device: str = "meta"
-) -> None:
+def _compare(spec: NetworkSpec, shapes: Mapping[str, Shape], source: str, device: str = "meta") -> None:
     """Builds the network, by default without memory; all names and shapes must agree."""
     try:
         with torch.device(device):
-            outline = create_model(name, **settings)
+            network = spec.build()
     except UserError as error:
         raise WeightsError(f"{source}: its description asks for a network that cannot be: {error}") from None
-    wanted = {key: tuple(tensor.shape) for key, tensor in outline.state_dict().items()}
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     missing, beside = wanted.keys() - shapes.keys(), shapes.keys() - wanted.keys()
     odd = sorted(key for key in wanted.keys() & shapes.keys() if tuple(shapes[key]) != wanted[key])
     if missing or beside or odd:

@@ -3,6 +3,7 @@
 - `read_state`: a weight file into names and tensors, never running code that the file may hold
 - `save_model`: our model file: the tensors and everything needed to use them, written whole or not at all
 - `read_header`, `read_model`: the same, back: without its tensors, and with them
+- `refuse_odd`: what no weights can be
 
 Wherever a file of others is given, `FILE#NAME` says which of its sets of weights is meant; see `checkpoints`.
 """
@@ -31,6 +32,7 @@ from convnext.nn.containers import check_zip, kind_of, read_index, refuse_more_t
 from convnext.nn.places import split_part, tell, weight_file
 
 Shape = tuple[int, ...]
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_state(path: Path, say: Callable[[str], None] = tell) -> dict[str, Tensor]:
@@ -249,3 +251,24 @@ def _with_sorted_metadata(content: bytes) -> tuple[bytes, memoryview]:
     if len(text) > size:
         text = content[8 : 8 + size]
     return content[:8] + text.ljust(size), memoryview(content)[8 + size :]
+
+
+def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
+    """Tensors that are no plain finite numbers are no weights.
+
+    Raises:
+        WeightsError: there is such a tensor; the message names it.
+    """
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex())
+        plain = plain and (not tensor.is_floating_point() or tensor.dtype in _FLOATS)
+        if not plain or tensor.numel() == 0:
+            raise WeightsError(
+                f"{source}: {name} is not a plain tensor of numbers; save the weights as ordinary tensors"
+            )
+        if not tensor.is_floating_point() and name.endswith((".weight", ".bias", ".gamma")):
+            raise WeightsError(f"{source}: {name} holds {tensor.dtype}; weights must be floating-point numbers")
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise WeightsError(
+                f"{source}: {name} holds values that are not finite; training went wrong or it is damaged"
+            )

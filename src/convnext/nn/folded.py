@@ -33,10 +33,17 @@ def can_fold(model: nn.Module) -> bool:
     )
 
 
+_WHOLE = {"stem", "stages", "norm", "head"}
+_STAGE = {"downsample", "blocks"}
+"""Children that the folded network stands for."""
+
+
 def _is_plain(model: ConvNeXt) -> bool:
-    """Whether every layer that is folded is of the kind that was built, with its bias."""
+    """Whether the network has exactly the parts that were built, each that is folded of its kind, with its bias."""
     stages = list(model.stages)
-    if not stages or not all(type(stage) is Stage for stage in stages):
+    if not stages or not all(type(stage) is Stage and stage._modules.keys() == _STAGE for stage in stages):
+        return False
+    if model._modules.keys() - {"output_norms"} != _WHOLE:
         return False
     downs = [stage.downsample for stage in stages if type(stage.downsample) is not nn.Identity]
     layers = [getattr(part, name) for part in (model.stem, *downs) for name in ("conv", "norm") if hasattr(part, name)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from convnext.errors import WeightsError
 from convnext.nn.convnext import ConvNeXt, resample_stem
 from convnext.nn.download import find_weights, resolve_weights
-from convnext.nn.files import read_header, read_model, read_state, save_model
+from convnext.nn.files import read_header, read_model, read_state, refuse_odd, save_model
 from convnext.nn.formats import FORMATS, detect_format, from_native, to_native
 from convnext.nn.head_rows import Names, classes_of, follow
 from convnext.nn.network import Network
@@ -156,29 +156,7 @@ def recognise(state: Mapping[str, Tensor], source: str) -> tuple[str, dict[str, 
     return format, native
 
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Numbers that weights may be; those of 4 and 8 bits mean nothing without their scales."""
-
-
-def refuse_odd(state: Mapping[str, Tensor], source: str) -> None:
-    """Tensors that are no plain finite numbers are no weights.
-
-    Raises:
-        WeightsError: there is such a tensor; the message names it.
-    """
-    for name, tensor in state.items():
-        plain = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_complex())
-        plain = plain and (not tensor.is_floating_point() or tensor.dtype in _FLOATS)
-        if not plain or tensor.numel() == 0:
-            raise WeightsError(
-                f"{source}: {name} is not a plain tensor of numbers; save the weights as ordinary tensors"
-            )
-        if not tensor.is_floating_point() and name.endswith((".weight", ".bias", ".gamma")):
-            raise WeightsError(f"{source}: {name} holds {tensor.dtype}; weights must be floating-point numbers")
-        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
-            raise WeightsError(
-                f"{source}: {name} holds values that are not finite; training went wrong or it is damaged"
-            )
 
 
 def _check_head(native: Mapping[str, Tensor], source: str) -> None:

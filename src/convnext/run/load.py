@@ -13,12 +13,12 @@ from torch import Tensor
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import RunError, UserError, WeightsError
 from convnext.nn.baseline_specs import TIMM
-from convnext.nn.create import create_model
 from convnext.nn.description import build, describe
 from convnext.nn.head_rows import listed
 from convnext.nn.network import Network
 from convnext.nn.places import is_weight_file, split_part
 from convnext.nn.shown import named_or, shown_as
+from convnext.nn.spec import NetworkSpec
 from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_header, read_model, recognise
 from convnext.run.folder import RunFolder, open_run, resuming
@@ -172,7 +172,7 @@ def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, clas
         _check_outputs(path, peer.trained_classes or 0, classes)
         return peer
     if model_name.startswith(ROADMAP):
-        model = create_model(model_name, num_classes=classes)
+        model = NetworkSpec(model_name, classes).build()
         load_state(model, state, source=str(path))
         return model
     native = recognise(state, str(path))[1]
@@ -181,7 +181,7 @@ def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, clas
     stem = native.get("stem.conv.weight")
     if stem is None:
         raise WeightsError(f"{path} is incomplete: it has no stem (stem.conv.weight); download or save it again")
-    model = create_model(model_name, num_classes=classes, in_chans=stem.shape[1], stem_patch=stem.shape[-1])
+    model = NetworkSpec(model_name, classes, stem.shape[1], stem.shape[-1]).build()
     load_state(model, state, source=str(path))
     return model
 

@@ -16,8 +16,10 @@ from convnext.nn.baseline_specs import TIMM
 from convnext.nn.baselines import Baseline
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.description import fault_of
+from convnext.nn.files import refuse_odd, save_model
 from convnext.nn.network import Network
-from convnext.nn.weights import model_of, refuse_odd, save_model
+from convnext.nn.spec import NetworkSpec
+from convnext.nn.weights import model_of
 
 
 def save(
@@ -113,11 +115,9 @@ def describe(network: Network, size: int) -> dict[str, Any]:
             f"the network {what}; a model file is of a model that `convnext models` lists, of a roadmap step, or "
             f"of one of timm's ({TIMM}NAME), with a head for its classes"
         )
-    return {
-        "name": name, "num_classes": int(network.num_classes), "in_chans": int(network.in_chans),
-        "stem_patch": int(stem_patch),
-        "layer_scale": layer_scale, "size": size,
-    }  # fmt: skip
+    return NetworkSpec(
+        name, int(network.num_classes), int(network.in_chans), int(stem_patch), layer_scale, size=size
+    ).kept()
 
 
 def _checked(classes: Sequence[str], network: Network) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.config import all_keys, get, nearest, override, shipped
 from convnext.errors import RecipeError, UserError
-from convnext.nn.create import outline
+from convnext.nn.spec import outline
 from convnext.recipe import Recipe
 from convnext.toml_file import NoToml, read_toml
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from convnext.config import load_complete, override, to_toml
 from convnext.data.names import count as counted
-from convnext.nn.create import outline
+from convnext.nn.spec import outline
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock

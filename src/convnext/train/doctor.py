@@ -17,8 +17,7 @@ from torch import nn
 from convnext.config import as_dict, override
 from convnext.data.names import count as counted
 from convnext.memory import available_memory
-from convnext.nn.create import create_model
-from convnext.nn.network import Network
+from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe, TrainRecipe
 from convnext.run.environment import usable_cores
 from convnext.train.groups import parameter_groups
@@ -42,7 +41,7 @@ def examine(plan: Plan, pictures: int, device: torch.device, world: int = 1, her
         here: those of them on this machine.
     """
     if plan.recipe.train.layer_decay != 1.0:  # refuses a network whose blocks are not known
-        parameter_groups(bare_model(plan.recipe.model.name), 0.0, plan.recipe.train.layer_decay)
+        parameter_groups(spec_of(plan.recipe).on_meta(), 0.0, plan.recipe.train.layer_decay)
     _workers(plan, here)
     _average(plan, pictures)
     _rate(plan)
@@ -77,15 +76,9 @@ def _average(plan: Plan, pictures: int) -> None:
         plan.repair("train.ema_decay", shorter, why)
 
 
-def bare_model(name: str) -> Network:
-    """A network of full size without memory for its weights."""
-    with torch.device("meta"):
-        return create_model(name, weights="none")
-
-
 def has_batch_norm(recipe: Recipe) -> bool:
     """Whether the network normalises over the batch."""
-    modules = bare_model(recipe.model.name).modules()
+    modules = spec_of(recipe).on_meta().modules()
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from convnext.config import check_recipe
-from convnext.nn.create import create_model
+from convnext.nn.spec import spec_of
 from convnext.run.environment import forget_peak, peak_memory
 from convnext.tasks.collect import autocast
 from convnext.train.freeze import Freezing
@@ -25,10 +25,8 @@ def main() -> None:
     recipe, device = check_recipe(given["recipe"]), torch.device(given["device"])
     forget_peak(device)
     before = peak_memory(device)
-    model = create_model(
-        recipe.model.name, in_chans=recipe.model.in_chans, stem_patch=int(recipe.model.stem_patch),
-        size=int(recipe.data.size), checkpointing=recipe.model.checkpointing,
-    ).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # fmt: skip
+    network = spec_of(recipe).build().train()
+    model = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     Freezing(model, recipe).begin(model, recipe.train.freeze_epochs)  # where most of it learns
     optimizer = make_optimizer(model, recipe, device)
     side = int(recipe.data.size)

@@ -12,8 +12,8 @@ from torch import nn
 from convnext.errors import RecipeError
 from convnext.nn.convnext import ConvNeXt
 from convnext.nn.network import Network
+from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
-from convnext.train.doctor import bare_model
 from convnext.train.groups import layer_of, layers
 from convnext.train.plan import Plan
 
@@ -94,7 +94,7 @@ def refuse_freezing(recipe: Recipe) -> frozenset[str]:
         raise RecipeError(
             'train.freeze_epochs does not go with train.sharding = "fsdp2"; freeze the whole run, or use "ddp"'
         )
-    return frozen_names(bare_model(recipe.model.name), train.freeze) if train.freeze else frozenset()
+    return frozen_names(spec_of(recipe).on_meta(), train.freeze) if train.freeze else frozenset()
 
 
 def examine_freezing(plan: Plan) -> None:
@@ -111,7 +111,7 @@ def examine_freezing(plan: Plan) -> None:
         )
     if not (names := refuse_freezing(plan.recipe)):
         return
-    model = bare_model(plan.recipe.model.name)
+    model = spec_of(plan.recipe).on_meta()
     head = {id(parameter) for parameter in model.classifier().parameters()}
     body = {name: p.numel() for name, p in model.named_parameters() if id(p) not in head}
     held = sum(count for name, count in body.items() if name in names)

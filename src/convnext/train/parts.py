@@ -22,8 +22,9 @@ from convnext.data.shards import ShardedDataset, ShardSamples
 from convnext.data.sources import Dataset
 from convnext.data.transforms import channel_statistics, train_short_side
 from convnext.errors import DataError, RecipeError
-from convnext.nn.create import create_model
+from convnext.nn.create import build_network
 from convnext.nn.network import Network
+from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.run.contents import digest_of_contents
 from convnext.tasks.classify import class_weights, label_weights, task_for
@@ -44,14 +45,7 @@ class Parts:
 def build_model(recipe: Recipe, dataset: Dataset) -> Network:
     """The recipe's network for the data's classes, with seeded or pretrained weights."""
     torch.manual_seed(recipe.train.seed)
-    init = "paper" if recipe.model.init == "auto" else recipe.model.init  # the recipe of a run from before the key
-    return create_model(
-        recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
-        drop_path=_number(recipe.model.drop_path, 0.0), layer_scale=_number(recipe.model.layer_scale, 0.0),
-        head_init_scale=recipe.model.head_init_scale, init=init, stem_patch=int(recipe.model.stem_patch),
-        checkpointing=recipe.model.checkpointing, size=int(recipe.data.size), weights=recipe.weights,
-        classes=dataset.classes,
-    )  # fmt: skip
+    return build_network(spec_of(recipe, len(dataset.classes)), recipe.weights, dataset.classes)
 
 
 def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
@@ -157,15 +151,7 @@ def make_sampler(
 def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing) -> dict[str, Any]:
     """What a model file says about itself: how to build it, its classes, what it must be shown."""
     return {
-        "model": {
-            "name": recipe.model.name, "num_classes": len(dataset.classes), "in_chans": recipe.model.in_chans,
-            "stem_patch": recipe.model.stem_patch, "layer_scale": recipe.model.layer_scale,
-            "size": int(recipe.data.size),
-        },
+        "model": spec_of(recipe, len(dataset.classes)).kept(),
         "classes": list(dataset.classes), "multi_label": dataset.multi_label,
         "preprocessing": preprocessing.to_json(),
     }  # fmt: skip
-
-
-def _number(value: float | str, fallback: float) -> float:
-    return fallback if isinstance(value, str) else float(value)

@@ -22,7 +22,7 @@ from convnext.data.transforms import train_short_side
 from convnext.errors import DataError, RecipeError
 from convnext.memory import available_memory
 from convnext.nn.count import count
-from convnext.nn.create import Outline, outline
+from convnext.nn.spec import Outline, outline
 from convnext.recipe import Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.train.optimizers import OPTIMIZERS
@@ -241,6 +241,11 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
     decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
     why = "not used: no moving average" if plan.recipe.train.ema is False else "half-life of a fiftieth of the run"
     plan.choose("train.ema_decay", round(decay, 5), why)
+    choose_start(plan, pretrained)
+
+
+def choose_start(plan: Plan, pretrained: bool) -> None:
+    """How the network begins, and what of it is left out in training."""
     plan.choose("model.drop_path", 0.1 if pretrained else 0.0, "a short run" if not pretrained else "fine-tuning")
     known = outline(plan.recipe.model.name)
     init, why = "paper", "as pretrained" if pretrained else "a wide network, or one of timm's"

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from convnext.config import find_recipe, load_recipe, override, shipped_names, to_toml
 from convnext.data.sources import Dataset
 from convnext.errors import UserError
-from convnext.nn.create import create_model, outline
 from convnext.nn.network import Network
+from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
@@ -42,12 +40,8 @@ def list_shipped() -> list[dict[str, str]]:
 
 def bare_model(recipe: Recipe) -> Network:
     """The recipe's network without memory for its weights."""
-    name = "convnext_atto" if recipe.model.name == "auto" else recipe.model.name
-    patch = recipe.model.stem_patch
-    with torch.device("meta"):
-        return create_model(
-            name, stem_patch=outline(name).stem_patch if patch == "auto" else int(patch), weights="none"
-        )
+    named = override(recipe, {"model.name": "convnext_atto"}) if recipe.model.name == "auto" else recipe
+    return spec_of(named).on_meta()
 
 
 def groups_of(recipe: Recipe) -> list[dict[str, Any]]:

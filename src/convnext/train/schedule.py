@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from convnext.nn.create import outline
+from convnext.nn.spec import outline
 from convnext.recipe import Recipe
 
 

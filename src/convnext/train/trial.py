@@ -14,8 +14,8 @@ from convnext.config import override
 from convnext.data.loader import EpochSampler, EvalPictures, TrainPictures, eval_loader, train_loader
 from convnext.data.sources import Dataset
 from convnext.data.transforms import normalize
-from convnext.nn.create import create_model
 from convnext.nn.network import Network
+from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.run.cores import CORES
 from convnext.run.environment import forget_peak, peak_memory, usable_cores
@@ -24,7 +24,7 @@ from convnext.train.freeze import Freezing
 from convnext.train.loop import end_workers
 from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import Parts, make_parts
-from convnext.train.plan import usual_batch
+from convnext.train.plan import Plan, choose_start, usual_batch
 from convnext.train.schedule import size_at
 
 TRIAL_SECONDS, SHARE = 30.0, 0.1
@@ -69,10 +69,8 @@ def glance(recipe: Recipe, dataset: Dataset, device: torch.device, world: int = 
     batch = recipe.train.batch if recipe.train.batch != "auto" else usual_batch(device, pictures, world)
     each = min(max(1, int(batch) // world), GLANCE_BATCH)
     side = int(recipe.data.size)
-    model = create_model(
-        recipe.model.name, num_classes=len(dataset.classes), in_chans=recipe.model.in_chans,
-        stem_patch=int(recipe.model.stem_patch), size=side,
-    ).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # fmt: skip
+    network = _as_trained(recipe, dataset).train()
+    model = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     Freezing(model, recipe).begin(model, recipe.train.freeze_epochs)  # as in most epochs
     x = torch.randn(each, recipe.model.in_chans, side, side, device=device).to(memory_format=torch.channels_last)
     times: list[float] = []
@@ -89,6 +87,13 @@ def glance(recipe: Recipe, dataset: Dataset, device: torch.device, world: int = 
     return BESIDES * step / each * (pictures + held_out) / world
 
 
+def _as_trained(recipe: Recipe, dataset: Dataset) -> Network:
+    """The network that the run will train, as far as it is settled, and as the plan will settle the rest; new."""
+    plan = Plan(recipe)
+    choose_start(plan, pretrained=recipe.weights not in ("none", "auto"))
+    return spec_of(plan.recipe, len(dataset.classes)).build()
+
+
 def is_steady(times: list[float], group: int = STEADY) -> bool:
     """Whether the medians of the last two groups of steps differ by a twentieth at most."""
     if len(times) < 2 * group:
@@ -103,14 +108,8 @@ def try_steps(
     """The same with all that is found on the way; `at_most` limits the number of steps that are timed."""
     trial = override(recipe, {"train.lr": 1e-3})
     parts = make_parts(trial, dataset)
-    model = create_model(
-        trial.model.name,
-        num_classes=len(dataset.classes),
-        in_chans=trial.model.in_chans,
-        stem_patch=int(trial.model.stem_patch),
-        size=int(trial.data.size),
-        checkpointing=trial.model.checkpointing,
-    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = _as_trained(trial, dataset)
+    model = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     Freezing(model, trial).begin(model, trial.train.freeze_epochs)  # as in most epochs
     batch = int(trial.train.batch) // world
     count = max(batch, min(len(parts.train_set), 8 * batch) // batch * batch)
