@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from convnext.data.checked import Facts, Progress
 from convnext.data.columns import SPLIT, Columns
 from convnext.data.copies import copies, near_copies
-from convnext.data.doctor_text import text
+from convnext.data.diagnosis import Diagnosis
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable, values
 from convnext.data.names import printable
@@ -26,60 +24,6 @@ from convnext.data.sources import ALIKE, LEAKING, OWN_SPLIT, Dataset, survey
 from convnext.errors import DataError
 
 __all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What `diagnose` found.
-
-    Attributes:
-        root: the data set.
-        findings: the gravest first.
-        layout: "class folders", "split folders" or "csv"; empty, like all below, when the data set cannot be used.
-        classes: names.
-        multi_label: a picture may have several classes.
-        counts: pictures of each class, by split.
-        pictures: readable ones.
-        broken: files that cannot be read.
-        short_sides: smallest, median and largest short side in pixels.
-        notes: remarks of the reader, such as how the data were split.
-    """
-
-    root: Path
-    findings: tuple[Finding, ...]
-    layout: str = ""
-    classes: tuple[str, ...] = ()
-    multi_label: bool = False
-    counts: Mapping[str, list[int]] = field(default_factory=dict)
-    pictures: int = 0
-    broken: int = 0
-    short_sides: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no errors (there may be warnings)."""
-        return all(finding.level != "error" for finding in self.findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, for `json.dumps`; all cases included."""
-        return {
-            "root": printable(self.root),
-            "ok": self.ok,
-            "layout": self.layout,
-            "classes": list(self.classes),
-            "multi_label": self.multi_label,
-            "counts": {split: list(numbers) for split, numbers in self.counts.items()},
-            "pictures": self.pictures,
-            "broken": self.broken,
-            "short_sides": dict(self.short_sides),
-            "notes": list(self.notes),
-            "findings": [finding.to_json() for finding in self.findings],
-        }
-
-    def to_text(self) -> str:
-        """For people: a summary, the findings with their first cases and advice, and a last line with the verdict."""
-        return text(self)
 
 
 def diagnose(

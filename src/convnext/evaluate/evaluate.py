@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from convnext.data.shards import ShardedDataset
 from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
 from convnext.errors import DataError, UserError, WeightsError
 from convnext.evaluate.mistakes import keep_mistakes
+from convnext.evaluate.verdict import Judged
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.contents import count_known, digest_of_contents, is_file_of_run
@@ -35,15 +36,6 @@ from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
 from convnext.train.parts import fingerprint
 from convnext.train.prepare import open_data, read_data
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdict, and what it stands on."""
-
-    result: dict[str, Any]
-    samples: tuple[Sample, ...]
-    predictions: Predictions
 
 
 def judge_run(path: Path) -> dict[str, Any]:

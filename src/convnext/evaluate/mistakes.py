@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,9 @@ from PIL import Image
 from convnext.data.decode import read_picture
 from convnext.data.levels import Range
 from convnext.errors import PictureError
+from convnext.evaluate.verdict import Judged
 from convnext.run.folder import RunFolder, write_bytes
 from convnext.run.sample import jpeg
-
-if TYPE_CHECKING:
-    from convnext.evaluate.evaluate import Judged
 
 KEPT = 60
 """Mistakes kept in all."""

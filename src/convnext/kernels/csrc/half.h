@@ -10,7 +10,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "forward.h"
-#include "half_depthwise.h"
+#include "half_norm.h"
 
 constexpr int64_t HALF_CHUNK = 48 * NR;  // hidden columns of a chunk, at most
 

@@ -8,6 +8,7 @@
 #include "half.h"
 #include "half_training.h"
 #include "training.h"
+#include "training_depthwise.h"
 
 TORCH_LIBRARY(convnext, m) {
   m.def("pack(Tensor w, bool plain, bool chunked) -> Tensor", &pack);

@@ -1,5 +1,4 @@
-// A block with gradients, in fp32 on channels-last maps: everything after the depthwise convolution and its gradients, and
-// the gradients of the depthwise convolution.
+// A block with gradients, in fp32 on channels-last maps: everything after the depthwise convolution, and its gradients.
 //
 // Rows of a map (positions) are worked on in tiles that stay in the cache where the map is large: normalise, first matrix
 // product, GELU, second matrix product. The 4C-wide hidden rows are written once, before the GELU, for the backward pass.
@@ -17,18 +16,14 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <optional>
 #include <tuple>
 #include <vector>
 
-#include "depthwise.h"
 #include "rows.h"
+#include "tensors.h"
 
 extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*,
                        const float*, const int*, const float*, float*, const int*);
-
-using at::Tensor;
-using Maybe = std::optional<Tensor>;
 
 // C (m x n) = op(A) op(B) + beta C, row-major
 inline void product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
@@ -56,10 +51,6 @@ struct Shape {
   Shape(const Tensor& y, const Tensor& w1)
       : C(y.size(1)), positions(y.size(2) * y.size(3)), M(y.size(0) * positions), D(w1.size(0)), tile(tile_of(M, C)) {}
 };
-
-inline const float* data(const Tensor& t) { return t.const_data_ptr<float>(); }
-inline const float* data(const Maybe& t) { return t ? t->const_data_ptr<float>() : nullptr; }
-inline float* out_of(const Tensor& t) { return t.data_ptr<float>(); }
 
 // y: the depthwise convolution's output, x: the residual. Gives the block's output, and if asked to keep them the hidden
 // rows and the statistics.
@@ -153,40 +144,4 @@ inline std::vector<Tensor> mlp_backward(const Tensor& grad_, const Tensor& y_, c
   product(false, false, s.M, s.C, s.D, d, s.D, W1, s.C, 0.0f, gy, s.C);
   over_rows(s.M, [&](int64_t r, int64_t end) { normalise_backward(gy + r * s.C, a + r * s.C, stats + 2 * r, end - r, s.C); });
   return {gy_, dw1_.squeeze(0), db1_.sum(0), dw2_.squeeze(0), sums_.sum(0)};
-}
-
-// The convolution with another kernel, (49, C), plus something: the gradient of its input, with the kernel turned round.
-inline Tensor depthwise(const Tensor& x_, const Tensor& weight, const Maybe& bias_, const Maybe& plus_) {
-  const Map map{x_.size(2), x_.size(3), x_.size(1)};
-  Tensor out_ = at::empty_like(x_);
-  const float *x = data(x_), *w = data(weight), *bias = data(bias_), *plus = data(plus_);
-  float* out = out_of(out_);
-  at::parallel_for(0, x_.size(0) * map.H * map.W, map.W, [&](int64_t begin, int64_t end) {
-    depthwise_positions(x, w, bias, plus, out + begin * map.C, map.C, map, begin, end - begin);
-  });
-  return out_;
-}
-
-// Gradients of the kernels, (49, C), and of the bias, (C,).
-inline std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& x_, const Tensor& grad_) {
-  const int64_t N = x_.size(0), C = x_.size(1), H = x_.size(2), W = x_.size(3), T = at::get_num_threads();
-  Tensor gw_ = at::zeros({T, K * K, C}, x_.options()), gb_ = at::zeros({T, C}, x_.options());
-  const float *x = data(x_), *grad = data(grad_);
-  float *gw = out_of(gw_), *gb = out_of(gb_);
-  at::parallel_for(0, N * H, 1, [&](int64_t begin, int64_t end) {
-    const int64_t me = at::get_thread_num();
-    for (int64_t r = begin; r < end; r++) {
-      const int64_t n = r / H, y = r % H;
-      const float* g = grad + r * W * C;
-      sum_rows(g, gb + me * C, W, C);
-      for (int64_t k = std::max<int64_t>(0, R - y); k < std::min<int64_t>(K, H + R - y); k++) {
-        const float* in = x + (n * H + y + k - R) * W * C;
-        float* sums = gw + (me * K * K + k * K) * C;
-        int64_t c = 0;
-        for (; c + WIDE <= C; c += WIDE) correlate<WIDE>(in + c, g + c, sums + c, W, C);
-        for (; c < C; c += NARROW) correlate<NARROW>(in + c, g + c, sums + c, W, C);
-      }
-    }
-  });
-  return {gw_.sum(0), gb_.sum(0)};
 }

@@ -1,15 +1,15 @@
-"""A diagnosis as text: plain ASCII but for names, at most 100 columns where names allow, the gravest first."""
+"""What the doctor found, and the same as text: plain ASCII but for names, at most 100 columns where names allow."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import Any
 
 from convnext.data.findings import LEVELS, Case, Finding
 from convnext.data.names import count, printable
-
-if TYPE_CHECKING:
-    from convnext.data.doctor import Diagnosis
 
 WIDTH = 100
 CASES = {"error": 10, "warning": 5, "note": 3}  # shown of each finding
@@ -17,7 +17,61 @@ FILES = 5  # shown of each case
 CLASSES = 12  # shown in the table
 
 
-def text(diagnosis: Diagnosis) -> str:
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        root: the data set.
+        findings: the gravest first.
+        layout: "class folders", "split folders" or "csv"; empty, like all below, when the data set cannot be used.
+        classes: names.
+        multi_label: a picture may have several classes.
+        counts: pictures of each class, by split.
+        pictures: readable ones.
+        broken: files that cannot be read.
+        short_sides: smallest, median and largest short side in pixels.
+        notes: remarks of the reader, such as how the data were split.
+    """
+
+    root: Path
+    findings: tuple[Finding, ...]
+    layout: str = ""
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    counts: Mapping[str, list[int]] = field(default_factory=dict)
+    pictures: int = 0
+    broken: int = 0
+    short_sides: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors (there may be warnings)."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for `json.dumps`; all cases included."""
+        return {
+            "root": printable(self.root),
+            "ok": self.ok,
+            "layout": self.layout,
+            "classes": list(self.classes),
+            "multi_label": self.multi_label,
+            "counts": {split: list(numbers) for split, numbers in self.counts.items()},
+            "pictures": self.pictures,
+            "broken": self.broken,
+            "short_sides": dict(self.short_sides),
+            "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def to_text(self) -> str:
+        """For people: a summary, the findings with their first cases and advice, and a last line with the verdict."""
+        return _text(self)
+
+
+def _text(diagnosis: Diagnosis) -> str:
     """Summary, table of classes, findings, verdict."""
     blocks: list[list[str]] = []
     if diagnosis.layout:
