@@ -40,6 +40,36 @@ def test_modules_import_only_from_the_left() -> None:
     assert offences == []
 
 
+def modules_imported(path: Path) -> set[str]:
+    """Modules of this package that a file imports, anywhere in it, for type checkers too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.startswith("convnext.")}
+
+
+def test_no_imports_go_round_in_a_circle() -> None:
+    """Modules can be put in an order in which each imports only those before it, lazy imports counted."""
+    files = {".".join(("convnext", *p.relative_to(SOURCE).with_suffix("").parts)): p for p in SOURCE.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items() if name != "convnext.__init__"}
+    left = {name: modules_imported(path) & files.keys() - {name} for name, path in files.items()}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert {name: sorted(needs & left.keys()) for name, needs in left.items()} == {}
+
+
+def test_headers_of_the_kernels_stand_alone() -> None:
+    """No header includes another that includes it, directly or through others."""
+    headers = {path.name: path.read_text(encoding="utf-8") for path in (SOURCE / "kernels" / "csrc").glob("*.h")}
+    left = {name: {other for other in headers if f'#include "{other}"' in text} for name, text in headers.items()}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert left == {}
+
+
 def test_root_modules_import_no_folder() -> None:
     """recipe, config, errors and the published figures stand below everything else."""
     for name in ROOT:

@@ -15,9 +15,10 @@ from convnext.data.doctor import Diagnosis, diagnose
 from convnext.data.given import Pictures
 from convnext.data.names import DATA, name_of, named
 from convnext.errors import UserError
-from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
+from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.evaluate.model import Model, load
 from convnext.evaluate.predict import Prediction
+from convnext.evaluate.verdict import Judged
 from convnext.recipe import Recipe
 from convnext.report.finish import finish_run
 from convnext.report.page import write_report

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import convnext.data.fetch as fetching
 import convnext.data.remote as remote
 import convnext.data.server as pace
 from convnext.data import alone as locks
@@ -67,9 +68,9 @@ def answering() -> Iterator[Callable[[Answer], str]]:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds pass a hundred times as fast: a wait is said after 0.1 s and ends after 0.6 s."""
     monkeypatch.setattr(pace, "TOLD", 0.1)
-    monkeypatch.setattr(remote, "TOLD", 0.1)
+    monkeypatch.setattr(fetching, "TOLD", 0.1)
     monkeypatch.setattr(pace, "PATIENCE", 0.6)
-    monkeypatch.setattr(remote, "BLOCK", 1 << 20)
+    monkeypatch.setattr(fetching, "BLOCK", 1 << 20)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
@@ -105,7 +106,7 @@ def test_a_server_that_drips_is_waited_for_aloud_and_not_for_ever(
     address = answering(answer)
     start = time.monotonic()
     with pytest.raises(DataError, match=r"given up: it sends next to nothing \(.* bytes in the last"):
-        remote.fetch(f"{address}/a.tar", tmp_path / "a.tar", 1_000_000, "")
+        fetching.fetch(f"{address}/a.tar", tmp_path / "a.tar", 1_000_000, "")
     assert time.monotonic() - start < 10
     assert f"waiting for {address}/a.tar: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +135,7 @@ def test_a_server_that_keeps_a_slow_pace_is_heard_to_its_end(
             connection.sendall(body[at : at + 250])
             threading.Event().wait(0.03)
 
-    remote.fetch(f"{answering(answer)}/a", tmp_path / "a", len(body), "")
+    fetching.fetch(f"{answering(answer)}/a", tmp_path / "a", len(body), "")
     assert (tmp_path / "a").read_bytes() == body
 
 
@@ -157,7 +158,8 @@ def test_a_list_without_end_is_not_fetched(
     answer: Answer, words: str, answering: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """shards.json has 64 MB at most, whether its server gives a length or none."""
-    monkeypatch.setattr(remote, "TRIES", 1)
+    for module in (remote, fetching):
+        monkeypatch.setattr(module, "TRIES", 1)
     with pytest.raises(DataError, match=words):
         open_shards(Path(answering(answer)))
 
@@ -229,7 +231,7 @@ def test_links_in_the_cache_of_a_servers_tars_lead_nowhere(
     folder = found.folder
     names = [f".{n}.{os.getpid()}.part" for n in ("index.bin", "train-000000.tar", "shards.json", ".source.json")]
     links(folder, [*names, ".train-000000.tar.lock"], mine)
-    monkeypatch.setattr(remote, "_STALE", -1)
+    monkeypatch.setattr(fetching, "_STALE", -1)
     assert found.splits["train"][0].path.parent.name == "train-000000.tar"
     from convnext.data.decode import read_pixels
 
@@ -258,10 +260,10 @@ def test_a_lock_that_nobody_holds_is_waited_for_aloud(
     write_shards(read_dataset(stripes), shards)
     found = open_shards(Path(serve(shards)))
     assert found is not None
-    monkeypatch.setattr(remote, "TOLD", 0.3)
-    monkeypatch.setattr(remote, "_STALE", 1)
+    monkeypatch.setattr(fetching, "TOLD", 0.3)
+    monkeypatch.setattr(fetching, "_STALE", 1)
     (found.folder / ".train-000000.tar.lock").symlink_to(tmp_path / "nowhere")
-    remote.fetch_tar(found.folder / "train-000000.tar", found.folder)
+    fetching.fetch_tar(found.folder / "train-000000.tar", found.folder)
     assert (found.folder / "train-000000.tar").read_bytes() == (shards / "train-000000.tar").read_bytes()
     assert "waiting for another process, which fetches train-000000.tar" in capsys.readouterr().err
 
@@ -348,20 +350,21 @@ def test_a_picture_of_a_server_that_drips_is_a_source_that_is_lost(
     slow = answering(lambda c: (c.sendall(HEAD), drip(c)))  # type: ignore[func-returns-value,arg-type,return-value]
     remote.name_source(found.folder, slow, 10**9, list_shards(found.folder))
     with pytest.raises(SourceLost, match="given up: it sends next to nothing"):
-        remote.fetch_tar(found.folder / "train-000000.tar", found.folder)
+        fetching.fetch_tar(found.folder / "train-000000.tar", found.folder)
 
 
 @pytest.mark.parametrize(
     "target", ["ftp://127.0.0.1:{port}/x", "file:///etc/hostname", "data:,x", "FTP:/x", "gopher://x/"]
 )
-@pytest.mark.parametrize("ask", [remote._stamp, lambda address: remote.fetch(address, Path("never"), 0, "")])
+@pytest.mark.parametrize("ask", [remote._stamp, lambda address: fetching.fetch(address, Path("never"), 0, "")])
 def test_a_server_leads_to_other_servers_of_http_alone(
     ask: Callable[[str], object], target: str, answering: Callable[[Answer], str], hurried: None,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Neither a question nor a download goes on to another scheme, at the second hop either; nobody is called there."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote, "TRIES", 1)
+    for module in (remote, fetching):
+        monkeypatch.setattr(module, "TRIES", 1)
     monkeypatch.setenv("ftp_proxy", "http://127.0.0.1:9/")
     called: list[bool] = []
     other = answering(lambda connection: called.append(True)).rpartition(":")[2]
@@ -388,7 +391,7 @@ def test_what_comes_with_a_redirection_is_not_read(
             connection.sendall(bytes(1 << 20))
             sent.append(1 << 20)
 
-    remote.fetch(f"{answering(answer)}/a", tmp_path / "a", 4, "")
+    fetching.fetch(f"{answering(answer)}/a", tmp_path / "a", 4, "")
     assert (tmp_path / "a").read_bytes() == b"good"
     assert sum(sent) < 50_000_000
 
@@ -402,12 +405,12 @@ def test_a_lock_that_cannot_be_removed_is_named_and_one_of_the_future_is_no_life
     write_shards(read_dataset(stripes), shards)
     found = open_shards(Path(serve(shards)))
     assert found is not None
-    monkeypatch.setattr(remote, "_STALE", 0.5)
+    monkeypatch.setattr(fetching, "_STALE", 0.5)
     lock, tar = found.folder / ".train-000000.tar.lock", found.folder / "train-000000.tar"
     lock.mkdir() if held == "a folder" else lock.touch()
     if held == "of the future":
         os.utime(lock, (4e9, 4e9))
-        remote.fetch_tar(tar, found.folder)
+        fetching.fetch_tar(tar, found.folder)
         assert tar.read_bytes() == (shards / "train-000000.tar").read_bytes()
         return
     if held == "of another user":
@@ -417,7 +420,7 @@ def test_a_lock_that_cannot_be_removed_is_named_and_one_of_the_future_is_no_life
 
         monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(SourceLost, match=r"nobody is at work on it, but .*\.train-000000\.tar\.lock: .*CONVNEXT_CACHE"):
-        remote.fetch_tar(tar, found.folder)
+        fetching.fetch_tar(tar, found.folder)
 
 
 def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(

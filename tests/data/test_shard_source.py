@@ -24,6 +24,7 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
+from convnext.data import fetch as fetching
 from convnext.data import remote
 from convnext.data.decode import read_pixels
 from convnext.data.doctor import diagnose
@@ -337,7 +338,7 @@ def test_one_tar_that_fails_costs_no_other(
     """What was fetched before stays, and is not fetched again when the server has come back."""
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     fetched: list[str] = []
-    real = remote._download
+    real = fetching._download
 
     def download(address: str, *rest: Any) -> None:
         fetched.append(address.rpartition("/")[2])
@@ -345,7 +346,7 @@ def test_one_tar_that_fails_costs_no_other(
             raise OSError("the line is dead")
         real(address, *rest)
 
-    monkeypatch.setattr(remote, "_download", download)
+    monkeypatch.setattr(fetching, "_download", download)
     pattern, broken = serve(foreign) + "/stripes-train-{000000..000002}.tar", True
     with pytest.raises(DataError, match="could not be fetched in 4 attempts"):
         opened(pattern)
@@ -412,7 +413,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_servers_fault(
     def download(*rest: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(remote, "_download", download)
+    monkeypatch.setattr(fetching, "_download", download)
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: pytest.fail("it was tried again"))
     with pytest.raises(DataError, match="it cannot be written; change the permissions; or let CONVNEXT_CACHE"):
         opened(serve(foreign) + "/stripes-train-{000000..000002}.tar")

@@ -18,9 +18,10 @@ from PIL import Image
 from convnext.data import checked
 from convnext.data.checked import check_files
 from convnext.data.disk_cache import DiskBudget, DiskCache
+from convnext.data.fetch import SOURCE
 from convnext.data.names import printable
 from convnext.data.picture_file import make_room
-from convnext.data.tarball import SOURCE, open_member
+from convnext.data.tarball import open_member
 from convnext.errors import SourceLost
 
 

@@ -19,8 +19,9 @@ from convnext.data import given
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import DataError, UserError
 from convnext.evaluate import predict as predicting
-from convnext.evaluate.evaluate import Judged, list_predictions
+from convnext.evaluate.evaluate import list_predictions
 from convnext.evaluate.predict import Asked, Prediction, predictions_of, to_csv, to_json
+from convnext.evaluate.verdict import Judged
 from convnext.run.load import load_all
 from convnext.tasks.collect import Predictions, decimals
 

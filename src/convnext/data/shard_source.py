@@ -28,8 +28,9 @@ from convnext.data.alone import alone
 from convnext.data.aside import aside
 from convnext.data.checked import Facts, check_files, stamp_of
 from convnext.data.class_tars import is_tars
+from convnext.data.fetch import NotThere
 from convnext.data.names import address_of, is_pattern, printable
-from convnext.data.remote import NotThere, index_remote, name_source, open_remote, place_of, stamps
+from convnext.data.remote import index_remote, name_source, open_remote, place_of, stamps
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
 from convnext.data.shard_meta import META, Shard
 from convnext.data.shard_order import WINDOW

@@ -14,14 +14,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
+from convnext.data.fetch import SOURCE, fetch_tar
 from convnext.data.names import printable
 from convnext.data.tar_headers import BLOCK, Member, TarDamage, plain_files
 from convnext.errors import DataError, SourceLost
 from convnext.files import open_plain
 from convnext.places import cache_dir
 
-SOURCE = ".source.json"
-"""Beside tars that are fetched when they are wanted: where from."""
 _MEMBER = re.compile(r"@(\d+)\+(\d+)")
 
 
@@ -77,8 +76,6 @@ def _opened(tar: Path) -> IO[bytes]:
     """A tar, fetched first where it comes from a server; another process may remove it again to make room."""
     folder = next((place for place in (tar.parent, tar.parent.parent) if (place / SOURCE).is_file()), None)
     if folder is not None and is_fetched(folder):
-        from convnext.data.remote import fetch_tar  # which needs what is above
-
         for _ in range(5):
             fetch_tar(tar, folder)
             with contextlib.suppress(FileNotFoundError):

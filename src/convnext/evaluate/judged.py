@@ -17,7 +17,8 @@ from convnext.data.checked import check_files
 from convnext.data.names import DATA, count, csv_value, named
 from convnext.data.tarball import parse
 from convnext.errors import RunError, UserError
-from convnext.evaluate.evaluate import Judged, evaluate_run, evaluate_weights
+from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
+from convnext.evaluate.verdict import Judged
 from convnext.files import read_own
 from convnext.run.contents import overlap_of
 from convnext.run.folder import open_run, resuming

@@ -21,7 +21,8 @@ import numpy as np
 
 from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
-from convnext.evaluate.evaluate import Judged, evaluate_run, judge_and_keep, list_predictions
+from convnext.evaluate.evaluate import evaluate_run, judge_and_keep, list_predictions
+from convnext.evaluate.verdict import Judged
 from convnext.recipe import Recipe
 from convnext.run.folder import FOLDS, RunFolder, drop_state, locked, new_run, refuse_linked, write_text
 from convnext.run.lock import HOLDER, LOCK
