@@ -275,18 +275,15 @@ def doctor(
 ) -> int:
     """Check a data set before anyone trains on it; exit code 2 when something must be mended first."""
     from convnext.config import load_recipe, split_settings
-    from convnext.data.columns import columns_of
-    from convnext.data.doctor import diagnose
+    from convnext.data.doctor import examine
+    from convnext.data.reading import Reading
     from convnext.run.record import progress
 
     options = {"path_column": path_column, "label_column": label_column, "split_column": split_column}
     words = [f"data.{key}={value}" for key, value in options.items() if value is not None]
     recipe = load_recipe(*split_settings([*(settings or []), *words])).data
     with progress("checking pictures", 1) as bar:
-        found = diagnose(
-            data, val=recipe.val, test=recipe.test, classes=recipe.classes, columns=columns_of(recipe),
-            progress=bar.update,
-        )  # fmt: skip
+        found = examine(data, Reading.of(recipe), bar.update)
     print_out(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())
     return 0 if found.ok else 2
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 from convnext.data import checked
 from convnext.data.augment import TrainTransform
+from convnext.data.dataset import Sample
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import TrainPictures
 from convnext.data.shard_source import open_shards
-from convnext.data.sources import Sample
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 Replace = Callable[[Path, bytes], None]

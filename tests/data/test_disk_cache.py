@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 
 from convnext.data import disk_cache, loader, picture_file
 from convnext.data.augment import TrainTransform
+from convnext.data.dataset import Sample
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, EpochSampler, TrainPictures, train_loader
-from convnext.data.sources import Sample
 from convnext.places import cache_dir
 from convnext.recipe import AugmentRecipe, DataRecipe
 
@@ -408,7 +408,7 @@ from pathlib import Path
 from convnext.data.augment import TrainTransform
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import TrainPictures
-from convnext.data.sources import Sample
+from convnext.data.dataset import Sample
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 def memory(key):

@@ -16,9 +16,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from convnext.data import feed
+from convnext.data.dataset import Sample
 from convnext.data.feed import Loader
 from convnext.data.loader import Batch, Collate, EvalPictures, PackedBatch, Preprocessing, eval_loader
-from convnext.data.sources import Sample, read_dataset
+from convnext.data.sources import read_dataset
 from convnext.errors import LoaderLost, StoppedWaiting
 
 PREPROCESSING = Preprocessing(32, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)

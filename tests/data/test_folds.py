@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from convnext.config import load_recipe
 from convnext.data.folds import deal, in_fold
+from convnext.data.reading import Reading
 from convnext.data.sources import read_dataset
 from convnext.errors import DataError, RecipeError
-from convnext.train.prepare import read_data
+from convnext.run.reading import read_data
 
 StripesWriter = Callable[..., Path]
 
@@ -96,4 +97,4 @@ def test_what_cannot_be_folded_is_refused(write_stripes: StripesWriter, tmp_path
         in_fold(read_dataset(root), 20, 1, 0.2)
     for setting in ("data.fold=1", "data.folds=3", "data.folds=3 data.fold=4", "data.folds=1 data.fold=1"):
         with pytest.raises(RecipeError, match=r"data\.fold = .*from 1 to data\.folds"):
-            read_data(root, load_recipe(None, setting.split()))
+            read_data(root, Reading.of(load_recipe(None, setting.split()).data))

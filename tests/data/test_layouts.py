@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from convnext.data.columns import Columns
-from convnext.data.sources import Dataset, read_dataset
+from convnext.data.dataset import Dataset
+from convnext.data.sources import read_dataset
 from convnext.errors import DataError
 
 Make = Callable[..., Path]

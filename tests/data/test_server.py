@@ -19,6 +19,7 @@ import convnext.data.remote as remote
 import convnext.data.server as pace
 from convnext.data import alone as locks
 from convnext.data import shard_source
+from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards, shard_names
 from convnext.data.shard_writer import write_shards
@@ -246,7 +247,7 @@ def test_links_in_the_cache_of_a_servers_tars_lead_nowhere(
     shutil.rmtree(home)
     home.symlink_to(others, target_is_directory=True)
     with pytest.raises(OSError, match="link to another place"):
-        open_shards(Path(address), budget=1)
+        open_shards(Path(address), Reading(tar_bytes=1))
     assert (others / "precious.tar").read_bytes() == KEPT
     assert len(list(others.iterdir())) == 1
 

@@ -12,6 +12,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +30,7 @@ from convnext.data import remote
 from convnext.data.decode import read_pixels
 from convnext.data.doctor import diagnose
 from convnext.data.shard_index import index_tars
-from convnext.data.shard_source import expand, open_shards
+from convnext.data.shard_source import WHOLE, expand, open_shards
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import ShardedDataset
 from convnext.data.sources import read_dataset
@@ -47,7 +48,7 @@ SETTINGS = [
 
 def opened(root: Path | str, **settings: Any) -> ShardedDataset:
     """The shards that are there."""
-    found = open_shards(Path(root), **settings)
+    found = open_shards(Path(root), replace(WHOLE, **settings))
     assert found is not None
     return found
 
@@ -308,7 +309,7 @@ def test_tars_of_others_on_a_server(foreign: Path, serve: Callable[[Path], str],
     local, remote = opened(foreign), opened(pattern)
     assert remote.classes == local.classes
     assert content(remote, "train") == content(local, "train")
-    small = opened(pattern, budget=1)
+    small = opened(pattern, tar_bytes=1)
     assert content(small, "train") == content(local, "train")
     assert len(list(small.folder.glob("*.tar"))) == 1
     with pytest.raises(DataError, match="the server answers 404"):
@@ -401,7 +402,7 @@ def test_a_server_that_does_not_say_is_not_asked_for_ever(
 def test_a_budget_below_a_window_is_said(foreign: Path, serve: Callable[[Path], str]) -> None:
     """Tars would come and go with every picture."""
     pattern = serve(foreign) + "/stripes-train-{000000..000002}.tar"
-    assert any("tars will be fetched again and again" in note for note in opened(pattern, budget=1).notes)
+    assert any("tars will be fetched again and again" in note for note in opened(pattern, tar_bytes=1).notes)
     assert not any("again and again" in note for note in opened(pattern).notes)
 
 
@@ -442,8 +443,8 @@ def test_two_patterns_of_one_server_do_not_meet(foreign: Path, serve: Callable[[
     """The tars of the one are still there for it when the other has been opened."""
     address = serve(foreign)
     names = sorted(tar.name.removesuffix(".tar") for tar in foreign.glob("*.tar"))
-    first = opened(f"{address}/{{{','.join(names)}}}.tar", budget=1)
-    opened(f"{address}/{names[0]}.tar", budget=1)
+    first = opened(f"{address}/{{{','.join(names)}}}.tar", tar_bytes=1)
+    opened(f"{address}/{names[0]}.tar", tar_bytes=1)
     assert content(first, "train") == content(opened(foreign), "train")
 
 
@@ -502,9 +503,10 @@ def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
 MAKE = """
 import sys
 from pathlib import Path
+from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards
-found = open_shards(Path(sys.argv[1]), val=0.2)
+found = open_shards(Path(sys.argv[1]), Reading(val=0.2))
 print(found.digest)
 """
 

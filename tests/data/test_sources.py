@@ -19,8 +19,9 @@ from torchvision.datasets import ImageFolder
 from convnext import files
 from convnext.data import checked
 from convnext.data.checked import check_files
+from convnext.data.dataset import Dataset
 from convnext.data.names import in_order
-from convnext.data.sources import SPLITS, Dataset, read_dataset
+from convnext.data.sources import SPLITS, read_dataset
 from convnext.data.split import draw, stable_split
 from convnext.errors import DataError
 

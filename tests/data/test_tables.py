@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convnext.data.columns import Columns
+from convnext.data.dataset import Dataset
 from convnext.data.folds import in_fold
 from convnext.data.listing import split_meant
 from convnext.data.rows import read_rows
-from convnext.data.sources import SPLITS, Dataset, read_dataset
+from convnext.data.sources import SPLITS, read_dataset
 from convnext.data.split import join_groups, stable_split
 from convnext.errors import DataError
 

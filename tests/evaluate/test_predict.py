@@ -228,7 +228,7 @@ JUST_BELOW = np.nextafter(np.float32(0.5), np.float32(0))
 
 def judged(values: np.ndarray, labels: np.ndarray, result: dict[str, Any], root: Path) -> Judged:
     """What `evaluate_run` gives, of these probabilities."""
-    from convnext.data.sources import Sample
+    from convnext.data.dataset import Sample
 
     samples = tuple(Sample(root / f"{i}.png", tuple(np.flatnonzero(row))) for i, row in enumerate(labels))
     return Judged(result | {"data_root": str(root)}, samples, Predictions(values, labels, np.arange(len(values)), ()))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
+from convnext.data.dataset import Dataset
 from convnext.data.loader import PictureCache
 from convnext.data.sources import read_dataset
 from convnext.data.transforms import eval_view
@@ -293,7 +294,7 @@ def test_a_run_killed_before_it_described_its_data_is_whole_in_the_end(
         raise SystemExit(137)
 
     with monkeypatch.context() as broken:
-        broken.setattr(training, "describe_data", killed)
+        broken.setattr(Dataset, "describe", killed)
         with pytest.raises(SystemExit):
             train_run(stripes, load_recipe(None, QUICK), tmp_path / "run")
     assert not (tmp_path / "run" / "data.json").exists()

@@ -19,9 +19,9 @@ from torchvision.transforms import InterpolationMode, v2
 
 from convnext.bench.measure import in_turn, machine, options
 from convnext.data.augment import TrainTransform
+from convnext.data.dataset import Sample
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, TrainPictures
-from convnext.data.sources import Sample
 from convnext.data.transforms import normalize, to_tensor, train_short_side
 from convnext.recipe import AugmentRecipe, DataRecipe
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from convnext.data.checked import Facts, Progress
 from convnext.data.columns import SPLIT, Columns
 from convnext.data.copies import copies, near_copies
+from convnext.data.dataset import Dataset
 from convnext.data.diagnosis import Diagnosis
 from convnext.data.findings import LEVELS, Case, Finding, Picture
 from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable, values
 from convnext.data.names import printable
+from convnext.data.reading import Reading
 from convnext.data.scales import remarks, scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
-from convnext.data.sources import ALIKE, LEAKING, OWN_SPLIT, Dataset, survey
+from convnext.data.sources import ALIKE, LEAKING, OWN_SPLIT, survey
 from convnext.errors import DataError
 
 __all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
@@ -47,22 +49,20 @@ def diagnose(
         >>> found.ok, found.classes
         (True, ('narrow', 'wide'))
     """
+    reading = Reading(val, test, classes, columns or Columns(path_column, label_column, split_column))
+    return examine(root, reading, progress, workers)
+
+
+def examine(root: Path, reading: Reading, progress: Progress | None = None, workers: int | None = None) -> Diagnosis:
+    """Checks a data set as it would be read; `progress` is called with (pictures opened, pictures in all)."""
     try:
-        sharded = open_shards(Path(root), val=val, classes=classes)
+        sharded = open_shards(Path(root), reading)
         if sharded is not None:
             data, facts = survey_shards(sharded, progress)
             called = shard_names(sharded.folder)
         else:
             called = None
-            data, facts = survey(
-                root,
-                val=val,
-                test=test,
-                classes=classes,
-                columns=columns or Columns(path_column, label_column, split_column),
-                progress=progress,
-                workers=workers,
-            )
+            data, facts = survey(root, reading, progress, workers)
     except DataError as error:
         finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
         return Diagnosis(Path(root), (finding,))

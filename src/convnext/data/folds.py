@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from convnext.data.checked import check_files
+from convnext.data.dataset import Dataset, Sample
 from convnext.data.names import count, listed, printable
-from convnext.data.sources import OWN_SPLIT, SPLITS, Dataset, Sample
+from convnext.data.sources import OWN_SPLIT, SPLITS
 from convnext.data.split import draw, join_groups, stable_split
 from convnext.errors import DataError
 

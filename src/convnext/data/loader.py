@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from convnext.data.augment import TrainTransform
+from convnext.data.dataset import Sample
 from convnext.data.decode import MODES, read_pixels
 from convnext.data.disk_cache import DiskBudget, DiskCache
 from convnext.data.feed import (
@@ -26,7 +27,6 @@ from convnext.data.feed import (
 )
 from convnext.data.levels import Range
 from convnext.data.preprocessing import Preprocessing
-from convnext.data.sources import Sample
 from convnext.data.transforms import from_pixels, mix_seed, shrink
 from convnext.errors import PictureError, UserError
 

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
+from convnext.data.dataset import Broken, Dataset
 from convnext.data.findings import Case, Finding, Picture
 from convnext.data.names import count, figure, listed, look_alikes
 from convnext.data.scales import BLANK, DARK, Scale, range_for
-from convnext.data.sources import Broken, Dataset
 from convnext.errors import DataError
 
 SMALL_CLASS = 20  # training pictures below which a class is called small

@@ -28,15 +28,16 @@ from convnext.data.alone import alone
 from convnext.data.aside import aside
 from convnext.data.checked import Facts, check_files, stamp_of
 from convnext.data.class_tars import is_tars
+from convnext.data.dataset import Broken, Dataset
 from convnext.data.fetch import NotThere
 from convnext.data.names import address_of, is_pattern, printable
+from convnext.data.reading import Reading
 from convnext.data.remote import index_remote, name_source, open_remote, place_of, stamps
 from convnext.data.shard_index import index_again, index_tars, is_webdataset, tars_in
 from convnext.data.shard_meta import META, Shard
 from convnext.data.shard_order import WINDOW
 from convnext.data.shard_writer import NAMES
 from convnext.data.shards import ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
-from convnext.data.sources import Broken, Dataset
 from convnext.data.tarball import member_name
 from convnext.errors import DataError
 from convnext.places import cache_dir
@@ -51,36 +52,31 @@ _LINE = 20_000  # bytes of a line of `NAMES`: two names and a path
 Progress = Callable[[int, int], None]
 
 
+WHOLE = Reading(val=0.0, test=0.0)
+"""Nothing is asked: all that is there, as it is."""
+
+
 def _silent(done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def open_shards(
-    root: Path,
-    *,
-    val: float = 0.0,
-    classes: tuple[str, ...] = (),
-    budget: int = 0,
-    judging: bool = False,
-    progress: Progress = _silent,
-) -> ShardedDataset | None:
+def open_shards(root: Path, reading: Reading = WHOLE, progress: Progress | None = None) -> ShardedDataset | None:
     """The data set where it is in shards; None for any other.
 
     Args:
         root: a folder, a pattern with braces, a tar, or an address of these.
-        val: share of the training pictures for validation where the shards have no such split.
-        classes: in the order wanted; () takes those of the shards.
-        budget: bytes that tars from a server may take on the disk; 0 takes `REMOTE_BUDGET`.
-        judging: nothing is to be learnt from the data.
+        reading: what is asked of it, by default nothing; `val` is the share of the training pictures for validation
+            where the shards have no such split.
         progress: called with (tars listed, tars in all) where an index is made.
 
     Raises:
         DataError: index and tars do not fit each other, a tar is missing or damaged, or the tars hold a class each.
         UserError: an index cannot be written.
     """
-    val = 0.0 if judging else val
+    val, budget = 0.0 if reading.judging else reading.val, reading.tar_bytes or REMOTE_BUDGET
+    progress = progress or _silent
     if address := address_of(root):
-        folder, index = _open_address(address, val, budget or REMOTE_BUDGET, progress)
+        folder, index = _open_address(address, val, budget, progress)
         root = Path(address)
     else:
         root = root.expanduser().absolute()
@@ -93,8 +89,8 @@ def open_shards(
     if val and "val" not in plain.splits and "train" in plain.splits:
         before, key = index, (plain.digest, f"{val:g}")
         index = _kept(key, lambda into: index_again(plain, into, None, val, before))
-    dataset = read_sharded(root, folder, index, classes=classes, judging=judging)
-    note = _too_small(list_shards(index), budget or REMOTE_BUDGET) if address else ""
+    dataset = read_sharded(root, folder, index, classes=reading.classes, judging=reading.judging)
+    note = _too_small(list_shards(index), budget) if address else ""
     return replace(dataset, notes=(note, *dataset.notes)) if note else dataset
 
 

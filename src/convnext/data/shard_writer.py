@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.alone import alone
+from convnext.data.dataset import Dataset, Sample
 from convnext.data.decode import decode, numbers_in
 from convnext.data.index_writer import IndexWriter
 from convnext.data.levels import Numbers
@@ -32,7 +33,6 @@ from convnext.data.names import count, printable
 from convnext.data.opened import open_regular
 from convnext.data.reasons import reason_of
 from convnext.data.shard_meta import INDEX, LABELS, META, Shard
-from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import parse
 from convnext.errors import PictureError, UserError
 from convnext.files import Part

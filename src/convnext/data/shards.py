@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convnext.data.dataset import Dataset, Sample
 from convnext.data.listing import SPLITS
 from convnext.data.names import did_you_mean, listed, printable
 from convnext.data.shard_check import check_records
 from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, RECORD, Meta, Shard, parse_meta
-from convnext.data.sources import Dataset, Sample
 from convnext.data.tarball import member_path
 from convnext.errors import DataError, SourceLost
 from convnext.files import open_plain
@@ -137,9 +137,39 @@ class ShardedDataset(Dataset):
     by_class: dict[str, tuple[int, ...]]
     digest: str
 
+    @property
+    def base(self) -> Path:
+        """The folder of the tars."""
+        return self.folder
+
+    @property
+    def in_shards(self) -> bool:
+        """Whether its pictures are read from tars: yes."""
+        return True
+
     def counts(self, split: str) -> list[int]:
         """Pictures of each class in a split, from the index."""
         return list(self.by_class.get(split, (0,) * len(self.classes)))
+
+    def majority(self) -> list[int]:
+        """The class with most training pictures; of several labels those that most of the pictures have."""
+        counts = self.counts("train")
+        half = len(self.splits["train"]) / 2
+        return [i for i, n in enumerate(counts) if n > half] if self.multi_label else [counts.index(max(counts))]
+
+    def fingerprint(self) -> str:
+        """A hash of what is learned from, from the index."""
+        return self.digest
+
+    def listed_splits(self) -> Iterable[tuple[str, Sequence[Sample]]]:
+        """Those of moderate size but for train: the index has all, and millions of lines would say no more."""
+        return ((split, s) for split, s in self.splits.items() if split != "train" and len(s) <= 100_000)
+
+    def as_a_whole(self) -> Self:
+        """The same under the name "all" where it has no split of its own: nothing was trained on it."""
+        if list(self.splits) != ["train"]:
+            return self
+        return replace(self, splits={"all": self.splits["train"]}, by_class={"all": self.by_class["train"]})
 
 
 def is_sharded(root: Path) -> bool:

@@ -10,25 +10,24 @@ splits, so that training never meets them.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.data.checked import Facts, Progress, check_files
 from convnext.data.columns import SPLIT, Columns
+from convnext.data.dataset import CONTENT_BYTES, Broken, Dataset, Sample
 from convnext.data.decode import PICTURE_SUFFIXES
 from convnext.data.folders import EXPECTED, list_folder
 from convnext.data.listing import SPLITS, Entry, Listing
 from convnext.data.missing import missing_classes
 from convnext.data.names import count, did_you_mean, in_order, is_text, listed, look_alikes, printable
-from convnext.data.scales import Scale, remarks, scales_of
+from convnext.data.reading import Reading
+from convnext.data.scales import remarks, scales_of
 from convnext.data.split import join_groups, stable_split
 from convnext.data.table import TABLE_SUFFIXES, list_table
 from convnext.errors import DataError
 
-CONTENT_BYTES = 6
-"""Of a picture's hash that are kept with it: in a million pictures, two that differ are hardly ever taken for one."""
 OWN_SPLIT = "split by us"
 """How the note begins that tells a split of ours from one that the data set brought."""
 ALIKE = "classes that may be one"
@@ -36,61 +35,7 @@ ALIKE = "classes that may be one"
 LEAKING = "in more than one split, so the result flatters: "
 """What the note says about equal files in several splits, ahead of its advice."""
 
-__all__ = ["ALIKE", "LEAKING", "OWN_SPLIT", "SPLITS", "Broken", "Dataset", "Sample", "read_dataset", "survey"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A picture and the indices of its classes: exactly one, unless the data set is multi-label.
-
-    `content` is the beginning of the hash of its file, `CONTENT_BYTES` long; empty where nobody has read it.
-    """
-
-    path: Path
-    labels: tuple[int, ...]
-    content: bytes = field(default=b"", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A file that was listed as a picture and cannot be read, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Readable pictures with their labels, in splits.
-
-    Attributes:
-        root: the folder or CSV file, absolute.
-        layout: "class folders", "split folders" or "csv".
-        classes: names; a label is an index into them.
-        multi_label: a picture may have several classes, or none.
-        splits: samples by split, in the order of `SPLITS` and only those that have any.
-        broken: what was left out.
-        notes: one-line remarks for the user.
-        scales: of the training pictures of more than 8 bits; see `data.scales`.
-        split_column: of a table, where the split was found; empty where it brought none.
-        groups: of each picture that belongs to one, what it must stay together with.
-    """
-
-    root: Path
-    layout: str
-    classes: tuple[str, ...]
-    multi_label: bool
-    splits: dict[str, tuple[Sample, ...]]
-    broken: tuple[Broken, ...]
-    notes: tuple[str, ...]
-    scales: tuple[Scale, ...] = field(default=(), kw_only=True)
-    split_column: str = field(default="", kw_only=True)
-    groups: Mapping[Path, str] = field(default_factory=dict, kw_only=True)
-
-    def counts(self, split: str) -> list[int]:
-        """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
-        found = Counter(label for sample in self.splits.get(split, ()) for label in sample.labels)
-        return [found[index] for index in range(len(self.classes))]
+__all__ = ["ALIKE", "LEAKING", "OWN_SPLIT", "SPLITS", "read_dataset", "survey"]
 
 
 def read_dataset(
@@ -131,30 +76,16 @@ def read_dataset(
         >>> data.classes, sum(len(samples) for samples in data.splits.values())
         (('narrow', 'wide'), 80)
     """
-    return survey(
-        root,
-        val=val,
-        test=test,
-        classes=classes,
-        columns=columns or Columns(path_column, label_column, split_column),
-        progress=progress,
-        workers=workers,
-        judging=judging,
-    )[0]
+    reading = Reading(val, test, classes, columns or Columns(path_column, label_column, split_column), judging=judging)
+    return survey(root, reading, progress, workers)[0]
 
 
 def survey(
-    root: Path,
-    *,
-    val: float,
-    test: float,
-    classes: tuple[str, ...],
-    columns: Columns,
-    progress: Progress | None,
-    workers: int | None,
-    judging: bool = False,
+    root: Path, reading: Reading, progress: Progress | None = None, workers: int | None = None
 ) -> tuple[Dataset, dict[Path, Facts]]:
     """`read_dataset`, and with it what the check found in every file."""
+    val, test, judging = reading.val, reading.test, reading.judging
+    columns, classes = reading.columns, reading.classes
     _check_shares(val, test)
     root = _existing(root)
     if not is_text(root):

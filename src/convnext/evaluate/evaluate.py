@@ -14,28 +14,28 @@ import numpy as np
 import torch
 
 from convnext.config import load_complete, nearest
-from convnext.data.columns import columns_of, foreign_columns, said_columns, with_columns
+from convnext.data.columns import foreign_columns, said_columns, with_columns
+from convnext.data.dataset import Dataset, Sample
 from convnext.data.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called, csv_cell, csv_path, listed
+from convnext.data.reading import Reading
 from convnext.data.scales import range_of_recipe
-from convnext.data.shards import ShardedDataset
-from convnext.data.sources import OWN_SPLIT, Dataset, Sample, read_dataset
+from convnext.data.sources import OWN_SPLIT
 from convnext.errors import DataError, UserError, WeightsError
 from convnext.evaluate.mistakes import keep_mistakes
 from convnext.evaluate.verdict import Judged
 from convnext.nn.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
-from convnext.run.contents import count_known, digest_of_contents, is_file_of_run
+from convnext.run.contents import count_known, is_file_of_run
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_text
 from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.loggers import log_result
+from convnext.run.reading import read_data, say_broken
 from convnext.run.record import progress, say
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
-from convnext.train.parts import fingerprint
-from convnext.train.prepare import open_data, read_data
 
 
 def judge_run(path: Path) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
     home, before = Path(recipe.data.root), known.get("fingerprint")
     if data is not None and data.resolve() != home.resolve():
         try:
-            dataset = read_data(data, recipe, quiet=True, settled=True)
+            dataset = read_data(data, Reading.of(recipe.data, settled=True), quiet=True)
         except DataError:
             return None
-        if fingerprint(dataset) != before:
+        if dataset.fingerprint() != before:
             return None
         _say_changed(dataset, known)
         return dataset
     try:
-        dataset = read_data(home, recipe, quiet=True, settled=True)
+        dataset = read_data(home, Reading.of(recipe.data, settled=True), quiet=True)
     except DataError as error:
         raise DataError(
             f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
@@ -161,9 +161,9 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
 
 def _say_changed(dataset: Dataset, known: dict[str, Any]) -> None:
     """A line where the run's data are not what they were: other names, labels or splits, or other contents."""
-    contents = known.get("contents") or None, digest_of_contents(dataset) or None
+    contents = known.get("contents") or None, dataset.digest_of_contents() or None
     replaced = None not in contents and contents[0] != contents[1]
-    if replaced or known.get("fingerprint") not in (None, fingerprint(dataset)):
+    if replaced or known.get("fingerprint") not in (None, dataset.fingerprint()):
         say(f"{called(dataset.root)} has changed since the run was trained: the numbers are for what is there now")
 
 
@@ -189,13 +189,11 @@ def evaluate_weights(
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     columns = with_columns(DataRecipe(), settings)
-    dataset = open_data(data, DataRecipe(), judging=True) or read_dataset(
-        data, val=0.0, test=0.0, columns=columns_of(columns), judging=True
-    )
+    dataset = read_data(data, Reading.of(columns).to_judge(), quiet=True)
     loaded = load_file(path, model, dataset.classes, size, normalization)
     if loaded.classes != dataset.classes or dataset.multi_label:
         dataset = _foreign(data, loaded, columns)
-    dataset = _as_a_whole(dataset)
+    dataset = dataset.as_a_whole()
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
     predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
@@ -268,16 +266,13 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 
 def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
-    sharded = open_data(data, replace(columns, classes=loaded.classes), judging=True)
-    spec = columns_of(columns)
-    dataset = sharded or read_dataset(data, val=0.0, test=0.0, classes=loaded.classes, columns=spec, judging=True)
-    for note in dataset.notes if sharded is None else ():
+    dataset = read_data(data, Reading.of(columns).to_judge(loaded.classes), quiet=True)
+    for note in () if dataset.in_shards else dataset.notes:
         if not note.startswith(OWN_SPLIT):
             say(note)
     if dataset.multi_label and not loaded.multi_label:
         raise DataError(f"{data} has pictures with several labels or none; {loaded.path} names one class a picture")
-    for broken in dataset.broken[:10]:
-        say(f"left out: {broken.path}: {broken.reason}")
+    say_broken(dataset.broken)
     if list(dataset.splits) == ["train"]:
         say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
     lacking = set(range(len(loaded.classes)))
@@ -288,16 +283,7 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
         say(f"{data} has no picture of {names}: where the model names one of them it counts as wrong")
     if loaded.multi_label and not dataset.multi_label:
         say(f"{data} has one label a picture, and the model names any number of them: others count as wrong")
-    return replace(_as_a_whole(dataset), multi_label=loaded.multi_label)
-
-
-def _as_a_whole(dataset: Dataset) -> Dataset:
-    """Data without a split of its own, under the name "all": nothing was trained on it."""
-    if list(dataset.splits) != ["train"]:
-        return dataset
-    if isinstance(dataset, ShardedDataset):
-        dataset = replace(dataset, by_class={"all": dataset.by_class["train"]})
-    return replace(dataset, splits={"all": dataset.splits["train"]})
+    return replace(dataset.as_a_whole(), multi_label=loaded.multi_label)
 
 
 def _default_split(dataset: Dataset) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convnext.data.sources import Sample
+from convnext.data.dataset import Sample
 from convnext.tasks.collect import Predictions
 
 

@@ -8,7 +8,6 @@ before, and those on shards, whose pictures are not read one by one, have none: 
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.data.sources import CONTENT_BYTES, Dataset, Sample
+from convnext.data.dataset import CONTENT_BYTES, Dataset, Sample, contents_are_known
 from convnext.errors import RunError
 from convnext.run.folder import CONTENTS, RunFolder
 
@@ -25,22 +24,10 @@ _BYTES = CONTENT_BYTES
 _KEPT = ("train", "val")
 
 
-def digest_of_contents(dataset: Dataset) -> str:
-    """A hash of every picture's content in the order of the data set; "" where contents are not known."""
-    digest, known = hashlib.sha256(), False
-    for samples in dataset.splits.values():
-        if not _are_known(samples):
-            return ""
-        known = True
-        for sample in samples:
-            digest.update(sample.content)
-    return digest.hexdigest() if known else ""
-
-
 def write_contents(run: RunFolder, dataset: Dataset) -> None:
     """Writes contents.json, or nothing where contents are not known."""
     there = {split: dataset.splits[split] for split in _KEPT if split in dataset.splits}
-    if all(_are_known(samples) for samples in there.values()):
+    if all(contents_are_known(samples) for samples in there.values()):
         run.write_json(CONTENTS, {split: _packed(samples) for split, samples in there.items()})
 
 
@@ -52,7 +39,7 @@ def count_known(run: RunFolder, samples: Iterable[Sample]) -> dict[str, int]:
     """
     found = run.read_table(CONTENTS)
     asked = list(samples)
-    if not found or not _are_known(asked):
+    if not found or not contents_are_known(asked):
         return {}
     mine = _numbers(b"".join(sample.content for sample in asked))
     return {split: int(np.isin(mine, _unpacked(run, found, split)).sum()) for split in _KEPT if split in found}
@@ -93,11 +80,6 @@ def overlap_of(result: Mapping[str, Any]) -> tuple[int, str]:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _are_known(samples: Sequence[Sample]) -> bool:
-    """Whether all have a content: those in shards have none, and are not looked at one by one."""
-    return len(samples) > 0 and len(samples[0].content) == _BYTES and all(sample.content for sample in samples)
 
 
 def _packed(samples: Sequence[Sample]) -> str:

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.dataset import Dataset
 from convnext.data.loader import TrainPictures
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.shards import glimpse
-from convnext.data.sources import Dataset
 from convnext.data.transforms import mix_seed
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_bytes

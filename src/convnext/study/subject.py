@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import as_dict
-from convnext.data.sources import Dataset
+from convnext.data.dataset import Dataset
 from convnext.recipe import Recipe
 from convnext.study.space import Knob
-from convnext.train.parts import fingerprint
 
 WHERE = (
     "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb", "train.device", "train.save_every",
@@ -51,6 +50,6 @@ class Search:
         varied = {knob.key for knob in self.knobs}
         kept = {key: value for key, value in recipe.items() if key not in varied and key not in WHERE}
         space = {knob.key: {k: v for k, v in knob.__dict__.items() if k != "key"} for knob in self.knobs}
-        data = str(self.data.absolute()) if self.dataset is None else fingerprint(self.dataset)
+        data = str(self.data.absolute()) if self.dataset is None else self.dataset.fingerprint()
         identity: dict[str, Any] = json.loads(json.dumps({"data": data, "recipe": kept, "space": space}))
         return identity | {"grid": self.sampler == "grid"}

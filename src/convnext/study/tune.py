@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.config import get, override
 from convnext.data.names import called
+from convnext.data.reading import Reading
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
-from convnext.run.contents import digest_of_contents
 from convnext.run.environment import launched
 from convnext.run.lock import LOCK
+from convnext.run.reading import read_data
 from convnext.run.record import say
 from convnext.study.database import refuse_programs
 from convnext.study.samplers import grid_size, make_pruner, make_sampler, refuse_unfit
@@ -47,7 +48,7 @@ from convnext.study.trials import (
 from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_result, write_result
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
-from convnext.train.prepare import fill_up, read_data, refuse_absent, refuse_nesting
+from convnext.train.prepare import fill_up, refuse_absent, refuse_nesting
 from convnext.train.train import train_run
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def with_data(what: Search) -> Search:
     refuse_unfit(what.sampler, what.pruner, what.knobs)
     refuse_nesting(what.data, what.out)
     _refuse_files(what.out)
-    dataset = read_data(what.data, what.recipe)
+    dataset = read_data(what.data, Reading.of(what.recipe.data))
     refuse_absent(dataset, what.recipe.data.classes)
     return replace(what, dataset=dataset)
 
@@ -218,7 +219,7 @@ def _refuse_other(what: Search, known: dict[str, Any]) -> None:
 
 
 def _contents(what: Search) -> str:
-    return "" if what.dataset is None else digest_of_contents(what.dataset)
+    return "" if what.dataset is None else what.dataset.digest_of_contents()
 
 
 def _refuse_replaced(what: Search, before: object) -> None:

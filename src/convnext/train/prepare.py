@@ -8,18 +8,15 @@ from typing import Any
 from torch import nn
 
 from convnext.config import override
-from convnext.data.columns import columns_of
+from convnext.data.dataset import Dataset
 from convnext.data.disk_cache import DiskBudget
-from convnext.data.folds import in_fold
 from convnext.data.names import called, did_you_mean, is_pattern
-from convnext.data.shard_source import open_shards
-from convnext.data.shards import ShardedDataset, ShardSamples
-from convnext.data.sources import Dataset, read_dataset
+from convnext.data.shards import ShardSamples
 from convnext.errors import DataError, RecipeError, RunError
 from convnext.nn.download import find_weights
 from convnext.nn.network import Network
 from convnext.nn.places import split_part
-from convnext.recipe import DataRecipe, Recipe
+from convnext.recipe import Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
@@ -68,62 +65,12 @@ def refuse_nesting(root: Path, out: Path) -> None:
         raise RunError(f"the data {root} lies inside --out {out}; give --out a folder of its own")
 
 
-def read_data(root: Path, recipe: Recipe, *, quiet: bool = False, settled: bool = False) -> Dataset:
-    """The data set of a recipe, with every file checked, a progress bar, and unless `quiet` the loader's remarks.
-
-    `settled` says that a run was trained on it with this recipe: what the recipe does not name was of no account then.
-    """
-    data = recipe.data
-    if not quiet:
-        say(f"reading {called(root)}")
-    if (sharded := open_data(root, data)) is not None:
-        for note in () if quiet else sharded.notes:
-            say(note)
-        if data.folds:
-            raise DataError(f"{called(root)}: folds are for pictures in files, not for shards; use them unpacked")
-        return sharded
-    with progress("checking pictures", 1) as bar:
-        dataset = read_dataset(
-            root, val=data.val, test=data.test, classes=data.classes, columns=columns_of(data, settled=settled),
-            progress=bar.update,
-        )  # fmt: skip
-    if data.folds or data.fold:
-        dataset = _in_fold(dataset, data)
-    if quiet:
-        return dataset
-    for note in dataset.notes:
-        say(note)
-    for broken in dataset.broken[:10]:
-        say(f"left out: {broken.path}: {broken.reason}")
-    if len(dataset.broken) > 10:
-        say(f"left out: {len(dataset.broken) - 10} more files; all are listed in data.json")
-    return dataset
-
-
-def _in_fold(dataset: Dataset, data: DataRecipe) -> Dataset:
-    if not 1 <= data.fold <= data.folds or data.folds == 1:
-        raise RecipeError(
-            f"data.fold = {data.fold}, data.folds = {data.folds}: the fold that is held out is from 1 to data.folds, "
-            "of which there are two or more; `convnext train DATA --folds 5` trains all of them"
-        )
-    return in_fold(dataset, data.folds, data.fold, data.val)
-
-
 def found_in(dataset: Dataset) -> dict[str, Any]:
     """What a recipe is to say about the data, once they are read: where, which classes, by which column split."""
     found: dict[str, Any] = {"data.root": called(dataset.root), "data.classes": dataset.classes}
     if dataset.split_column:
         found["data.split_column"] = dataset.split_column
     return found
-
-
-def open_data(root: Path, data: DataRecipe, *, judging: bool = False) -> ShardedDataset | None:
-    """The data set where it is in shards, in a folder, by a pattern, or on a server; None for any other."""
-    with progress("listing", 1, "tars") as bar:
-        return open_shards(
-            root, val=data.val, classes=data.classes, budget=int(data.disk_cache_gb * 1e9), judging=judging,
-            progress=bar.update,
-        )  # fmt: skip
 
 
 def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
@@ -163,7 +110,7 @@ def fill_up(dataset: Dataset, plan: Plan, ranks: Ranks) -> Plan:
     choose_statistics(plan, found)
     planning.choose_batch(plan, device, pictures, ranks.world)
     part_of(int(plan.recipe.train.batch), ranks)
-    if isinstance(dataset, ShardedDataset):
+    if dataset.in_shards:
         plan.choose("data.cache_gb", 0.0, "pictures in shards are read as they are needed")
     planning.choose_loading(plan, pictures, mean_pixels, device, ranks.here)
     per_epoch = pictures // int(plan.recipe.train.batch)

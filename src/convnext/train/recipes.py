@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import find_recipe, load_recipe, override, shipped_names, to_toml
-from convnext.data.sources import Dataset
+from convnext.data.dataset import Dataset
+from convnext.data.reading import Reading
 from convnext.errors import UserError
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
+from convnext.run.reading import read_data
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import decay_of
 from convnext.train.plan import Plan, Steps, count_steps, peak_rate, rate_at
-from convnext.train.prepare import fill_up, found_in, read_data
+from convnext.train.prepare import fill_up, found_in
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def check_all(names: list[str], data: Path | None, settings: Sequence[str] = ())
         try:
             recipe = load_recipe(find_recipe(name), settings)
             if data is not None and dataset is None:
-                dataset = read_data(data, recipe, quiet=True)
+                dataset = read_data(data, Reading.of(recipe.data), quiet=True)
             found.append(Checked(name, True, tuple(_check(recipe, dataset))))
         except UserError as error:
             found.append(Checked(name, False, tuple(str(error).splitlines())))

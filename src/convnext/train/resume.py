@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import get, override
+from convnext.data.dataset import Dataset
 from convnext.data.names import called, count
-from convnext.data.sources import Dataset
+from convnext.data.reading import Reading
 from convnext.errors import DataError, RunError
 from convnext.nn.weights import load_state, read_model
 from convnext.recipe import Recipe
-from convnext.run.contents import count_known, digest_of_contents
+from convnext.run.contents import count_known
 from convnext.run.folder import RunFolder, is_judged, locked, open_run, report_is_due
+from convnext.run.reading import read_data
 from convnext.run.record import say, silenced
 from convnext.run.state import heal, previous, read_state_file
 from convnext.train import budget
@@ -24,8 +26,7 @@ from convnext.train.changes import Changes, as_changed, asked, from_log, refuse_
 from convnext.train.course import to_changes
 from convnext.train.distributed import joined, refuse_uneven
 from convnext.train.loop import FIXED, Loop, is_finished
-from convnext.train.parts import build_model, fingerprint, make_parts
-from convnext.train.prepare import read_data
+from convnext.train.parts import build_model, make_parts
 from convnext.train.train import describe, make_loop, run_loop, watched
 
 
@@ -180,11 +181,11 @@ def same_data(run: RunFolder, recipe: Recipe) -> Dataset:
         DataError: it cannot be read.
     """
     try:
-        dataset = read_data(Path(recipe.data.root), recipe, settled=True)
+        dataset = read_data(Path(recipe.data.root), Reading.of(recipe.data, settled=True))
     except DataError as error:
         raise DataError(f"{error}. The run's data is data.root in {run.recipe}: if it moved, change it there") from None
     known = run.read_table("data.json")
-    if known is not None and known.get("fingerprint") != fingerprint(dataset):
+    if known is not None and known.get("fingerprint") != dataset.fingerprint():
         counts = known.get("pictures")
         before = sum(counts.values()) if isinstance(counts, dict) else "an unknown number"
         now = sum(len(s) for s in dataset.splits.values())
@@ -192,7 +193,7 @@ def same_data(run: RunFolder, recipe: Recipe) -> Dataset:
             f"the pictures in {recipe.data.root} are not those that the run started with ({before} then, {now} now; "
             "names, labels or splits differ). Put them back, or start a new run"
         )
-    contents = (known or {}).get("contents"), digest_of_contents(dataset)
+    contents = (known or {}).get("contents"), dataset.digest_of_contents()
     if all(contents) and contents[0] != contents[1]:
         kept = count_known(run, dataset.splits["train"]).get("train")
         other = "" if kept is None else f" ({len(dataset.splits['train']) - kept} of those for training)"

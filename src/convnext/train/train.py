@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import override, to_toml
+from convnext.data.dataset import Dataset
 from convnext.data.loader import eval_loader, train_loader
 from convnext.data.mixing import Mixing
 from convnext.data.names import called
-from convnext.data.sources import Dataset
+from convnext.data.reading import Reading
 from convnext.data.transforms import mix_seed
 from convnext.errors import LoaderLost, MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
 from convnext.nn.weights import save_model
 from convnext.recipe import Recipe
-from convnext.run.contents import digest_of_contents, write_contents
+from convnext.run.contents import write_contents
 from convnext.run.cores import CORES
 from convnext.run.environment import command_line, describe_environment, find_device
 from convnext.run.folder import (
@@ -35,6 +36,7 @@ from convnext.run.folder import (
     resuming,
     write_text,
 )
+from convnext.run.reading import read_data
 from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState
@@ -49,9 +51,6 @@ from convnext.train.optimizers import make_optimizer
 from convnext.train.parts import (
     Parts,
     build_model,
-    describe_data,
-    fingerprint,
-    list_splits,
     make_sampler,
     model_config,
 )
@@ -62,7 +61,6 @@ from convnext.train.prepare import (
     found_in,
     introduce,
     prepare,
-    read_data,
     refuse_absent,
     refuse_nesting,
     refuse_own_weights,
@@ -106,10 +104,10 @@ def train_run(
     root, out, began = Path(root), Path(out), time.monotonic()
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
-        dataset = known or ranks.agree(lambda: read_data(root, recipe))
+        dataset = known or ranks.agree(lambda: read_data(root, Reading.of(recipe.data)))
         if ranks.world > 1:
             ranks.refuse_different(
-                fingerprint(dataset) + digest_of_contents(dataset),
+                dataset.fingerprint() + dataset.digest_of_contents(),
                 f"{called(dataset.root)} must hold the same pictures for every process",
             )
         ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
@@ -142,9 +140,9 @@ def watched(ranks: Ranks) -> contextlib.AbstractContextManager[None]:
 def describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
     """Writes down the machine and a name that no other run has, the data, and a batch as the network sees it."""
     run.write_json("environment.json", describe_environment(command_line()) | {"run": uuid.uuid4().hex})
-    run.write_json("data.json", describe_data(dataset))
+    run.write_json("data.json", dataset.describe())
     write_contents(run, dataset)
-    write_text(run.path / "splits.csv", list_splits(dataset))
+    write_text(run.path / "splits.csv", dataset.list_splits())
     save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
 
 
@@ -168,7 +166,7 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     Raises:
         UserError: as `train_run`.
     """
-    dataset = read_data(Path(root), recipe)
+    dataset = read_data(Path(root), Reading.of(recipe.data))
     refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, found_in(dataset))
     ranks = planned(gpus, nodes)

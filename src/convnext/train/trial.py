@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from convnext.config import override
+from convnext.data.dataset import Dataset
 from convnext.data.loader import EpochSampler, EvalPictures, TrainPictures, eval_loader, train_loader
-from convnext.data.sources import Dataset
 from convnext.data.transforms import normalize
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of

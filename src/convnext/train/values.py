@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from convnext.config import override
 from convnext.data.checked import check_file
+from convnext.data.dataset import Dataset
 from convnext.data.levels import range_of
 from convnext.data.names import figure
 from convnext.data.scales import Scale, beyond, range_for, range_of_recipe, scales_of
-from convnext.data.shards import ShardedDataset, glimpse
-from convnext.data.sources import Dataset
+from convnext.data.shards import glimpse
 from convnext.errors import RecipeError
 from convnext.train.plan import Plan
 
@@ -22,9 +22,9 @@ def choose_range(plan: Plan, dataset: Dataset) -> None:
         DataError: the pictures are on several scales.
         RecipeError: a range is needed and not given.
     """
-    scales = _glimpsed(dataset) if isinstance(dataset, ShardedDataset) else dataset.scales
+    scales = _glimpsed(dataset) if dataset.in_shards else dataset.scales
     setting = plan.recipe.data.value_range
-    if setting == "auto" and isinstance(dataset, ShardedDataset) and any(not scale.full for scale in scales):
+    if setting == "auto" and dataset.in_shards and any(not scale.full for scale in scales):
         _refuse("auto", scales, "in shards it is not chosen by itself")
     if setting == "bits" and any(not scale.full for scale in scales):
         _refuse("bits", scales, "their format says nothing of a range")
@@ -47,7 +47,7 @@ def _refuse(setting: str, scales: tuple[Scale, ...], why: str) -> None:
     )
 
 
-def _glimpsed(dataset: ShardedDataset) -> tuple[Scale, ...]:
+def _glimpsed(dataset: Dataset) -> tuple[Scale, ...]:
     """What an even sample of the training pictures holds."""
     samples = dataset.splits["train"]
     paths = [samples[i].path for i in glimpse(samples, _LOOKED_AT)]
