@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convnext.api import Run, doctor, evaluate, train
-    from convnext.data.doctor import diagnose
     from convnext.data.preprocessing import Preprocessing
-    from convnext.data.sources import read_dataset
     from convnext.errors import UserError
     from convnext.evaluate.compare import compare
     from convnext.evaluate.evaluate import evaluate_run
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from convnext.recipe import Recipe
     from convnext.report.page import write_report
     from convnext.run.save import save
+    from convnext.tasks.class_targets import diagnose, read_dataset
     from convnext.train.train import train_run
 
 __version__ = "0.1.0"
@@ -43,14 +42,14 @@ _HOMES = {
     "UserError": "convnext.errors",
     "compare": "convnext.evaluate.compare",
     "create_model": "convnext.nn.create",
-    "diagnose": "convnext.data.doctor",
+    "diagnose": "convnext.tasks.class_targets",
     "doctor": "convnext.api",
     "evaluate_run": "convnext.evaluate.evaluate",
     "list_models": "convnext.nn.variants",
     "load": "convnext.evaluate.model",
     "optimize": "convnext.nn.optimize",
     "predict": "convnext.evaluate.predict",
-    "read_dataset": "convnext.data.sources",
+    "read_dataset": "convnext.tasks.class_targets",
     "save": "convnext.run.save",
     "train_run": "convnext.train.train",
     "write_report": "convnext.report.page",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import load_recipe, recipe_of
-from convnext.data.doctor import Diagnosis, diagnose
+from convnext.data.diagnosis import Diagnosis
 from convnext.data.given import Pictures
 from convnext.data.names import DATA, name_of, named
 from convnext.errors import UserError
@@ -23,6 +23,7 @@ from convnext.recipe import Recipe
 from convnext.report.finish import finish_run
 from convnext.report.page import write_report
 from convnext.run.folder import RunFolder, open_run
+from convnext.tasks.class_targets import diagnose
 from convnext.train.train import train_run
 
 __all__ = ["Model", "Run", "doctor", "evaluate", "load", "train"]

@@ -31,14 +31,16 @@ def shard(
     from tempfile import TemporaryDirectory
 
     from convnext.config import load_recipe, split_settings
-    from convnext.data.class_tars import is_tars, read_tars
     from convnext.data.dataset import Dataset
     from convnext.data.reading import Reading
     from convnext.data.shard_writer import write_shards
+    from convnext.data.tarball import is_tars
     from convnext.errors import RecipeError
     from convnext.report.commands import quoted
     from convnext.run.reading import read_data
     from convnext.run.record import progress, say
+    from convnext.tasks.class_tars import read_tars
+    from convnext.tasks.targets import targets_of
 
     if idle := [word for word in settings or () if "=" in word and not word.strip().startswith("data.")]:
         raise RecipeError(f"{idle[0]} changes nothing in shards; settings say how DATA is read: data.path_column=")
@@ -51,7 +53,7 @@ def shard(
             with progress("listing", 1, "tars") as bar:
                 dataset = read_tars(source.expanduser().absolute(), val, Path(index), bar.update)
         else:
-            dataset = read_data(source, Reading.of(recipe.data))
+            dataset = read_data(source, Reading.of(recipe.data), targets_of(recipe))
         with progress("writing", 1) as bar:
             done = write_shards(dataset, out, megabytes=shard_size, seed=seed, side=side, progress=bar.update)
     for text in done.left_out[:10]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from convnext.tasks.class_targets import ClassTargets
 from convnext.data import checked
 from convnext.data.augment import TrainTransform
 from convnext.data.dataset import Sample
@@ -112,10 +113,10 @@ def test_the_index_of_tars_is_made_anew(tmp_path: Path, replace: Replace) -> Non
     path = tmp_path / "tars" / "train-0.tar"
     path.parent.mkdir()
     path.write_bytes(tar("ababab"))
-    first = open_shards(path.parent, val=0.0)
+    first = open_shards(path.parent, val=0.0, ClassTargets())
     replace(path, tar("bbbaaa"))
-    second = open_shards(path.parent, val=0.0)
+    second = open_shards(path.parent, val=0.0, ClassTargets())
     assert first is not None
     assert second is not None
-    assert [sample.labels for sample in first.splits["train"]] == [(0,), (1,)] * 3
-    assert [sample.labels for sample in second.splits["train"]] == [(1,)] * 3 + [(0,)] * 3
+    assert [sample.target for sample in first.splits["train"]] == [(0,), (1,)] * 3
+    assert [sample.target for sample in second.splits["train"]] == [(1,)] * 3 + [(0,)] * 3

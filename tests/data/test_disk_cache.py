@@ -28,6 +28,7 @@ from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, EpochSampler, TrainPictures, train_loader
 from convnext.places import cache_dir
 from convnext.recipe import AugmentRecipe, DataRecipe
+from convnext.tasks.class_meaning import Classes
 
 COUNT = 12
 SIDE = 20
@@ -525,7 +526,7 @@ def test_a_pickled_copy_opens_the_file_and_carries_no_pixels(root: Path, decoded
 def test_workers_load_from_disk_however_they_are_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forked or spawned, they give the batches of none; only pictures in memory would be copied to spawned ones."""
     made = filled(root)
-    sampler, collate = EpochSampler(COUNT, 4, 0, 16), Collate(1, False)
+    sampler, collate = EpochSampler(COUNT, 4, 0, 16), Collate(Classes(("a",)))
     alone = [batch.pictures for batch in train_loader(made, sampler, collate, 0, False)]
     forked = train_loader(made, sampler, collate, 2, False)
     assert forked.num_workers == 2
@@ -572,7 +573,7 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
 ) -> None:
     """As the recipe has it, and it is said where the pictures are."""
     from convnext.config import load_recipe
-    from convnext.data.sources import read_dataset
+    from convnext.tasks.class_targets import read_dataset
     from convnext.train.distributed import Ranks
     from convnext.train.parts import make_parts
     from convnext.train.prepare import fill_caches

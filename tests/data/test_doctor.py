@@ -13,8 +13,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.fft import dctn
 
 from convnext.data import phash
-from convnext.data.doctor import Diagnosis, Finding, diagnose
+from convnext.data.diagnosis import Diagnosis
+from convnext.data.findings import Finding
 from convnext.data.phash import fingerprint, gradients, look_alikes, thumbnail
+from convnext.tasks.class_targets import diagnose
 
 MakePictures = Callable[[dict[str, int]], Path]
 

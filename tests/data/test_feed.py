@@ -19,8 +19,9 @@ from convnext.data import feed
 from convnext.data.dataset import Sample
 from convnext.data.feed import Loader
 from convnext.data.loader import Batch, Collate, EvalPictures, PackedBatch, Preprocessing, eval_loader
-from convnext.data.sources import read_dataset
 from convnext.errors import LoaderLost, StoppedWaiting
+from convnext.tasks.class_meaning import Classes
+from convnext.tasks.class_targets import read_dataset
 
 PREPROCESSING = Preprocessing(32, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)
 
@@ -172,20 +173,20 @@ def test_where_shared_memory_is_small_pictures_come_through_pipes(
     pictures: EvalPictures, hurried: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same batches, and one line about it; a kilobyte of shared memory would not hold one."""
-    plain = eval_loader(pictures, Collate(2, False), 8, 0)
+    plain = eval_loader(pictures, Collate(Classes(("a", "b"))), 8, 0)
     monkeypatch.setattr(feed, "shared_memory", lambda: 1000)
-    piped = eval_loader(pictures, Collate(2, False), 8, 2)
+    piped = eval_loader(pictures, Collate(Classes(("a", "b"))), 8, 2)
     assert isinstance(piped.collate_fn([pictures[0]]), PackedBatch)
     assert same(plain, piped)
-    eval_loader(pictures, Collate(2, False), 8, 2)
+    eval_loader(pictures, Collate(Classes(("a", "b"))), 8, 2)
     assert capsys.readouterr().err.count("through pipes instead, which costs a copy (docker: --shm-size") == 1
     monkeypatch.setattr(feed, "shared_memory", lambda: 10**12)
-    assert isinstance(eval_loader(pictures, Collate(2, False), 8, 2).collate_fn([pictures[0]]), Batch)
+    assert isinstance(eval_loader(pictures, Collate(Classes(("a", "b"))), 8, 2).collate_fn([pictures[0]]), Batch)
 
 
 def test_a_batch_of_nothing_goes_through_a_pipe() -> None:
     """A batch none of whose pictures can be read is empty on the other side too."""
-    empty = Collate(2, True)([(None, (), 0, "why")])
+    empty = Collate(Classes(("a", "b"), True))([(None, (), 0, "why")])
     found = PackedBatch(empty).unpack()
     assert found.pictures.shape == empty.pictures.shape
     assert found.failed == ["why"]
@@ -195,9 +196,9 @@ def test_a_daemonic_process_reads_by_threads(
     pictures: EvalPictures, hurried: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker of multiprocessing.Pool, or of Celery, may have no children: the same batches, and one line about it."""
-    plain = eval_loader(pictures, Collate(2, True), 8, 0)
+    plain = eval_loader(pictures, Collate(Classes(("a", "b"), True)), 8, 0)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
-    threaded = eval_loader(pictures, Collate(2, True), 8, 3)
+    threaded = eval_loader(pictures, Collate(Classes(("a", "b"), True)), 8, 3)
     assert (threaded.num_workers, threaded.threads) == (0, 3)
     assert same(plain, threaded)
     assert capsys.readouterr().err.count("belongs to a pool and may start none of its own") == 1

@@ -19,7 +19,6 @@ from convnext.__main__ import main
 from convnext.config import check_recipe, find_recipe, load_recipe, shipped_names
 from convnext.data import augment as A
 from convnext.data import transforms as T
-from convnext.data.doctor import diagnose
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import RecipeError, UserError, WeightsError
 from convnext.nn.create import create_model
@@ -30,6 +29,7 @@ from convnext.nn.shown import authors_way, shown_as, shown_by_entry
 from convnext.recipe import AugmentRecipe, DataRecipe, Recipe
 from convnext.run.load import load_all, load_file
 from convnext.run.save import save
+from convnext.tasks.class_targets import diagnose
 from convnext.train.plan import Plan
 from convnext.train.statistics import choose_statistics
 from convnext.train.train import train_run

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from convnext.config import load_recipe
 from convnext.data.folds import deal, in_fold
 from convnext.data.reading import Reading
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError, RecipeError
 from convnext.run.reading import read_data
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import read_dataset
 
 StripesWriter = Callable[..., Path]
 
@@ -65,7 +66,7 @@ def test_every_picture_is_held_out_once_with_its_copies(write_stripes: StripesWr
         assert not sides["test"] & (sides["train"] | sides["val"])
         assert not sides["train"] & sides["val"]
         assert sum(map(len, one.splits.values())) == 25
-        assert all(one.counts("train"))
+        assert all(counts(one, "train"))
         held += [s.path.name for s in one.splits["test"]]
         assert any(f"fold {fold} of 4 is test" in note for note in one.notes)
         assert any("so not in each of them: c" in note for note in one.notes)

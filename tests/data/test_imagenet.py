@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from convnext.__main__ import main
-from convnext.data.class_tars import is_tars, read_tars
 from convnext.data.decode import read_pixels
 from convnext.data.shards import read_sharded
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.class_tars import is_tars, read_tars
 
 WNIDS = ("n01440764", "n01443537", "n02110341")
 TRUTH = (2, 0, 1, 1, 0, 2)  # classes of the pictures of val, in the order of their numbers
@@ -43,7 +44,7 @@ def labels_of(root: Path) -> list[int]:
     """Classes of val's pictures in the order of their names."""
     found = read_dataset(root)
     assert found.classes == WNIDS
-    return [sample.labels[0] for sample in found.splits["val"]]
+    return [sample.target[0] for sample in found.splits["val"]]
 
 
 def lines(form: str) -> str:
@@ -115,7 +116,7 @@ def test_names_with_spaces_and_commas_are_found(separator: str, tmp_path: Path) 
     labels = ("tiger cat", "dog", "1")
     (root / "val.txt").write_text("".join(f"{n}{separator}{t}\n" for n, t in zip(names, labels, strict=False)))
     found = read_dataset(root)
-    assert {s.path.name: found.classes[s.labels[0]] for s in found.splits["val"]} == {
+    assert {s.path.name: found.classes[s.target[0]] for s in found.splits["val"]} == {
         "a b.JPEG": "tiger cat", "a b 1.JPEG": "dog", "a, c.JPEG": "tiger cat",
     }  # fmt: skip
 
@@ -175,7 +176,7 @@ def test_an_inner_tar_that_is_cut_off_does_not_go_on_in_the_next(cut: int, tmp_p
     """Its pictures would be those of another class."""
     tar_of_tars(tmp_path / "whole.tar", None, empty=False)
     (tmp_path / "index").mkdir()
-    assert read_tars(tmp_path / "whole.tar", 0, tmp_path / "index").counts("train") == [2, 2]
+    assert counts(read_tars(tmp_path / "whole.tar", 0, tmp_path / "index"), "train") == [2, 2]
     tar_of_tars(tmp_path / "cut.tar", cut, empty=False)
     (tmp_path / "other").mkdir()
     with pytest.raises(DataError, match=r"n0\.tar: not a whole tar"):
@@ -214,10 +215,10 @@ def test_tars_of_classes_become_shards(
     assert found.classes == WNIDS
     assert len(found.splits["train"]) + len(found.splits["val"]) == 12
     assert main(["data", "shard", str(source), str(tmp_path / "shards"), "--val", "0.4"]) == 0
-    shards = read_sharded(tmp_path / "shards")
+    shards = read_sharded(tmp_path / "shards", targets=ClassTargets())
     assert shards.classes == WNIDS
     got = sorted(
-        (int(np.median(read_pixels(s.path))), s.labels[0]) for samples in shards.splits.values() for s in samples
+        (int(np.median(read_pixels(s.path))), s.target[0]) for samples in shards.splits.values() for s in samples
     )
     assert [label for _, label in got] == [0] * 4 + [1] * 4 + [2] * 4
     assert [shade // 20 for shade, _ in got] == [0] * 4 + [1] * 4 + [2] * 4

@@ -12,8 +12,8 @@ from PIL import Image
 
 from convnext.data.columns import Columns
 from convnext.data.dataset import Dataset
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError
+from convnext.tasks.class_targets import read_dataset
 
 Make = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def make(tmp_path: Path) -> Make:
 def places(data: Dataset) -> set[tuple[str, str, str]]:
     """(folder, class, split) of every picture."""
     return {
-        (s.path.parent.relative_to(data.root).as_posix(), data.classes[s.labels[0]], split)
+        (s.path.parent.relative_to(data.root).as_posix(), data.classes[s.target[0]], split)
         for split, found in data.splits.items()
         for s in found
     }

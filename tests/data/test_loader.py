@@ -23,8 +23,9 @@ from convnext.data.loader import (
     eval_loader,
     train_loader,
 )
-from convnext.data.sources import read_dataset
 from convnext.recipe import AugmentRecipe, DataRecipe
+from convnext.tasks.class_meaning import Classes
+from convnext.tasks.class_targets import read_dataset
 
 PREPROCESSING = Preprocessing(24, 0.75, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)
 
@@ -96,12 +97,12 @@ def test_evaluation_leaves_nothing_out_and_names_what_it_cannot_read(stripes: Pa
     """Every readable picture once, in order; a broken one is missing and named."""
     samples = read_dataset(stripes).splits["train"]
     samples[4].path.write_bytes(b"broken")
-    batches = list(eval_loader(EvalPictures(samples, PREPROCESSING), Collate(2, False), 7, workers))
+    batches = list(eval_loader(EvalPictures(samples, PREPROCESSING), Collate(Classes(("a", "b"))), 7, workers))
     indices = [int(i) for b in batches for i in b.indices]
     assert indices == [i for i in range(len(samples)) if i != 4]
     assert next(t for b in batches for t in b.failed).startswith(str(samples[4].path))
     labels = [int(label) for b in batches for label in b.labels]
-    assert labels == [samples[i].labels[0] for i in indices]
+    assert labels == [samples[i].target[0] for i in indices]
 
 
 def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
     sampler = EpochSampler(len(train), 8, 0, 16)
     seen: Counter[int] = Counter()
     failed = []
-    for batch in train_loader(train, sampler, Collate(2, False), 0, False):
+    for batch in train_loader(train, sampler, Collate(Classes(("a", "b"))), 0, False):
         assert batch.pictures.shape == (8, 3, 16, 16)
         seen.update(batch.indices.tolist())
         failed += batch.failed
@@ -127,6 +128,6 @@ def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
 def test_labels_become_indices_or_rows() -> None:
     """One label a picture: int64 indices. Several: a row of 0 and 1."""
     items = [(torch.zeros(3, 2, 2, dtype=torch.uint8), labels, i, "") for i, labels in enumerate([(2,), (0,)])]
-    assert Collate(3, False)(items).labels.tolist() == [2, 0]
+    assert Collate(Classes(("a", "b", "c")))(items).labels.tolist() == [2, 0]
     many = [(torch.zeros(3, 2, 2, dtype=torch.uint8), labels, i, "") for i, labels in enumerate([(0, 2), ()])]
-    assert Collate(3, True)(many).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert Collate(Classes(("a", "b", "c"), True))(many).labels.tolist() == [[1, 0, 1], [0, 0, 0]]

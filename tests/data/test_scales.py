@@ -12,13 +12,12 @@ from PIL import Image
 from convnext.config import load_complete, to_toml
 from convnext.data.checked import Facts, check_file
 from convnext.data.decode import pixels_of, read_pixels
-from convnext.data.doctor import diagnose
 from convnext.data.levels import Range, scale
 from convnext.data.scales import beyond, range_for, range_of_recipe, scales_of
 from convnext.data.shard_writer import reduced
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError, PictureError, RecipeError
 from convnext.recipe import Recipe
+from convnext.tasks.class_targets import diagnose, read_dataset
 
 
 def floats(high: float, low: float = 0.0, side: int = 40) -> np.ndarray:

@@ -24,8 +24,8 @@ from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards, shard_names
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import check_tars, list_shards, read_sharded
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError, SourceLost, UserError
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 
 KEPT = b"a file of mine"
 Answer = Callable[[socket.socket], None]
@@ -162,7 +162,7 @@ def test_a_list_without_end_is_not_fetched(
     for module in (remote, fetching):
         monkeypatch.setattr(module, "TRIES", 1)
     with pytest.raises(DataError, match=words):
-        open_shards(Path(answering(answer)))
+        open_shards(Path(answering(answer)), Reading(val=0.0), ClassTargets())
 
 
 def test_an_index_has_the_length_that_its_list_says(
@@ -175,7 +175,7 @@ def test_an_index_has_the_length_that_its_list_says(
     with (shards / "index.bin").open("ab") as file:
         file.write(b"more")
     with pytest.raises(DataError, match=r"index\.bin: could not be fetched in 4 attempts.*(goes on after|ended after)"):
-        open_shards(Path(serve(shards)))
+        open_shards(Path(serve(shards)), Reading(val=0.0), ClassTargets())
 
 
 def links(folder: Path, names: list[str], mine: Path) -> None:
@@ -227,7 +227,7 @@ def test_links_in_the_cache_of_a_servers_tars_lead_nowhere(
     home = remote.place_of(address)
     home.mkdir(parents=True)
     links(home, [f".shards.json.{os.getpid()}.part", "shards.json"], mine)
-    found = open_shards(Path(address))
+    found = open_shards(Path(address), Reading(val=0.0), ClassTargets())
     assert found is not None
     folder = found.folder
     names = [f".{n}.{os.getpid()}.part" for n in ("index.bin", "train-000000.tar", "shards.json", ".source.json")]
@@ -247,7 +247,7 @@ def test_links_in_the_cache_of_a_servers_tars_lead_nowhere(
     shutil.rmtree(home)
     home.symlink_to(others, target_is_directory=True)
     with pytest.raises(OSError, match="link to another place"):
-        open_shards(Path(address), Reading(tar_bytes=1))
+        open_shards(Path(address), Reading(tar_bytes=1), ClassTargets())
     assert (others / "precious.tar").read_bytes() == KEPT
     assert len(list(others.iterdir())) == 1
 
@@ -259,7 +259,7 @@ def test_a_lock_that_nobody_holds_is_waited_for_aloud(
     """A tar that another process fetches: the wait is said; a link to nowhere in the place of its lock ends it too."""
     shards = tmp_path / "shards"
     write_shards(read_dataset(stripes), shards)
-    found = open_shards(Path(serve(shards)))
+    found = open_shards(Path(serve(shards)), Reading(val=0.0), ClassTargets())
     assert found is not None
     monkeypatch.setattr(fetching, "TOLD", 0.3)
     monkeypatch.setattr(fetching, "_STALE", 1)
@@ -284,7 +284,7 @@ def test_a_disk_without_locks_ends_nothing(
     assert "its disk has no locks (no locks available)" in capsys.readouterr().err
     for name in ("shards.json", "index.bin"):
         (shards / name).unlink()
-    found = open_shards(shards)
+    found = open_shards(shards, Reading(val=0.0), ClassTargets())
     assert found is not None
     assert sum(map(len, found.splits.values())) == 80
     assert capsys.readouterr().err.count("its disk has no locks") == 1
@@ -332,7 +332,7 @@ def test_a_list_of_old_names_that_is_damaged_is_said_to_be(
     shards = tmp_path / "shards"
     write_shards(read_dataset(stripes), shards)
     (shards / "names.csv.gz").write_bytes(content)
-    name = shard_names(shards)(read_sharded(shards).splits["train"][0].path)
+    name = shard_names(shards)(read_sharded(shards, targets=ClassTargets()).splits["train"][0].path)
     assert name == "train-000000.tar/00000000.png"
     err = capsys.readouterr().err
     assert "names.csv.gz is damaged (" in err
@@ -346,7 +346,7 @@ def test_a_picture_of_a_server_that_drips_is_a_source_that_is_lost(
     """Training stops and can go on: that is what `SourceLost` stands for."""
     shards = tmp_path / "shards"
     write_shards(read_dataset(stripes), shards)
-    found = open_shards(Path(serve(shards)))
+    found = open_shards(Path(serve(shards)), Reading(val=0.0), ClassTargets())
     assert found is not None
     slow = answering(lambda c: (c.sendall(HEAD), drip(c)))  # type: ignore[func-returns-value,arg-type,return-value]
     remote.name_source(found.folder, slow, 10**9, list_shards(found.folder))
@@ -404,7 +404,7 @@ def test_a_lock_that_cannot_be_removed_is_named_and_one_of_the_future_is_no_life
     """Nobody touches the lock of a tar: it is taken away, whatever time it says; or what keeps it is named."""
     shards = tmp_path / "shards"
     write_shards(read_dataset(stripes), shards)
-    found = open_shards(Path(serve(shards)))
+    found = open_shards(Path(serve(shards)), Reading(val=0.0), ClassTargets())
     assert found is not None
     monkeypatch.setattr(fetching, "_STALE", 0.5)
     lock, tar = found.folder / ".train-000000.tar.lock", found.folder / "train-000000.tar"

@@ -12,7 +12,6 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import replace
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
@@ -28,16 +27,16 @@ from convnext.config import load_recipe
 from convnext.data import fetch as fetching
 from convnext.data import remote
 from convnext.data.decode import read_pixels
-from convnext.data.doctor import diagnose
 from convnext.data.shard_index import index_tars
-from convnext.data.shard_source import WHOLE, expand, open_shards
+from convnext.data.shard_source import expand, open_shards
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import ShardedDataset
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.nn.weights import read_model
 from convnext.places import cache_dir
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import ClassTargets, diagnose, read_dataset
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -48,14 +47,14 @@ SETTINGS = [
 
 def opened(root: Path | str, **settings: Any) -> ShardedDataset:
     """The shards that are there."""
-    found = open_shards(Path(root), replace(WHOLE, **settings))
+    found = open_shards(Path(root), Reading(**({"val": 0.0} | settings)), ClassTargets())
     assert found is not None
     return found
 
 
 def content(found: ShardedDataset, split: str) -> list[tuple[bytes, tuple[int, ...]]]:
     """Pixels and labels of a split, in any order."""
-    return sorted((read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split])
+    return sorted((read_pixels(s.path).tobytes(), s.target) for s in found.splits[split])
 
 
 def write_tar(path: Path, files: dict[str, bytes]) -> None:
@@ -113,7 +112,7 @@ def test_tars_without_an_index_train_as_they_are(foreign: Path, stripes: Path, t
     source = read_dataset(stripes, val=0, test=0)
     assert sorted(foreign.iterdir()) == before
     assert found.classes == source.classes
-    everything = [(read_pixels(s.path).tobytes(), s.labels) for s in source.splits["train"]]
+    everything = [(read_pixels(s.path).tobytes(), s.target) for s in source.splits["train"]]
     assert sorted(content(found, "train") + content(found, "val")) == sorted(everything)
     assert 8 <= len(found.splits["val"]) <= 32
     assert any("25% of train were taken" in note for note in found.notes)
@@ -140,7 +139,7 @@ def test_a_pattern_takes_its_tars_alone(foreign: Path, stripes: Path, tmp_path: 
     assert one.classes == known.classes
     assert set(content(one, "val")) < set(content(known, "val"))
     second = known.splits["train"].shards[1].pictures  # type: ignore[attr-defined]
-    assert sum(one.counts("train")) == len(one.splits["train"]) == second
+    assert sum(counts(one, "train")) == len(one.splits["train"]) == second
     assert set(content(one, "train")) < set(content(known, "train"))
 
 
@@ -154,7 +153,7 @@ def test_folders_of_tars_are_splits_and_other_folders_are_not_shards(foreign: Pa
     assert len(found.splits["train"]) == 54
     assert len(found.splits["val"]) == 26
     (foreign / "train" / "0.tar").rename(stripes / "downloaded.tar")
-    assert open_shards(stripes) is None
+    assert open_shards(stripes, Reading(val=0.0), ClassTargets()) is None
     assert len(read_dataset(stripes, val=0, test=0).splits["train"]) == 80
 
 
@@ -174,8 +173,8 @@ def test_several_labels_a_picture(tmp_path: Path) -> None:
     assert found.multi_label
     assert found.classes == source.classes
     for split, samples in source.splits.items():
-        assert found.counts(split) == source.counts(split)
-        assert content(found, split) == sorted((read_pixels(s.path).tobytes(), s.labels) for s in samples)
+        assert counts(found, split) == counts(source, split)
+        assert content(found, split) == sorted((read_pixels(s.path).tobytes(), s.target) for s in samples)
     before = content(found, "train")
     for name in ("shards.json", "index.bin", "labels.bin"):
         (tmp_path / "shards" / name).unlink()
@@ -191,8 +190,8 @@ def test_classes_come_in_the_order_that_is_asked_for(foreign: Path) -> None:
     turned = opened(foreign, classes=("wide", "extra", "narrow"))
     assert turned.classes == ("wide", "extra", "narrow")
     swap = {0: 2, 1: 0}
-    assert [s.labels for s in turned.splits["train"]] == [(swap[s.labels[0]],) for s in plain.splits["train"]]
-    assert turned.counts("train") == [plain.counts("train")[1], 0, plain.counts("train")[0]]
+    assert [s.target for s in turned.splits["train"]] == [(swap[s.target[0]],) for s in plain.splits["train"]]
+    assert counts(turned, "train") == [counts(plain, "train")[1], 0, counts(plain, "train")[0]]
     with pytest.raises(DataError, match='class "wide" is not one of the classes asked for'):
         opened(foreign, classes=("narrow", "thin"))
 
@@ -263,8 +262,8 @@ def test_a_pattern_of_what_is_there(foreign: Path, tmp_path: Path) -> None:
     (foreign / "readme.txt").write_text("hello")
     assert content(opened(foreign / "*.tar"), "train") == content(opened(foreign), "train")
     assert len(opened(foreign / "*-00000[01].tar").splits["train"]) < 80
-    assert open_shards(foreign / "*.txt") is None
-    assert open_shards(foreign / "no*.tar") is None
+    assert open_shards(foreign / "*.txt", Reading(val=0.0), ClassTargets()) is None
+    assert open_shards(foreign / "no*.tar", Reading(val=0.0), ClassTargets()) is None
 
 
 @pytest.mark.parametrize(
@@ -291,7 +290,7 @@ def test_a_label_that_is_empty_is_passed_over(tmp_path: Path) -> None:
         tmp_path / "tars" / "train-0.tar", {"0.png": png(0), "0.json": b'{"label": null, "labels": ["a", "b", "a"]}'}
     )
     found = opened(tmp_path / "tars")
-    assert [sample.labels for sample in found.splits["train"]] == [(0, 1)]
+    assert [sample.target for sample in found.splits["train"]] == [(0, 1)]
     twice = tmp_path / "twice" / "train-0.tar"
     write_tar(twice, {"0.png": png(0), "0.cls": b"a"})
     with tarfile.open(twice, "a") as archive:
@@ -470,7 +469,7 @@ def test_edited_counts_of_several_labels_are_found(tmp_path: Path) -> None:
     index_tars(tmp_path / "tars")
     meta = tmp_path / "tars" / "shards.json"
     known = json.loads(meta.read_text())
-    assert opened(tmp_path / "tars").counts("train") == [2, 1]
+    assert counts(opened(tmp_path / "tars"), "train") == [2, 1]
     for change in ({"counts": {"train": [2, 2]}}, {"multi_label": False, "counts": {"train": [1, 1]}}):
         meta.write_text(json.dumps(known | change))
         with pytest.raises(DataError, match=r"is not what shards\.json was written for"):
@@ -491,8 +490,8 @@ def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
     write_tar(tmp_path / "tars" / "train-0.tar", files)
     found = opened(tmp_path / "tars", classes=("zebra", "ant", "bee"))
     assert found.classes == ("zebra", "ant", "bee")
-    assert found.counts("train") == [3, 3, 0]
-    assert [s.labels[0] for s in found.splits["train"]] == [0, 1] * 3
+    assert counts(found, "train") == [3, 3, 0]
+    assert [s.target[0] for s in found.splits["train"]] == [0, 1] * 3
     with pytest.raises(DataError, match='class "0" is not one of the classes asked for'):
         opened(tmp_path / "tars", classes=("1", "2"))
     write_tar(tmp_path / "dates" / "train-0.tar", {"0.png": png(0), "0.cls": b"20261125"})
@@ -506,7 +505,7 @@ from pathlib import Path
 from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards
-found = open_shards(Path(sys.argv[1]), Reading(val=0.2))
+found = open_shards(Path(sys.argv[1]), Reading(val=0.2), ClassTargets())
 print(found.digest)
 """
 

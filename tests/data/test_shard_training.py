@@ -15,10 +15,11 @@ from convnext.data.loader import Collate, TrainPictures, train_loader
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import read_sharded
-from convnext.data.sources import read_dataset
 from convnext.errors import SourceLost, Stopped
 from convnext.nn.weights import read_model
 from convnext.recipe import Recipe
+from convnext.tasks.class_meaning import Classes
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 from convnext.train.loop import Loop
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
@@ -34,14 +35,17 @@ SETTINGS = [
 def test_batches_are_the_same_with_any_number_of_loader_processes(workers: int, stripes: Path, tmp_path: Path) -> None:
     """Pixels after augmentation, bit for bit, also from the middle of an epoch on."""
     write_shards(read_dataset(stripes), tmp_path / "shards", megabytes=0.03)
-    samples = read_sharded(tmp_path / "shards").splits["train"]
+    samples = read_sharded(tmp_path / "shards", targets=ClassTargets()).splits["train"]
     recipe = Recipe()
 
     def batches(workers: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
         pictures = TrainPictures(samples, TrainTransform(recipe.data, recipe.augment, 32, 3), 40, "bicubic")
         sampler = ShardSampler(samples, 8, 5, 32)  # type: ignore[arg-type]
         sampler.epoch, sampler.first = 2, first
-        return [(b.pictures, b.indices) for b in train_loader(pictures, sampler, Collate(2, False), workers, False)]
+        return [
+            (b.pictures, b.indices)
+            for b in train_loader(pictures, sampler, Collate(Classes(("a", "b"))), workers, False)
+        ]
 
     alone = batches(0)
     assert len(alone) == len(samples) // 8
@@ -64,7 +68,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(
     def stopping(self: Loop, batch: Any, bar: Any) -> bool:
         return step(self, batch, bar) or self.state.progress.step == whole_steps + 5
 
-    whole_steps = len(read_sharded(tmp_path / "shards").splits["train"]) // 8
+    whole_steps = len(read_sharded(tmp_path / "shards", targets=ClassTargets()).splits["train"]) // 8
     assert whole_steps > 5
     monkeypatch.setattr(Loop, "_step", stopping)
     with pytest.raises(Stopped):
@@ -82,7 +86,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(
 def test_a_tar_that_goes_away_stops_the_reading(stripes: Path, tmp_path: Path) -> None:
     """As a disk does that is no longer there: no picture is left out for it."""
     write_shards(read_dataset(stripes), tmp_path / "shards")
-    samples = read_sharded(tmp_path / "shards").splits["train"]
+    samples = read_sharded(tmp_path / "shards", targets=ClassTargets()).splits["train"]
     tar = tmp_path / "shards" / "train-000000.tar"
     pictures = TrainPictures(samples, TrainTransform(Recipe().data, Recipe().augment, 32, 3), 40, "bicubic")
     assert pictures[(0, 0, 32)][0] is not None

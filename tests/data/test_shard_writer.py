@@ -21,8 +21,9 @@ from convnext.data.columns import Columns
 from convnext.data.decode import read_pixels
 from convnext.data.shard_writer import MARK, reduced, write_shards
 from convnext.data.shards import check_tars, read_sharded
-from convnext.data.sources import read_dataset
 from convnext.errors import UserError
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 
 
 def photo(size: tuple[int, int], kind: str, mode: str = "RGB", orientation: int = 1) -> bytes:
@@ -68,7 +69,7 @@ def test_the_command_reduces(stripes: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["data", "shard", str(stripes), str(tmp_path / "shards"), "--side", "20"]) == 0
     assert "80 pictures in 3 tars: convnext train" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "shards")]) == 0
-    found = read_sharded(tmp_path / "shards")
+    found = read_sharded(tmp_path / "shards", targets=ClassTargets())
     assert {read_pixels(s.path).shape for s in found.splits["train"]} == {(20, 20, 3)}
     assert "larger pictures were reduced to a short side of 20 pixels" in found.notes
 
@@ -81,7 +82,7 @@ def test_a_picture_that_goes_away_meanwhile_is_named(stripes: Path, tmp_path: Pa
     done = write_shards(source, tmp_path / "shards")
     assert done.pictures == 79
     assert done.left_out == [f"{lost}: no such file"]
-    found = read_sharded(tmp_path / "shards")
+    found = read_sharded(tmp_path / "shards", targets=ClassTargets())
     assert len(found.splits["train"]) == len(source.splits["train"]) - 1
     assert any(str(lost) in note for note in found.notes)
 
@@ -155,7 +156,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from convnext.data.shard_index import index_tars
-from convnext.data.class_tars import read_tars
+from convnext.tasks.class_tars import read_tars
 root, into = Path(sys.argv[1]), Path(sys.argv[2])
 print(index_tars(root, into=into), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -196,12 +197,12 @@ def test_a_table_is_sharded_by_the_settings_that_train_takes(
     columns = ["data.path_column=Foto", "data.label_column=Sorte", "data.label_separator=comma", "data.test=0.3"]
     out = tmp_path / "shards"
     assert main(["data", "shard", str(table), str(out), *columns]) == 0
-    found = read_sharded(out)
+    found = read_sharded(out, targets=ClassTargets())
     assert found.classes == ("narrow", "striped", "wide")
     assert found.multi_label
     plain = read_dataset(table, test=0.3, columns=Columns("Foto", "Sorte", separator="comma"))
-    assert {split: found.counts(split) for split in ("train", "val", "test")} == {
-        split: plain.counts(split) for split in ("train", "val", "test")
+    assert {split: counts(found, split) for split in ("train", "val", "test")} == {
+        split: counts(plain, split) for split in ("train", "val", "test")
     }
     capsys.readouterr()
     assert main(["data", "shard", str(table), str(tmp_path / "other"), *columns, "train.epochs=3"]) == 2

@@ -27,10 +27,11 @@ from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import check_tars, glimpse, list_shards, read_sharded
-from convnext.data.sources import read_dataset
 from convnext.data.tarball import member_path, members, nested, open_member, parse
 from convnext.errors import DataError, SourceLost, UserError
 from convnext.nn.weights import read_model
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 from convnext.train.loop import Loop
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
@@ -58,12 +59,12 @@ def small_tars(stripes: Path, out: Path) -> Path:
 def test_every_picture_is_in_the_shards_byte_for_byte(stripes: Path, tmp_path: Path) -> None:
     """Splits, classes, counts and pixels are those of the folder; tarfile and the index agree on every place."""
     source = read_dataset(stripes)
-    found = read_sharded(small_tars(stripes, tmp_path / "shards"))
+    found = read_sharded(small_tars(stripes, tmp_path / "shards"), targets=ClassTargets())
     assert found.classes == source.classes
     for split in source.splits:
-        assert found.counts(split) == source.counts(split)
-        wanted = sorted((read_pixels(s.path).tobytes(), s.labels) for s in source.splits[split])
-        got = sorted((read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split])
+        assert counts(found, split) == counts(source, split)
+        wanted = sorted((read_pixels(s.path).tobytes(), s.target) for s in source.splits[split])
+        got = sorted((read_pixels(s.path).tobytes(), s.target) for s in found.splits[split])
         assert got == wanted
     tar = tmp_path / "shards" / "train-000001.tar"
     with tarfile.open(tar) as archive:
@@ -84,8 +85,8 @@ def test_webdataset_reads_them(shards: Path) -> None:
     samples = list(pictures)
     assert len(samples) == list_shards(shards)[0].pictures
     assert all({"png", "cls"} <= set(sample) for sample in samples)
-    found = read_sharded(shards).splits["train"]
-    assert [int(sample["cls"]) for sample in samples] == [sample.labels[0] for sample in found]
+    found = read_sharded(shards, targets=ClassTargets()).splits["train"]
+    assert [int(sample["cls"]) for sample in samples] == [sample.target[0] for sample in found]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
@@ -93,7 +94,7 @@ def test_an_epoch_has_every_picture_once_whoever_asks(
     world: int, stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processes together have the batches of one; a resumed epoch is the rest; epochs differ, runs do not."""
-    samples = read_sharded(small_tars(stripes, tmp_path / "shards")).splits["train"]
+    samples = read_sharded(small_tars(stripes, tmp_path / "shards"), targets=ClassTargets()).splits["train"]
     monkeypatch.setattr("convnext.data.shard_order.WINDOW", 2)
     assert len(samples.starts) > 4  # type: ignore[attr-defined]
 
@@ -171,11 +172,11 @@ def test_what_is_wrong_with_shards_is_said(shards: Path, stripes: Path, tmp_path
         check_tars(shards)
     index.write_bytes(whole[:-20])
     with pytest.raises(DataError, match="belongs to other shards"):
-        read_sharded(shards)
+        read_sharded(shards, targets=ClassTargets())
     index.write_bytes(whole)
     (shards / "shards.json").write_text("{")
     with pytest.raises(DataError, match="is not what `convnext data shard` writes"):
-        read_sharded(shards)
+        read_sharded(shards, targets=ClassTargets())
 
 
 @pytest.mark.parametrize(
@@ -210,9 +211,9 @@ def test_a_list_of_tars_that_somebody_edited(change: dict[str, Any], words: str,
     file.write_text(json.dumps(meta))
     if words:
         with pytest.raises(DataError, match=words):
-            read_sharded(shards)
+            read_sharded(shards, targets=ClassTargets())
     else:
-        assert read_sharded(shards).classes == ("narrow", "wide")
+        assert read_sharded(shards, targets=ClassTargets()).classes == ("narrow", "wide")
 
 
 def test_a_damaged_tar_never_passes_for_a_shorter_one(stripes: Path, tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_broken_picture_in_a_tar_is_left_out(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Met in training, named once; the run goes on."""
-    place = parse(next(iter(read_sharded(shards).splits["train"])).path)
+    place = parse(next(iter(read_sharded(shards, targets=ClassTargets()).splits["train"])).path)
     assert place is not None
     tar, offset, length = place
     content = bytearray(tar.read_bytes())
@@ -318,7 +319,7 @@ def test_a_tar_that_ends_early_is_not_taken(server: str, shards: Path, monkeypat
 
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     folder = open_remote(server, 10**9)
-    sample = next(iter(read_sharded(Path(server), folder).splits["train"]))
+    sample = next(iter(read_sharded(Path(server), folder, targets=ClassTargets()).splits["train"]))
     tar = shards / "train-000000.tar"
     content = tar.read_bytes()
     tar.write_bytes(content[:-512])
@@ -347,7 +348,7 @@ def test_shards_that_were_written_anew_are_fetched_anew(
             file.unlink()
         shutil.rmtree(out, ignore_errors=True)
         write_shards(read_dataset(data), out)
-        samples = read_sharded(Path(address), open_remote(address, 10**9)).splits["train"]
+        samples = read_sharded(Path(address), open_remote(address, 10**9), targets=ClassTargets()).splits["train"]
         found.append(np.stack([read_pixels(sample.path) for sample in samples]))
     assert found[0].shape == found[1].shape
     assert not np.array_equal(*found)
@@ -358,7 +359,7 @@ def test_shards_that_were_written_anew_are_fetched_anew(
 
 def test_a_glimpse_opens_one_tar(stripes: Path, tmp_path: Path) -> None:
     """Sizes and the pictures of the report come from the first tar, since the others might have to be fetched."""
-    samples = read_sharded(small_tars(stripes, tmp_path / "shards")).splits["train"]
+    samples = read_sharded(small_tars(stripes, tmp_path / "shards"), targets=ClassTargets()).splits["train"]
     names = {samples[i].path.parent.name for i in glimpse(samples, 12)}
     assert len({str(samples[i].path).partition(".tar")[0] for i in glimpse(samples, 12)}) == 1, names
     assert list(glimpse(list(samples), 7)) == [n * (len(samples) // 7) for n in range(7)]
@@ -373,7 +374,7 @@ from convnext.data.shards import read_sharded
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.decode import read_pixels
-samples = read_sharded(Path(sys.argv[1])).splits["train"]
+samples = read_sharded(Path(sys.argv[1]), targets=ClassTargets()).splits["train"]
 steps = 0
 for batch in ShardSampler(samples, 64, 0, 32):
     steps += 1
@@ -423,7 +424,7 @@ def test_tars_that_webdataset_wrote_are_indexed(form: str, stripes: Path, tmp_pa
     for split, samples in source.splits.items():
         with webdataset.TarWriter(str(folder / f"stripes-{split}-000000.tar")) as writer:
             for number, sample in enumerate(samples):
-                label = sample.labels[0]
+                label = sample.target[0]
                 name = source.classes[label]
                 content = {
                     "names": {"cls": name.encode()},
@@ -432,12 +433,12 @@ def test_tars_that_webdataset_wrote_are_indexed(form: str, stripes: Path, tmp_pa
                 }
                 writer.write({"__key__": f"{number:05d}", "png": sample.path.read_bytes(), **content[form]})
     assert main(["data", "index", str(folder)]) == 0
-    found = read_sharded(folder)
+    found = read_sharded(folder, targets=ClassTargets())
     assert found.classes == (("0", "1") if form == "numbers" else source.classes)
     for split in source.splits:
-        assert found.counts(split) == source.counts(split)
-        got = [(read_pixels(s.path).tobytes(), s.labels) for s in found.splits[split]]
-        assert got == [(read_pixels(s.path).tobytes(), s.labels) for s in source.splits[split]]
+        assert counts(found, split) == counts(source, split)
+        got = [(read_pixels(s.path).tobytes(), s.target) for s in found.splits[split]]
+        assert got == [(read_pixels(s.path).tobytes(), s.target) for s in source.splits[split]]
     with pytest.raises(UserError, match="has an index already"):
         index_tars(folder)
 

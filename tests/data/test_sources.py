@@ -20,10 +20,12 @@ from convnext import files
 from convnext.data import checked
 from convnext.data.checked import check_files
 from convnext.data.dataset import Dataset
+from convnext.data.listing import SPLITS
 from convnext.data.names import in_order
-from convnext.data.sources import SPLITS, read_dataset
 from convnext.data.split import draw, stable_split
 from convnext.errors import DataError
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import read_dataset
 
 MakePictures = Callable[[dict[str, int]], Path]
 
@@ -74,11 +76,11 @@ def test_class_folders_are_read_as_torchvision_reads_them(make_pictures: MakePic
     """The same classes, in the same order, with the same files as torchvision's ImageFolder."""
     root = make_pictures({"b": 4, "a": 5, "10": 3, "2": 3, "a/deep/er": 2})
     data, theirs = read_dataset(root), ImageFolder(str(root))
-    ours = sorted((str(s.path), *s.labels) for samples in data.splits.values() for s in samples)
+    ours = sorted((str(s.path), *s.target) for samples in data.splits.values() for s in samples)
     assert (data.layout, data.multi_label, data.root) == ("class folders", False, root)
     assert list(data.classes) == theirs.classes == ["10", "2", "a", "b"]
     assert ours == sorted(theirs.samples)
-    assert [sum(data.counts(split)[index] for split in SPLITS) for index in range(4)] == [3, 3, 7, 4]
+    assert [sum(counts(data, split)[index] for split in SPLITS) for index in range(4)] == [3, 3, 7, 4]
 
 
 def test_numbers_are_classes_in_the_order_of_their_values(make_pictures: MakePictures, tmp_path: Path) -> None:
@@ -99,9 +101,9 @@ def test_flowers_have_the_counts_of_their_readme(shared_data: Path) -> None:
     data = read_dataset(shared_data / "flowers")
     assert data.layout == "split folders"
     assert data.classes == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-    assert data.counts("train") == [570, 809, 577, 630, 720]
-    assert data.counts("val") == [63, 89, 64, 69, 79]
-    assert (data.counts("test"), data.broken, list(data.splits)) == ([0] * 5, (), ["train", "val"])
+    assert counts(data, "train") == [570, 809, 577, 630, 720]
+    assert counts(data, "val") == [63, 89, 64, 69, 79]
+    assert (counts(data, "test"), data.broken, list(data.splits)) == ([0] * 5, (), ["train", "val"])
 
 
 @pytest.mark.parametrize("val_name", ["val", "valid", "validation", "Val"])
@@ -109,7 +111,7 @@ def test_split_folders_keep_their_splits(make_pictures: MakePictures, val_name: 
     """Pictures stay in the split whose folder they lie in, whichever usual name val has."""
     root = make_pictures({"train/a": 3, "train/b": 4, f"{val_name}/a": 1, "test/b": 2, "notes": 1})
     data = read_dataset(root)
-    assert {split: data.counts(split) for split in data.splits} == {"train": [3, 4], "val": [1, 0], "test": [0, 2]}
+    assert {split: counts(data, split) for split in data.splits} == {"train": [3, 4], "val": [1, 0], "test": [0, 2]}
     assert data.notes == (f"no pictures in {root / val_name / 'b'}",) or "folders beside the splits" in data.notes[-1]
 
 
@@ -117,9 +119,9 @@ def test_val_is_taken_from_train_when_it_is_missing(make_pictures: MakePictures)
     """With train/ and test/ alone, val comes from train by the stable rule and test stays as it is."""
     root = make_pictures({"train/a": 30, "train/b": 3, "test/a": 2, "test/b": 2})
     data = read_dataset(root, val=0.2)
-    assert data.counts("test") == [2, 2]
-    assert [sum(pair) for pair in zip(data.counts("train"), data.counts("val"), strict=True)] == [30, 3]
-    assert min(data.counts("val")) >= 1
+    assert counts(data, "test") == [2, 2]
+    assert [sum(pair) for pair in zip(counts(data, "train"), counts(data, "val"), strict=True)] == [30, 3]
+    assert min(counts(data, "val")) >= 1
     assert data.notes == ("no val split given: 20% of train were taken for it, decided by each file's content",)
     assert list(read_dataset(root, val=0.0).splits) == ["train", "test"]
 
@@ -177,7 +179,7 @@ def test_names_that_are_not_utf8(make_pictures: MakePictures) -> None:
         pytest.skip("this file system takes UTF-8 names only")
     first, second = read_dataset(root), read_dataset(root)
     assert first == second
-    assert sum(first.counts(split)[0] for split in SPLITS) == 3
+    assert sum(counts(first, split)[0] for split in SPLITS) == 3
     (root / "b").rename(root / os.fsdecode(b"\xe9"))
     with pytest.raises(DataError, match=r"\\udce9: the folder's name is not valid UTF-8"):
         read_dataset(root)
@@ -274,7 +276,7 @@ def test_small_classes_are_in_every_split_and_tiny_ones_in_train(make_pictures: 
     for index in range(5):
         (root / "copies" / f"copy{index}.png").write_bytes((root / "copies" / "0.png").read_bytes())
     data = read_dataset(root)
-    place = {name: [data.counts(split)[index] for split in SPLITS] for index, name in enumerate(data.classes)}
+    place = {name: [counts(data, split)[index] for split in SPLITS] for index, name in enumerate(data.classes)}
     assert place.pop("tiny") == [2, 0, 0]
     assert place.pop("copies") == [6, 0, 0]
     assert set(map(tuple, place.values())) == {(1, 1, 1)}
@@ -333,7 +335,7 @@ def test_tables_as_spreadsheets_write_them(make_pictures: MakePictures, separato
     text = "\r\n".join([*lines, "cat,x/3.png,test", "cat,x/3.png,test", ""]).replace(",", separator)
     data = read_dataset(write(root / "t.csv", text, encoding))
     assert (data.layout, data.classes) == ("csv", ("cat", "dog"))
-    assert {split: [(s.path.name, s.labels) for s in samples] for split, samples in data.splits.items()} == {
+    assert {split: [(s.path.name, s.target) for s in samples] for split, samples in data.splits.items()} == {
         "train": [("0.png", (1,)), ("1.png", (0,))],
         "val": [("2.png", (1,))],
         "test": [("3.png", (0,))],
@@ -349,9 +351,9 @@ def test_several_labels(make_pictures: MakePictures) -> None:
     data = read_dataset(write(root / "t.csv", "path,label\n" + "\n".join(rows)))
     assert data.multi_label
     assert data.classes == ("boat", "sea", "sky")
-    found = {s.path.name: s.labels for samples in data.splits.values() for s in samples}
+    found = {s.path.name: s.target for samples in data.splits.values() for s in samples}
     assert [found[f"{index}.png"] for index in range(5)] == [(1, 2), (1,), (1, 2), (), (0, 1)]
-    assert all(min(data.counts(split)) >= 1 for split in SPLITS)
+    assert all(min(counts(data, split)) >= 1 for split in SPLITS)
 
 
 def test_other_column_names(make_pictures: MakePictures) -> None:
@@ -360,8 +362,8 @@ def test_other_column_names(make_pictures: MakePictures) -> None:
     rows = "\n".join(f"x/{index}.png,{'ab'[index % 2]},{('train', 'val')[index > 5]}" for index in range(8))
     table = write(root / "t.csv", "file,kind,part\n" + rows)
     data = read_dataset(table, path_column="file", label_column="kind", split_column="part")
-    assert data.counts("train") == [3, 3]
-    assert data.counts("val") == [1, 1]
+    assert counts(data, "train") == [3, 3]
+    assert counts(data, "val") == [1, 1]
 
 
 # Classes that are given
@@ -372,7 +374,7 @@ def test_given_classes_keep_their_order(make_pictures: MakePictures) -> None:
     root = make_pictures({"cat": 3, "dog": 3})
     data = read_dataset(root, classes=("zebra", "dog", "cat"))
     assert data.classes == ("zebra", "dog", "cat")
-    assert [sum(data.counts(split)[index] for split in SPLITS) for index in range(3)] == [0, 3, 3]
+    assert [sum(counts(data, split)[index] for split in SPLITS) for index in range(3)] == [0, 3, 3]
     with pytest.raises(DataError, match=r'class "dog" is not one of the classes asked for \(did you mean "dogs"\?\)'):
         read_dataset(root, classes=("cat", "dogs"))
 

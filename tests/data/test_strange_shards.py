@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from convnext.data.reading import Reading
 from convnext.data.shard_check import check_records
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_meta import ALWAYS, RECORD, parse_meta
@@ -25,6 +26,8 @@ from convnext.data.shard_source import open_shards
 from convnext.data.shards import digest_of, read_sharded
 from convnext.data.tarball import member_path, members, open_member
 from convnext.errors import DataError
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import ClassTargets
 
 FUZZ = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
@@ -158,9 +161,9 @@ def test_what_macos_puts_into_tars_is_passed_over(tmp_path: Path) -> None:
     for name, data in labelled([b"0", b"1", b"1"]).items():
         files |= {f"._{name}": b"\0\5\x16\7" + b"x" * 80, f"__MACOSX/._{name}": b"x", name: data}
     write_tar(tmp_path / "tars" / "train-0.tar", files)
-    found = open_shards(tmp_path / "tars")
+    found = open_shards(tmp_path / "tars", Reading(val=0.0), ClassTargets())
     assert found is not None
-    assert [sample.labels for sample in found.splits["train"]] == [(0,), (1,), (1,)]
+    assert [sample.target for sample in found.splits["train"]] == [(0,), (1,), (1,)]
     assert not any(note.startswith("left out") for note in found.notes)
 
 
@@ -168,10 +171,10 @@ def test_dots_in_names_are_explained(tmp_path: Path) -> None:
     """A key ends at the first dot: where that leaves no picture, name, key and a better name are said."""
     write_tar(tmp_path / "all" / "train-0.tar", {"cat.7.b.png": png(0), "cat.7.b.cls": b"1"})
     with pytest.raises(DataError, match=r'cat\.7\.b\.png has more than one dot.*"cat".*as cat-7-b\.png'):
-        open_shards(tmp_path / "all")
+        open_shards(tmp_path / "all", Reading(val=0.0), ClassTargets())
     mask = {"5.jpg": png(5), "5.seg.png": png(6), "5.cls": b"0"}
     write_tar(tmp_path / "some" / "train-0.tar", labelled([b"0", b"1"]) | mask | {"x.1.png": png(1), "x.1.cls": b"1"})
-    found = open_shards(tmp_path / "some")
+    found = open_shards(tmp_path / "some", Reading(val=0.0), ClassTargets())
     assert found is not None
     assert len(found.splits["train"]) == 3
     assert [note for note in found.notes if "dot" in note][0].startswith("left out: 1 picture, the first")  # noqa: RUF015
@@ -180,22 +183,22 @@ def test_dots_in_names_are_explained(tmp_path: Path) -> None:
 def test_leading_zeros_and_classes_without_pictures_are_explained(tmp_path: Path) -> None:
     """01 and 1 are one class, numbers as they are; classes below the highest number that nothing has are counted."""
     write_tar(tmp_path / "a" / "train-0.tar", labelled([b"01", b"1", b"0", b"\xef\xbb\xbf2"]))
-    found = open_shards(tmp_path / "a")
+    found = open_shards(tmp_path / "a", Reading(val=0.0), ClassTargets())
     assert found is not None
-    assert [sample.labels[0] for sample in found.splits["train"]] == [1, 1, 0, 2]
+    assert [sample.target[0] for sample in found.splits["train"]] == [1, 1, 0, 2]
     assert any('"01" is class 1; "01" and "1" are the same class' in note for note in found.notes)
     write_tar(tmp_path / "b" / "train-0.tar", labelled([b"001", b"003"]))
-    found = open_shards(tmp_path / "b")
+    found = open_shards(tmp_path / "b", Reading(val=0.0), ClassTargets())
     assert found is not None
     assert any("4 classes, but 2 of them have no picture, the first 0" in note for note in found.notes)
     write_tar(tmp_path / "c" / "train-0.tar", labelled([b"01", b"1"], "json"))
     with pytest.raises(DataError, match="is no JSON"):
-        open_shards(tmp_path / "c")
+        open_shards(tmp_path / "c", Reading(val=0.0), ClassTargets())
     write_tar(tmp_path / "d" / "train-0.tar", labelled([b'["01", "1"]', b'["0"]'], "json"))
-    found = open_shards(tmp_path / "d")
+    found = open_shards(tmp_path / "d", Reading(val=0.0), ClassTargets())
     assert found is not None
-    assert [sample.labels for sample in found.splits["train"]] == [(1,), (0,)]
-    assert found.counts("train") == [1, 1]
+    assert [sample.target for sample in found.splits["train"]] == [(1,), (0,)]
+    assert counts(found, "train") == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -222,14 +225,14 @@ def test_a_label_that_cannot_be_one_is_refused_at_once(label: bytes, ending: str
     write_tar(tmp_path / "train-0.tar", labelled([b"1", label], ending))
     start = time.monotonic()
     with pytest.raises(DataError, match=words):
-        open_shards(tmp_path)
+        open_shards(tmp_path, Reading(val=0.0), ClassTargets())
     assert time.monotonic() - start < 10
 
 
 def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
     """A .json is read as a .cls is: " b" and "b" are one class."""
     write_tar(tmp_path / "train-0.tar", labelled([b'{"label": " b"}', b'{"label": "b "}', b'{"label": "a"}'], "json"))
-    found = open_shards(tmp_path)
+    found = open_shards(tmp_path, Reading(val=0.0), ClassTargets())
     assert found is not None
     assert found.classes == ("a", "b")
 
@@ -237,7 +240,7 @@ def test_blanks_around_a_label_are_none_of_it(tmp_path: Path) -> None:
 def test_the_highest_class_of_imagenet_22k_is_one(tmp_path: Path) -> None:
     """A debugging set of a few pictures of ImageNet-22K keeps its numbers; more pictures may have more classes."""
     write_tar(tmp_path / "train-0.tar", labelled([b"1", b"21840"]))
-    found = open_shards(tmp_path)
+    found = open_shards(tmp_path, Reading(val=0.0), ClassTargets())
     assert found is not None
     assert len(found.classes) == 21_841
     assert len(found.classes) < ALWAYS
@@ -299,28 +302,28 @@ def test_an_index_that_leads_elsewhere_is_refused_before_use(
     change: Callable[[dict[str, Any], Any], None], words: str, indexed: Path
 ) -> None:
     """Beyond classes, tars or the file, or with counts that are not its own, though its seal is right."""
-    assert open_shards(indexed) is not None
+    assert open_shards(indexed, Reading(val=0.0), ClassTargets()) is not None
     forge(indexed, change)
     with pytest.raises(DataError, match=words):
-        open_shards(indexed)
+        open_shards(indexed, Reading(val=0.0), ClassTargets())
 
 
 @pytest.mark.parametrize("words", [[5, 0, 1, 1, 1, 0], [2, 0, 9, 1, 1, 0], [2, 1, 1, 1, 1, 0], [2**32 - 1]])
 def test_labels_that_lead_to_no_class_are_refused(words: list[int], several: Path) -> None:
     """Sets of labels that go beyond their file, name classes that there are not, or one twice."""
     forge(several, lambda meta, rows: None)
-    assert open_shards(several) is not None
+    assert open_shards(several, Reading(val=0.0), ClassTargets()) is not None
     (several / "labels.bin").write_bytes(struct.pack(f"<{len(words)}I", *words))
     forge(several, lambda meta, rows: None)
     with pytest.raises(DataError, match=r"the labels at place 0 of labels\.bin are none of 2 classes"):
-        open_shards(several)
+        open_shards(several, Reading(val=0.0), ClassTargets())
 
 
 def test_a_label_in_the_midst_of_a_set_is_refused(several: Path) -> None:
     """A record must lead to the beginning of a set."""
     forge(several, setter("label", 0, 1))
     with pytest.raises(DataError, match="record 0 has a label that is none"):
-        open_shards(several)
+        open_shards(several, Reading(val=0.0), ClassTargets())
 
 
 @pytest.mark.parametrize(
@@ -337,7 +340,7 @@ def test_a_list_that_contradicts_itself_is_refused(change: dict[str, Any], words
     meta = json.loads((indexed / "shards.json").read_text())
     (indexed / "shards.json").write_text(json.dumps(meta | change))
     with pytest.raises(DataError, match=words):
-        open_shards(indexed)
+        open_shards(indexed, Reading(val=0.0), ClassTargets())
 
 
 def test_a_list_without_end_is_not_read(indexed: Path) -> None:
@@ -345,12 +348,12 @@ def test_a_list_without_end_is_not_read(indexed: Path) -> None:
     with (indexed / "shards.json").open("ab") as file:
         file.truncate(10**11)
     with pytest.raises(DataError, match="more than 64,000,000 bytes"):
-        open_shards(indexed)
+        open_shards(indexed, Reading(val=0.0), ClassTargets())
 
 
 def test_the_check_is_of_what_lies_there_now(indexed: Path) -> None:
     """An index that was checked once and changed since is checked again."""
-    read_sharded(indexed)
+    read_sharded(indexed, targets=ClassTargets())
     meta = parse_meta((indexed / "shards.json").read_bytes(), "")
     rows = np.fromfile(indexed / "index.bin", RECORD)
     rows["label"][0] = 5
@@ -393,12 +396,12 @@ def test_damaged_lists_and_indices_are_read_or_refused(data: st.DataObject) -> N
                 known = parse_meta((folder / "shards.json").read_bytes(), "")
                 digest = digest_of(known.classes, known.shards, folder, known.counts if known.multi_label else None)
                 (folder / "shards.json").write_text(json.dumps(forged | {"fingerprint": digest}))
-                found = open_shards(folder)
+                found = open_shards(folder, Reading(val=0.0), ClassTargets())
             except DataError:
                 continue
             assert found is not None
             for samples in found.splits.values():
-                assert all(label < len(found.classes) for sample in samples for label in sample.labels)
+                assert all(label < len(found.classes) for sample in samples for label in sample.target)
                 assert all(open_member(sample.path) is not None for sample in samples)
 
 

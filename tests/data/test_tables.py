@@ -18,11 +18,11 @@ from PIL import Image
 from convnext.data.columns import Columns
 from convnext.data.dataset import Dataset
 from convnext.data.folds import in_fold
-from convnext.data.listing import split_meant
+from convnext.data.listing import SPLITS, split_meant
 from convnext.data.rows import read_rows
-from convnext.data.sources import SPLITS, read_dataset
 from convnext.data.split import join_groups, stable_split
 from convnext.errors import DataError
+from convnext.tasks.class_targets import read_dataset
 
 Table = Callable[..., Path]
 
@@ -47,7 +47,7 @@ def splits(data: Dataset) -> dict[int, str]:
 
 
 def labels(data: Dataset) -> dict[int, tuple[str, ...]]:
-    return {int(s.path.stem): tuple(data.classes[i] for i in s.labels) for f in data.splits.values() for s in f}
+    return {int(s.path.stem): tuple(data.classes[i] for i in s.target) for f in data.splits.values() for s in f}
 
 
 # Given splits

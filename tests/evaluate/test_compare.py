@@ -22,6 +22,7 @@ from convnext.errors import RunError, UserError
 from convnext.evaluate.compare import LEAST, compare
 from convnext.evaluate.judged import answers_of
 from convnext.metrics.paired import holm
+from convnext.tasks.class_targets import ClassTargets
 
 CLASSES = ("a", "b, too", "c|d")
 Captured = pytest.CaptureFixture[str]
@@ -249,11 +250,11 @@ def test_shards_are_joined_with_the_folder_that_they_were_made_of(tmp_path: Path
         home.mkdir(exist_ok=True, parents=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(home / f"{i}.png")
     assert main(["data", "shard", str(folder), str(tmp_path / "shards")]) == 0
-    tested = read_sharded(tmp_path / "shards").splits["test"]
+    tested = read_sharded(tmp_path / "shards", targets=ClassTargets()).splits["test"]
     paths = [sample.path for sample in tested]
     names = {file.read_bytes(): str(file.relative_to(folder)) for file in folder.rglob("*.png")}
     was = [names[member.read()] for path in paths if (member := open_member(path)) is not None]
-    truth = np.array([sample.labels[0] for sample in tested])
+    truth = np.array([sample.target[0] for sample in tested])
     order = rng.permutation(len(was))
     probs = answers(truth, truth == 0, 2)
     a = write_run(

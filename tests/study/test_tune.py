@@ -19,7 +19,6 @@ pytest.importorskip("optuna")
 
 from convnext.__main__ import main
 from convnext.config import load_complete, load_recipe, override
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError, MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.report.tune_page import write_tune_report
@@ -29,6 +28,7 @@ from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
 from convnext.study.tune import load_study, open_study, search, value_of
 from convnext.study.tune_result import in_doubt, judged_on, repeat
+from convnext.tasks.class_targets import read_dataset
 from convnext.train.train import train_run
 
 SETTINGS = [

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from convnext.data.sources import read_dataset
+from convnext.tasks.class_meaning import counts
+from convnext.tasks.class_targets import read_dataset
 from convnext.tasks.classify import MultiLabel, SingleLabel, class_weights, task_for
 
 NAMES = ("a", "b", "c")
@@ -100,5 +101,5 @@ def test_balance_weighs_rare_labels_up(tmp_path: object) -> None:
     dataset = read_dataset(root / "d.csv")
     weights = make_parts(recipe, dataset).task.weights  # type: ignore[attr-defined]
     pictures = len(dataset.splits["train"])
-    odds = [(pictures - n) / n for n in dataset.counts("train")]
+    odds = [(pictures - n) / n for n in counts(dataset, "train")]
     assert weights.tolist() == pytest.approx([1.0 if o == 0 else o**0.5 for o in odds])

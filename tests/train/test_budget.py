@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from convnext.config import check_recipe, override
-from convnext.data.sources import read_dataset
 from convnext.recipe import Recipe
+from convnext.tasks.class_targets import read_dataset
 from convnext.train import budget
 from convnext.train.budget import Rung, climb, ladder, minutes_of
 from convnext.train.plan import Plan

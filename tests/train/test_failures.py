@@ -15,13 +15,13 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.dataset import Dataset
 from convnext.data.loader import PictureCache
-from convnext.data.sources import read_dataset
 from convnext.data.transforms import eval_view
 from convnext.errors import DataError, NonFiniteLoss, RunError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.create import create_model
 from convnext.nn.weights import load_state, read_model
 from convnext.run.folder import RunFolder
+from convnext.tasks.class_targets import read_dataset
 from convnext.tasks.classify import MultiLabel
 from convnext.train import train as training
 from convnext.train.resume import resume_run

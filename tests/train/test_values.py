@@ -12,9 +12,9 @@ from convnext.config import override
 from convnext.data.reading import Reading
 from convnext.data.shard_source import open_shards
 from convnext.data.shard_writer import write_shards
-from convnext.data.sources import read_dataset
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import Recipe
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 from convnext.train.parts import make_parts, model_config
 from convnext.train.plan import Plan
 from convnext.train.values import choose_range
@@ -86,7 +86,7 @@ def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r'"bits": there are 32-bit float values.*value_range=\[0, 255\] if all do'):
         planned(root, value_range="bits")
     write_shards(read_dataset(root), tmp_path / "shards")
-    shards = open_shards(tmp_path / "shards", Reading())
+    shards = open_shards(tmp_path / "shards", Reading(), ClassTargets())
     assert shards is not None
     plan = Plan(override(Recipe(), CHOSEN))
     with pytest.raises(RecipeError, match=r'"auto": .*in shards it is not chosen by itself.*value_range=\[0, 255\]'):

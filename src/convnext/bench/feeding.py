@@ -24,6 +24,7 @@ from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, TrainPictures
 from convnext.data.transforms import normalize, to_tensor, train_short_side
 from convnext.recipe import AugmentRecipe, DataRecipe
+from convnext.tasks.class_meaning import Classes
 
 BATCH = 25
 PICTURES = 100
@@ -84,7 +85,7 @@ def sides_from_files(files: list[Path], size: int, crop_min: float) -> dict[str,
 
 
 def _ours(pictures: TrainPictures, size: int) -> None:
-    collate = Collate(1, multi_label=False)
+    collate = Collate(Classes(("one",)))
     for first in range(0, len(pictures), BATCH):
         batch = collate([pictures[i, i, size] for i in range(first, min(first + BATCH, len(pictures)))])
         normalize(batch.pictures, pictures.transform.mean, pictures.transform.std)

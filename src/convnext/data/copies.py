@@ -1,4 +1,4 @@
-"""The doctor on copies: the same picture twice, or two that look alike, under other labels or in other splits."""
+"""The doctor on copies: the same picture twice, or two that look alike, under other targets or in other splits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from convnext.data.scales import BLANK
 _ORDER = {"train": 0, "val": 1, "test": 2}
 
 
-def copies(pictures: Sequence[Picture]) -> list[Finding]:
-    """Files of equal content."""
+def copies(pictures: Sequence[Picture], noun: str) -> list[Finding]:
+    """Files of equal content; `noun`: what the targets are called, in the plural."""
     by_content: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
         by_content[picture.facts.sha256].append(picture)
     groups = [_by_split(group) for group in by_content.values() if len(group) > 1]
-    conflicts = [group for group in groups if len({picture.labels for picture in group}) > 1]
+    conflicts = [group for group in groups if len({picture.target for picture in group}) > 1]
     leaks = [group for group in groups if len({picture.split for picture in group}) > 1]
     plain = [group for group in groups if group not in conflicts and group not in leaks]
     found: list[Finding] = []
     if conflicts:
-        message = f"{count(len(conflicts), 'picture lies', 'pictures lie')} under different labels"
-        advice = "keep each picture under the right label only and delete its other copies: one picture cannot be both"
+        message = f"{count(len(conflicts), 'picture lies', 'pictures lie')} under different {noun}"
+        advice = "keep each picture once, under what is right, and delete its other copies: one picture cannot be both"
         found.append(Finding("error", "label_conflict", message, advice, _cases(conflicts)))
     if leaks:
         message = f"{count(len(leaks), 'picture is', 'pictures are')} in more than one split"
@@ -40,7 +40,7 @@ def copies(pictures: Sequence[Picture]) -> list[Finding]:
     return found
 
 
-def near_copies(pictures: Sequence[Picture], own_split: bool) -> list[Finding]:
+def near_copies(pictures: Sequence[Picture], own_split: bool, noun: str) -> list[Finding]:
     """Pictures that look alike without being equal files. `own_split`: it was us who split the data set."""
     unique = list({p.facts.sha256: p for p in pictures if p.facts.contrast >= BLANK}.values())
     pairs = look_alikes([p.facts.fingerprint for p in unique], [p.facts.gradients for p in unique])
@@ -50,7 +50,7 @@ def near_copies(pictures: Sequence[Picture], own_split: bool) -> list[Finding]:
     for pair in pairs:
         first, second = _by_split([unique[pair.first], unique[pair.second]])
         entry = (pair, first, second)
-        if first.labels != second.labels:
+        if first.target != second.target:
             conflicts.append(entry)
         elif first.split != "train" or second.split == "train":
             plain.append(entry)
@@ -60,8 +60,8 @@ def near_copies(pictures: Sequence[Picture], own_split: bool) -> list[Finding]:
     if leaks:
         found.append(_near_leaks(leaks, pictures, own_split))
     if conflicts:
-        message = f"{count(len(conflicts), 'pair')} of look-alikes with different labels"
-        advice = "look at them: the label of one may be wrong, or the classes overlap"
+        message = f"{count(len(conflicts), 'pair')} of look-alikes with different {noun}"
+        advice = f"look at them: what is said of one may be wrong, or the {noun} overlap"
         found.append(Finding("warning", "near_label_conflict", message, advice, _pair_cases(conflicts)))
     if plain:
         many = " (the search stopped there)" if len(pairs) >= MAX_PAIRS else ""

@@ -1,4 +1,4 @@
-"""A data set that was read: pictures with their labels, in splits, and what a run keeps of them."""
+"""A data set that was read: pictures with their targets, in splits, and what a run keeps of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from convnext.data.names import called, csv_cell, csv_path
 from convnext.data.scales import Scale
+from convnext.data.target import Meaning
 
 CONTENT_BYTES = 6
 """Of a picture's hash that are kept with it: in a million pictures, two that differ are hardly ever taken for one."""
@@ -21,13 +21,13 @@ CONTENT_BYTES = 6
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture and the indices of its classes: exactly one, unless the data set is multi-label.
+    """A picture and its target, as the data set's meaning encodes it: for classes the sorted tuple of their indices.
 
     `content` is the beginning of the hash of its file, `CONTENT_BYTES` long; empty where nobody has read it.
     """
 
     path: Path
-    labels: tuple[int, ...]
+    target: Any
     content: bytes = field(default=b"", compare=False, repr=False)
 
 
@@ -41,13 +41,12 @@ class Broken:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Readable pictures with their labels, in splits.
+    """Readable pictures with their targets, in splits. What its meaning knows, as `classes`, is had from it too.
 
     Attributes:
         root: the folder or CSV file, absolute.
         layout: "class folders", "split folders" or "csv".
-        classes: names; a label is an index into them.
-        multi_label: a picture may have several classes, or none.
+        meaning: what the targets mean; see `data.target`.
         splits: samples by split, in the order of `SPLITS` and only those that have any.
         broken: what was left out.
         notes: one-line remarks for the user.
@@ -58,8 +57,7 @@ class Dataset:
 
     root: Path
     layout: str
-    classes: tuple[str, ...]
-    multi_label: bool
+    meaning: Meaning
     splits: dict[str, tuple[Sample, ...]]
     broken: tuple[Broken, ...]
     notes: tuple[str, ...]
@@ -77,22 +75,18 @@ class Dataset:
         """Whether its pictures are read from tars as they are needed, and were not opened beforehand."""
         return False
 
-    def counts(self, split: str) -> list[int]:
-        """Pictures of each class in a split, in the order of `classes`; zeros when there is no such split."""
-        found = Counter(label for sample in self.splits.get(split, ()) for label in sample.labels)
-        return [found[index] for index in range(len(self.classes))]
-
-    def majority(self) -> list[int]:
-        """The label, or the set of labels, that most training pictures have: a trivial answer."""
-        sets = Counter(sample.labels for sample in self.splits["train"])
-        return list(sorted(sets.items(), key=lambda item: (-item[1], item[0]))[0][0])
+    def __getattr__(self, name: str) -> Any:
+        """What the meaning knows."""
+        if name.startswith("__") or name == "meaning":
+            raise AttributeError(name)
+        return getattr(self.meaning, name)
 
     def fingerprint(self) -> str:
-        """A hash of every picture's place, labels and split; the same wherever the data lies."""
+        """A hash of every picture's place, target and split; the same wherever the data lies."""
         digest, base = hashlib.sha256(), self.base
         for split, samples in self.splits.items():
             for sample in samples:
-                digest.update(os.fsencode(os.path.relpath(sample.path, base)) + repr((split, sample.labels)).encode())
+                digest.update(os.fsencode(os.path.relpath(sample.path, base)) + repr((split, sample.target)).encode())
         return digest.hexdigest()
 
     def digest_of_contents(self) -> str:
@@ -109,9 +103,7 @@ class Dataset:
     def describe(self) -> dict[str, Any]:
         """What a run learned from, for data.json."""
         return {
-            "root": called(self.root), "layout": self.layout, "classes": list(self.classes),
-            "multi_label": self.multi_label, "majority": self.majority(),
-            "counts": {split: self.counts(split) for split in self.splits},
+            "root": called(self.root), "layout": self.layout, **self.meaning.describe(self),
             "pictures": {split: len(samples) for split, samples in self.splits.items()},
             "fingerprint": self.fingerprint(), "contents": self.digest_of_contents(),
             "broken": [{"path": str(b.path), "reason": b.reason} for b in self.broken],
@@ -125,8 +117,8 @@ class Dataset:
         writer.writerow(["path", "split", "label"])
         for split, samples in self.listed_splits():
             for sample in samples:
-                names = csv_cell("|".join(self.classes[i] for i in sample.labels) or "|")
-                writer.writerow([csv_path(os.path.relpath(sample.path, base)), split, names])
+                said = csv_cell(self.meaning.text(sample.target))
+                writer.writerow([csv_path(os.path.relpath(sample.path, base)), split, said])
         return text.getvalue()
 
     def listed_splits(self) -> Iterable[tuple[str, Sequence[Sample]]]:

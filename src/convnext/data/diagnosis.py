@@ -8,13 +8,13 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from convnext.data.findings import LEVELS, Case, Finding
+from convnext.data.findings import LEVELS, Case, Finding, Overview
 from convnext.data.names import count, printable
 
 WIDTH = 100
 CASES = {"error": 10, "warning": 5, "note": 3}  # shown of each finding
 FILES = 5  # shown of each case
-CLASSES = 12  # shown in the table
+ROWS = 12  # shown in the table
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class Diagnosis:
         root: the data set.
         findings: the gravest first.
         layout: "class folders", "split folders" or "csv"; empty, like all below, when the data set cannot be used.
-        classes: names.
-        multi_label: a picture may have several classes.
-        counts: pictures of each class, by split.
+        overview: of the targets; what its facts name, as `classes`, is had from the diagnosis too.
+        splits: names.
         pictures: readable ones.
         broken: files that cannot be read.
         short_sides: smallest, median and largest short side in pixels.
@@ -37,13 +36,20 @@ class Diagnosis:
     root: Path
     findings: tuple[Finding, ...]
     layout: str = ""
-    classes: tuple[str, ...] = ()
-    multi_label: bool = False
-    counts: Mapping[str, list[int]] = field(default_factory=dict)
+    overview: Overview = field(default_factory=Overview)
+    splits: tuple[str, ...] = ()
     pictures: int = 0
     broken: int = 0
     short_sides: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        """What the overview knows."""
+        facts = {} if name.startswith("__") or name == "overview" else self.overview.facts
+        if name not in facts:
+            raise AttributeError(f"a diagnosis has no {name}")
+        found = facts[name]
+        return tuple(found) if isinstance(found, list) else found
 
     @property
     def ok(self) -> bool:
@@ -56,9 +62,7 @@ class Diagnosis:
             "root": printable(self.root),
             "ok": self.ok,
             "layout": self.layout,
-            "classes": list(self.classes),
-            "multi_label": self.multi_label,
-            "counts": {split: list(numbers) for split, numbers in self.counts.items()},
+            **self.overview.facts,
             "pictures": self.pictures,
             "broken": self.broken,
             "short_sides": dict(self.short_sides),
@@ -72,7 +76,7 @@ class Diagnosis:
 
 
 def _text(diagnosis: Diagnosis) -> str:
-    """Summary, table of classes, findings, verdict."""
+    """Summary, table of targets, findings, verdict."""
     blocks: list[list[str]] = []
     if diagnosis.layout:
         remarks = [line for note in (_summary(diagnosis), *diagnosis.notes) for line in _wrapped(note, "  ")]
@@ -86,26 +90,26 @@ def _text(diagnosis: Diagnosis) -> str:
 
 
 def _summary(diagnosis: Diagnosis) -> str:
-    several = ", several labels a picture" if diagnosis.multi_label else ""
     low, middle, high = (diagnosis.short_sides[key] for key in ("smallest", "median", "largest"))
     sides = f"{low:,} px" if low == high else f"{low:,} to {high:,} px, half of them {middle:,} or more"
     return (
-        f"{count(diagnosis.pictures, 'picture')} in {count(len(diagnosis.classes), 'class', 'classes')}{several} "
-        f"({diagnosis.layout}); short side {sides}"
+        f"{count(diagnosis.pictures, 'picture')} in {diagnosis.overview.told} ({diagnosis.layout}); short side {sides}"
     )
 
 
 def _table(diagnosis: Diagnosis) -> list[str]:
-    """Pictures of each class and split; of many classes the largest and the smallest."""
-    splits = list(diagnosis.counts)
-    rows = list(zip(map(printable, diagnosis.classes), *diagnosis.counts.values(), strict=True))
-    if len(rows) > CLASSES:
+    """Pictures of each row and split; of many rows the largest and the smallest."""
+    splits, rows = diagnosis.splits, list(diagnosis.overview.rows)
+    if not rows:
+        return []
+    totals = [sum(row[at] for row in rows) for at in range(1, len(splits) + 1)]
+    if len(rows) > ROWS:
         rows.sort(key=lambda row: -sum(row[1:]))
-        half = CLASSES // 2
+        half = ROWS // 2
         left_out = f"... {len(rows) - 2 * half:,} more"
         rows = [*rows[:half], (left_out, *[""] * len(splits)), *rows[-half:]]
-    if not diagnosis.multi_label:
-        rows.append(("all", *[sum(numbers) for numbers in diagnosis.counts.values()]))
+    if diagnosis.overview.totals:
+        rows.append(("all", *totals))
     wide = min(max(len(row[0]) for row in rows), 40)
     return [
         f"  {name[:wide]:{wide}}" + "".join(f"{cell:>9,}" if isinstance(cell, int) else f"{cell:>9}" for cell in cells)

@@ -1,4 +1,4 @@
-"""Checking a data set before anyone trains on it: `diagnose` finds what is wrong and says what to do about it.
+"""Checking a data set before anyone trains on it: `examine` finds what is wrong and says what to do about it.
 
 Errors spoil training or its judgement: the data set cannot be used, one picture lies under two labels, equal pictures
 are in two splits. Warnings may do so: unreadable files, copies, look-alikes across splits or labels, small and uneven
@@ -12,92 +12,77 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from convnext.data.checked import Facts, Progress
-from convnext.data.columns import SPLIT, Columns
 from convnext.data.copies import copies, near_copies
 from convnext.data.dataset import Dataset
 from convnext.data.diagnosis import Diagnosis
-from convnext.data.findings import LEVELS, Case, Finding, Picture
-from convnext.data.looks import balance, giveaways, looks, similar_names, sizes, unreadable, values
+from convnext.data.findings import LEVELS, Finding, Picture
+from convnext.data.looks import looks, sizes, unreadable, values
 from convnext.data.names import printable
 from convnext.data.reading import Reading
 from convnext.data.scales import remarks, scales_of
 from convnext.data.shard_source import open_shards, shard_names, survey_shards
-from convnext.data.sources import ALIKE, LEAKING, OWN_SPLIT, survey
+from convnext.data.sources import LEAKING, OWN_SPLIT, survey
+from convnext.data.targets import Targets
 from convnext.errors import DataError
 
-__all__ = ["Case", "Diagnosis", "Finding", "diagnose"]
 
-
-def diagnose(
-    root: Path,
-    *,
-    val: float = 0.15,
-    test: float = 0.15,
-    classes: tuple[str, ...] = (),
-    columns: Columns | None = None,
-    path_column: str = "path",
-    label_column: str = "label",
-    split_column: str = SPLIT,
-    progress: Progress | None = None,
-    workers: int | None = None,
+def examine(
+    root: Path, reading: Reading, targets: Targets, progress: Progress | None = None, workers: int | None = None
 ) -> Diagnosis:
-    """Checks a data set; the arguments are those of `read_dataset`. A data set that cannot be used is a finding too.
+    """Checks a data set as it would be read. One that cannot be used is a finding too.
 
-    Examples:
-        >>> import convnext
-        >>> found = convnext.diagnose("photos")
-        >>> found.ok, found.classes
-        (True, ('narrow', 'wide'))
+    Args:
+        root: the data set.
+        reading: what is asked of it.
+        targets: finds what the pictures are paired with.
+        progress: called with (pictures opened, pictures in all).
+        workers: threads; None means one a core.
     """
-    reading = Reading(val, test, classes, columns or Columns(path_column, label_column, split_column))
-    return examine(root, reading, progress, workers)
-
-
-def examine(root: Path, reading: Reading, progress: Progress | None = None, workers: int | None = None) -> Diagnosis:
-    """Checks a data set as it would be read; `progress` is called with (pictures opened, pictures in all)."""
     try:
-        sharded = open_shards(Path(root), reading)
+        sharded = open_shards(Path(root), reading, targets)
         if sharded is not None:
             data, facts = survey_shards(sharded, progress)
             called = shard_names(sharded.folder)
         else:
             called = None
-            data, facts = survey(root, reading, progress, workers)
+            data, facts = survey(root, reading, targets, progress, workers)
     except DataError as error:
         finding = Finding("error", "unusable", str(error), "put this right, then run the check again")
         return Diagnosis(Path(root), (finding,))
-    return _examine(data, facts, called)
+    return _examine(data, facts, targets, called)
 
 
-def _examine(data: Dataset, facts: Mapping[Path, Facts], called: Callable[[Path], str] | None) -> Diagnosis:
+def _examine(
+    data: Dataset, facts: Mapping[Path, Facts], targets: Targets, called: Callable[[Path], str] | None
+) -> Diagnosis:
     """All examinations of a data set that can be used; `called` gives the names to show, else they are paths."""
     base = _base(data)
     name = called or (lambda path: _name(path, base))
     pictures = [
-        Picture(name(sample.path), sample.labels, split, facts[sample.path])
+        Picture(name(sample.path), sample.target, split, facts[sample.path])
         for split, samples in data.splits.items()
         for sample in samples
     ]
     own_split = any(note.startswith(OWN_SPLIT) for note in data.notes)
     findings = [
-        *copies(pictures),
+        *copies(pictures, targets.noun),
         *unreadable(data.broken, len(pictures), lambda item: name(item.path)),
-        *near_copies(pictures, own_split),
-        *giveaways(pictures, data.classes),
-        *balance(data),
-        *similar_names(data.classes),
+        *near_copies(pictures, own_split, targets.noun),
+        *targets.check(data, pictures),
         *looks(pictures),
         *values(pictures, scales_of((sample.path, facts[sample.path]) for sample in data.splits.get("train", ()))),
     ]
-    found_too = remarks([picture.facts for picture in pictures])  # by the reader, for those who do not ask a doctor
-    notes = tuple(n for n in data.notes if n not in found_too and not n.startswith(ALIKE) and LEAKING not in n)
+    found_too = {  # by the reader, for those who do not ask a doctor
+        *remarks([picture.facts for picture in pictures]),
+        *(f.message for f in findings),
+    }
+    notes = tuple(n for n in data.notes if n not in found_too and LEAKING not in n)
     return Diagnosis(
         root=data.root,
         findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),
         layout=data.layout,
-        classes=data.classes,
-        multi_label=data.multi_label,
-        counts={split: data.counts(split) for split in data.splits},
+        overview=targets.overview(data),
+        splits=tuple(data.splits),
         pictures=len(pictures),
         broken=len(data.broken),
         short_sides=sizes(pictures),

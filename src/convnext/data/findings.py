@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from convnext.data.checked import Facts
@@ -47,12 +48,29 @@ class Finding:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Overview:
+    """What the targets of a data set are, at a glance.
+
+    Attributes:
+        told: in a few words, as they stand after "in": "5 classes".
+        rows: a name, and a number for each split.
+        facts: the same for programs.
+        totals: whether the numbers of a column may be added up.
+    """
+
+    told: str = ""
+    rows: Sequence[tuple[Any, ...]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    totals: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One readable picture: its name relative to the data set, its labels, its split, and what the check found."""
+    """One readable picture: its name relative to the data set, its target, its split, and what the check found."""
 
     name: str
-    labels: tuple[int, ...]
+    target: Any
     split: str
     facts: Facts
 

@@ -1,8 +1,8 @@
 """K folds: every picture is held out once; equal files, and those of one group, are always held out together.
 
-The pictures' contents (their SHA-256) are dealt to the folds class by class, the rarest class first, in the order of
-the number that `data.split` draws for each content: so each fold has each class's share, as far as whole pictures go,
-and the same pictures give the same folds wherever they lie. A content that occurs under several classes is dealt once.
+The pictures' contents (their SHA-256) are dealt to the folds stratum by stratum (class by class), the rarest first, in
+the order of the number that `data.split` draws for each content: so each fold has each stratum's share, as far as whole
+pictures go, and the same pictures give the same folds wherever they lie. A content of several strata is dealt once.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from dataclasses import replace
 
 from convnext.data.checked import check_files
 from convnext.data.dataset import Dataset, Sample
+from convnext.data.listing import SPLITS
 from convnext.data.names import count, listed, printable
-from convnext.data.sources import OWN_SPLIT, SPLITS
+from convnext.data.sources import OWN_SPLIT
 from convnext.data.split import draw, join_groups, stable_split
 from convnext.errors import DataError
 
 
-def deal(labels: Mapping[str, Iterable[str]], folds: int) -> dict[str, int]:
-    """The fold, 1 to `folds`, of every content, by all the classes under which it occurs."""
-    classes = {content: frozenset(names) for content, names in labels.items()}
+def deal(strata: Mapping[str, Iterable[str]], folds: int) -> dict[str, int]:
+    """The fold, 1 to `folds`, of every content, by all the strata under which it occurs."""
+    strata_of = {content: frozenset(names) for content, names in strata.items()}
     members: dict[str, list[str]] = defaultdict(list)
-    for content in sorted(classes, key=lambda content: (draw(content), content)):
-        for name in classes[content] or {""}:
+    for content in sorted(strata_of, key=lambda content: (draw(content), content)):
+        for name in strata_of[content] or {""}:
             members[name].append(content)
     left = {name: len(contents) for name, contents in members.items()}
     held: dict[str, Counter[int]] = {name: Counter() for name in members}
@@ -38,7 +39,7 @@ def deal(labels: Mapping[str, Iterable[str]], folds: int) -> dict[str, int]:
             fold = min(range(1, folds + 1), key=lambda f: (held[name][f], whole[f], f))
             found[content] = fold
             whole[fold] += 1
-            for other in classes[content] or {""}:
+            for other in strata_of[content] or {""}:
                 held[other][fold] += 1
                 if other in left:
                     left[other] -= 1
@@ -53,7 +54,7 @@ def in_fold(dataset: Dataset, folds: int, fold: int, val: float) -> Dataset:
     is said.
 
     Raises:
-        DataError: a class with a single picture, which no model could know when it is held out.
+        DataError: a stratum with a single picture, which no model could know when it is held out.
     """
     ours = any(note.startswith(OWN_SPLIT) for note in dataset.notes)
     taken = SPLITS if ours else ("train", "val")
@@ -62,12 +63,12 @@ def in_fold(dataset: Dataset, folds: int, fold: int, val: float) -> Dataset:
     facts = check_files([sample.path for sample in pool], root=dataset.root)
     units = join_groups([(facts[sample.path].sha256, dataset.groups.get(sample.path, "")) for sample in pool])
     content = {sample.path: unit for sample, unit in zip(pool, units, strict=True)}
-    labels: dict[str, set[str]] = defaultdict(set)
-    for sample in pool:
-        labels[content[sample.path]].update(dataset.classes[i] for i in sample.labels)
-    few = _refuse_single(dataset, labels, folds)
-    of = deal(labels, folds)
-    rest = {sha: names for sha, names in labels.items() if of[sha] != fold}
+    strata: dict[str, set[str]] = defaultdict(set)
+    for sample, names in zip(pool, dataset.meaning.strata([sample.target for sample in pool]), strict=True):
+        strata[content[sample.path]].update(names)
+    few = _refuse_single(dataset, strata, folds)
+    of = deal(strata, folds)
+    rest = {sha: names for sha, names in strata.items() if of[sha] != fold}
     inner = stable_split(rest, val=val, test=0.0)
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for sample in pool:
@@ -83,15 +84,15 @@ def in_fold(dataset: Dataset, folds: int, fold: int, val: float) -> Dataset:
     return replace(dataset, splits={split: s for split, s in ordered.items() if s}, notes=tuple(notes))
 
 
-def _refuse_single(dataset: Dataset, labels: Mapping[str, set[str]], folds: int) -> list[str]:
-    """The classes that are too small for every fold; those of a single content are refused."""
-    contents = Counter(name for names in labels.values() for name in names)
-    if len(labels) < folds:
-        raise DataError(f"{printable(dataset.root)}: {len(labels)} different pictures cannot make {folds} folds")
-    single = sorted(name for name in dataset.classes if contents[name] < 2)
+def _refuse_single(dataset: Dataset, strata: Mapping[str, set[str]], folds: int) -> list[str]:
+    """The strata that are too small for every fold; those of a single content are refused."""
+    contents = Counter(name for names in strata.values() for name in names)
+    if len(strata) < folds:
+        raise DataError(f"{printable(dataset.root)}: {len(strata)} different pictures cannot make {folds} folds")
+    single = sorted(name for name in contents if contents[name] < 2)
     if single:
         raise DataError(
             f"{printable(dataset.root)}: fewer than two different pictures of {listed(single)}: held out, nothing "
-            "would be left to learn from; add some or take the class out"
+            "would be left to learn from; add some or take these out"
         )
-    return sorted(name for name in dataset.classes if contents[name] < folds)
+    return sorted(name for name in contents if contents[name] < folds)

@@ -12,7 +12,7 @@ from pathlib import Path
 from shlex import quote
 
 from convnext.data.columns import SPLIT, Columns, find, key_of, require
-from convnext.data.labels import is_flag, is_true
+from convnext.data.flags import is_flag, is_true
 from convnext.data.listing import SPLITS, split_meant
 from convnext.data.names import did_you_mean, in_order, listed, printable
 from convnext.data.rows import Row
@@ -62,6 +62,7 @@ def read_splits(
     spec: Columns,
     taken: Collection[str],
     *,
+    labelled: bool,
     judging: bool,
 ) -> Given:
     """Every row's split.
@@ -72,6 +73,7 @@ def read_splits(
         rows: its rows.
         spec: what the user says about columns.
         taken: columns that hold something else.
+        labelled: a column is known to hold what is to be learnt.
         judging: nothing is to be learnt from the data, so it needs no train split.
 
     Raises:
@@ -86,7 +88,6 @@ def read_splits(
     if (spec.split != SPLIT and not absent) or (spec.settled and SPLIT in columns):
         found = _named(table, columns, rows, spec)
     else:
-        labelled = find(columns, spec.label) is not None or "," in spec.label
         found = None
         if not spec.settled:
             found = _recognised(table, free, rows, spec, labelled=labelled, lenient=judging)

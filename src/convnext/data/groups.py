@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from convnext.data.columns import LABEL_NAMES, PATH_NAMES, Columns, key_of, require
 from convnext.data.missing import is_missing
@@ -40,7 +41,7 @@ def read_groups(
     rows: Sequence[Row],
     spec: Columns,
     taken: Collection[str],
-    labels: Sequence[tuple[str, ...]],
+    truths: Sequence[Any],
     splits: Sequence[str | None],
     *,
     judging: bool,
@@ -60,7 +61,7 @@ def read_groups(
     if judging or spec.settled:
         return nothing
     free = [name for name in columns if name and name not in taken]
-    likely = [name for name in free if _is_called_so(name) and _repeats(rows, name, labels)]
+    likely = [name for name in free if _is_called_so(name) and _repeats(rows, name, truths)]
     for column in likely if None in splits or "val" not in splits else ():
         cells = [row[column] for row in rows]
         raise DataError(
@@ -117,11 +118,11 @@ def _is_called_so(column: str) -> bool:
     return key.endswith("_id") or any(re.sub(r"(id|no|nr)?\d*$", "", word) in _WORDS for word in (*words, key))
 
 
-def _repeats(rows: Sequence[Row], column: str, labels: Sequence[tuple[str, ...]]) -> bool:
-    """Whether some values stand in several rows, and they are more than another writing of the class."""
+def _repeats(rows: Sequence[Row], column: str, truths: Sequence[Any]) -> bool:
+    """Whether some values stand in several rows, and they are more than another writing of what is to be learnt."""
     cells = [row[column] for row in rows]
     numbers = Counter(cell for cell in cells if cell)
     if len(numbers) < 2 or max(numbers.values()) < 2:
         return False
-    pairs = set(zip(cells, labels, strict=True))
-    return not len(pairs) == len(numbers) == len(set(labels))
+    pairs = set(zip(cells, truths, strict=True))
+    return not len(pairs) == len(numbers) == len(set(truths))

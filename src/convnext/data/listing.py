@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from convnext.data.target import Told
 
 SPLITS = ("train", "val", "test")
 
@@ -54,11 +57,11 @@ def split_meant(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture as listed: where it is, the names of its classes, its split when the data set decides that, and the
-    group that it belongs to, where there are groups."""
+    """One picture as listed: where it is, what is said of it (see `target`), its split when the data set decides that,
+    and the group that it belongs to, where there are groups."""
 
     path: Path
-    labels: tuple[str, ...]
+    truth: Any
     split: str | None = None
     group: str = ""
 
@@ -72,7 +75,7 @@ class Listing:
         entries: in a fixed order.
         grouped: the column of the groups that are to stay together; empty where there are none.
         split_column: where a table's split was found; empty where it brought none.
-        multi_label: a picture may have several classes, or none.
+        told: what a table says about targets.
         unreadable: places that cannot be opened at all, each with the reason.
         notes: one-line remarks for the user.
     """
@@ -81,6 +84,6 @@ class Listing:
     entries: list[Entry] = field(default_factory=list)
     grouped: str = ""
     split_column: str = ""
-    multi_label: bool = False
+    told: Told | None = None
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

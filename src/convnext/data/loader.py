@@ -27,6 +27,7 @@ from convnext.data.feed import (
 )
 from convnext.data.levels import Range
 from convnext.data.preprocessing import Preprocessing
+from convnext.data.target import Meaning
 from convnext.data.transforms import from_pixels, mix_seed, shrink
 from convnext.errors import PictureError, UserError
 
@@ -135,7 +136,7 @@ class PictureCache:
         return self.disk is not None and self.disk.add(index, picture.permute(1, 2, 0).numpy())
 
 
-class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
+class TrainPictures(Dataset[tuple[Tensor | None, Any, int, str]]):
     """Training pictures: item (index, seed, size) -> (augmented picture, labels, index, what failed or "")."""
 
     def __init__(
@@ -179,7 +180,7 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         cache.fill(lambda index: _or_none(self.decode, index), workers, progress)
         self.cache = cache
 
-    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor | None, tuple[int, ...], int, str]:
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor | None, Any, int, str]:
         index, seed, size = item
         failed = ""
         for attempt in range(100):
@@ -190,11 +191,11 @@ class TrainPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
             except PictureError as error:
                 failed = failed or str(error)
                 continue
-            return self.transform(picture, seed, size), self.samples[at].labels, at, failed
+            return self.transform(picture, seed, size), self.samples[at].target, at, failed
         return None, (), index, f"{failed}, and the 99 pictures after it; is the disk still there?"
 
 
-class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
+class EvalPictures(Dataset[tuple[Tensor | None, Any, int, str]]):
     """Pictures in evaluation: item index -> (picture or None, labels, index, path that failed or "")."""
 
     def __init__(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> None:
@@ -212,14 +213,14 @@ class EvalPictures(Dataset[tuple[Tensor | None, tuple[int, ...], int, str]]):
         )
         self.cache = cache
 
-    def __getitem__(self, index: int) -> tuple[Tensor | None, tuple[int, ...], int, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor | None, Any, int, str]:
         sample = self.samples[index]
         held = self.cache.get(index) if self.cache is not None else None
         try:
             picture = self.preprocessing.view(sample.path) if held is None else held
         except PictureError as error:
-            return None, sample.labels, index, str(error)
-        return picture, sample.labels, index, ""
+            return None, sample.target, index, str(error)
+        return picture, sample.target, index, ""
 
 
 class EpochSampler(Sampler[list[tuple[int, int, int]]]):
@@ -249,25 +250,20 @@ class EpochSampler(Sampler[list[tuple[int, int, int]]]):
 
 
 class Collate:
-    """Stacks items into a `Batch`; labels become indices, or a 0/1 row per picture when there may be several."""
+    """Stacks items into a `Batch`, targets as the data set's meaning does."""
 
-    def __init__(self, classes: int, multi_label: bool) -> None:
-        self.classes, self.multi_label = classes, multi_label
+    def __init__(self, meaning: Meaning) -> None:
+        self.meaning = meaning
 
-    def __call__(self, items: list[tuple[Tensor | None, tuple[int, ...], int, str]]) -> Batch:
+    def __call__(self, items: list[tuple[Tensor | None, Any, int, str]]) -> Batch:
         failed = [text for *_, text in items if text]
         reasons = {index: text for picture, _, index, text in items if picture is None}
-        good = [(picture, labels, index) for picture, labels, index, _ in items if picture is not None]
+        good = [(picture, target, index) for picture, target, index, _ in items if picture is not None]
         pictures = torch.empty(0, dtype=torch.uint8)
         if good:  # channels last in memory, as the pictures have them
             pictures = torch.stack([p.permute(1, 2, 0) for p, _, _ in good]).permute(0, 3, 1, 2)
-        if self.multi_label:
-            labels = torch.zeros(len(good), self.classes)
-            for row, (_, present, _) in enumerate(good):
-                labels[row, list(present)] = 1.0
-        else:
-            labels = torch.tensor([present[0] if present else -1 for _, present, _ in good], dtype=torch.int64)
-        return Batch(pictures, labels, torch.tensor([i for *_, i in good], dtype=torch.int64), failed, reasons)
+        targets = self.meaning.collate([target for _, target, _ in good])
+        return Batch(pictures, targets, torch.tensor([i for *_, i in good], dtype=torch.int64), failed, reasons)
 
 
 class PackedBatch:

@@ -13,6 +13,7 @@ from convnext.data.names import called
 from convnext.data.reading import Reading
 from convnext.data.shard_source import open_shards
 from convnext.data.sources import survey
+from convnext.data.targets import Targets
 from convnext.errors import DataError, RecipeError
 
 Show = Callable[[str, str], AbstractContextManager[Progress]]
@@ -23,12 +24,13 @@ def _silently(title: str, unit: str) -> AbstractContextManager[Progress]:
     return nullcontext(lambda done, total: None)
 
 
-def open_data(root: Path, reading: Reading, show: Show = _silently) -> Dataset:
+def open_data(root: Path, reading: Reading, targets: Targets, show: Show = _silently) -> Dataset:
     """Lists the pictures of a data set, opens each once but for those in shards, and puts them into splits.
 
     Args:
-        root: a folder of class folders or of split folders, a CSV table, shards, a pattern or an address of tars.
+        root: a folder, a CSV table, shards, a pattern or an address of tars.
         reading: what is asked of it.
+        targets: finds what the pictures are paired with.
         show: shows how far the listing of tars, and the opening of pictures, has come.
 
     Raises:
@@ -36,13 +38,13 @@ def open_data(root: Path, reading: Reading, show: Show = _silently) -> Dataset:
         RecipeError: there is no such fold.
     """
     with show("listing", "tars") as progress:
-        sharded = open_shards(root, reading, progress)
+        sharded = open_shards(root, reading, targets, progress)
     if sharded is not None:
         if reading.folds:
             raise DataError(f"{called(root)}: folds are for pictures in files, not for shards; use them unpacked")
         return sharded
     with show("checking pictures", "pictures") as progress:
-        dataset = survey(root, reading, progress)[0]
+        dataset = survey(root, reading, targets, progress)[0]
     return _in_fold(dataset, reading) if reading.folds or reading.fold else dataset
 
 

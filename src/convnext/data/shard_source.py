@@ -27,7 +27,6 @@ from urllib.parse import unquote
 from convnext.data.alone import alone
 from convnext.data.aside import aside
 from convnext.data.checked import Facts, check_files, stamp_of
-from convnext.data.class_tars import is_tars
 from convnext.data.dataset import Broken, Dataset
 from convnext.data.fetch import NotThere
 from convnext.data.names import address_of, is_pattern, printable
@@ -38,7 +37,8 @@ from convnext.data.shard_meta import META, Shard
 from convnext.data.shard_order import WINDOW
 from convnext.data.shard_writer import NAMES
 from convnext.data.shards import ShardedDataset, check_tars, is_sharded, list_shards, read_sharded
-from convnext.data.tarball import member_name
+from convnext.data.tarball import is_tars, member_name
+from convnext.data.targets import Targets
 from convnext.errors import DataError
 from convnext.places import cache_dir
 
@@ -52,21 +52,20 @@ _LINE = 20_000  # bytes of a line of `NAMES`: two names and a path
 Progress = Callable[[int, int], None]
 
 
-WHOLE = Reading(val=0.0, test=0.0)
-"""Nothing is asked: all that is there, as it is."""
-
-
 def _silent(done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def open_shards(root: Path, reading: Reading = WHOLE, progress: Progress | None = None) -> ShardedDataset | None:
+def open_shards(
+    root: Path, reading: Reading, targets: Targets, progress: Progress | None = None
+) -> ShardedDataset | None:
     """The data set where it is in shards; None for any other.
 
     Args:
         root: a folder, a pattern with braces, a tar, or an address of these.
-        reading: what is asked of it, by default nothing; `val` is the share of the training pictures for validation
+        reading: what is asked of it; `val` is the share of the training pictures for validation
             where the shards have no such split.
+        targets: says what the labels of the index mean.
         progress: called with (tars listed, tars in all) where an index is made.
 
     Raises:
@@ -76,20 +75,20 @@ def open_shards(root: Path, reading: Reading = WHOLE, progress: Progress | None 
     val, budget = 0.0 if reading.judging else reading.val, reading.tar_bytes or REMOTE_BUDGET
     progress = progress or _silent
     if address := address_of(root):
-        folder, index = _open_address(address, val, budget, progress)
+        folder, index = _open_address(address, val, budget, targets, progress)
         root = Path(address)
     else:
         root = root.expanduser().absolute()
-        found = _open_local(root, val, progress)
+        found = _open_local(root, val, targets, progress)
         if found is None:
             return None
         folder, index = found
         check_tars(folder, index)
-    plain = read_sharded(root, folder, index, judging=True)
+    plain = read_sharded(root, folder, index, targets=targets, judging=True)
     if val and "val" not in plain.splits and "train" in plain.splits:
         before, key = index, (plain.digest, f"{val:g}")
         index = _kept(key, lambda into: index_again(plain, into, None, val, before))
-    dataset = read_sharded(root, folder, index, classes=reading.classes, judging=reading.judging)
+    dataset = read_sharded(root, folder, index, targets=targets, classes=reading.classes, judging=reading.judging)
     note = _too_small(list_shards(index), budget) if address else ""
     return replace(dataset, notes=(note, *dataset.notes)) if note else dataset
 
@@ -142,7 +141,7 @@ def matching(pattern: str) -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.suffix == ".tar"]
 
 
-def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path] | None:
+def _open_local(root: Path, val: float, targets: Targets, progress: Progress) -> tuple[Path, Path] | None:
     """The folders of tars and of index; None where there are no shards."""
     if is_pattern(root):
         tars = matching(root.as_posix())
@@ -170,7 +169,7 @@ def _open_local(root: Path, val: float, progress: Progress) -> tuple[Path, Path]
         return None
     if is_sharded(folder):
         names = frozenset(tar.relative_to(folder).as_posix() for tar in tars)
-        known = read_sharded(folder, judging=True)
+        known = read_sharded(folder, targets=targets, judging=True)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, names, 0.0))
     stamps = [(tar.as_posix(), stamp_of(tar)) for tar in tars]
     made = lambda into: index_tars(folder, progress, tars=tars, into=into, val=val)  # noqa: E731
@@ -197,7 +196,7 @@ def _refuse_foreign(root: Path, tar: Path) -> None:
         )
 
 
-def _open_address(address: str, val: float, budget: int, progress: Progress) -> tuple[Path, Path]:
+def _open_address(address: str, val: float, budget: int, targets: Targets, progress: Progress) -> tuple[Path, Path]:
     """The folders of tars and of index, of shards on a server."""
     if not address.endswith(".tar"):
         folder = open_remote(address, budget)
@@ -212,7 +211,7 @@ def _open_address(address: str, val: float, budget: int, progress: Progress) -> 
     except NotThere:
         pass
     else:
-        known, wanted = read_sharded(Path(home), folder, judging=True), frozenset(names)
+        known, wanted = read_sharded(Path(home), folder, targets=targets, judging=True), frozenset(names)
         return folder, _kept((known.digest, *sorted(names)), lambda into: index_again(known, into, wanted, 0.0))
     facts = stamps(addresses)  # another pattern lists other tars, and tars that were written anew are others
     folder = place_of(home) / hashlib.sha256(repr((address, facts)).encode()).hexdigest()[:12]
@@ -319,7 +318,7 @@ def survey_shards(dataset: ShardedDataset, progress: Progress | None) -> tuple[D
     broken = tuple(Broken(path, facts[path].reason) for path in paths if facts[path].reason)
     good = {split: tuple(s for s in found if not facts[s.path].reason) for split, found in samples.items()}
     plain = Dataset(
-        dataset.root, dataset.layout, dataset.classes, dataset.multi_label,
+        dataset.root, dataset.layout, dataset.meaning,
         {split: found for split, found in good.items() if found}, broken, dataset.notes[:-1],
     )  # fmt: skip
     return plain, facts

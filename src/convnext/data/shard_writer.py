@@ -317,7 +317,7 @@ def _write_split(
                 done.tars += 1
             name = f"{key:08d}"
             file = name + _suffix(data, sample.path)
-            index.add(split, sample.labels, tar.add(file, data), len(data))
+            index.add(split, sample.target, tar.add(file, data), len(data))
             tar.add(*_labels(name, sample, dataset))
             names.add(tar.path.name, file, sample.path)
             key, done.pictures = key + 1, done.pictures + 1
@@ -332,8 +332,8 @@ def _write_split(
 def _labels(name: str, sample: Sample, dataset: Dataset) -> tuple[str, bytes]:
     """The file of a picture's labels: the number of its class, or JSON with the names of several."""
     if not dataset.multi_label:
-        return f"{name}.cls", str(sample.labels[0]).encode()
-    names = [dataset.classes[i] for i in sample.labels]
+        return f"{name}.cls", str(sample.target[0]).encode()
+    names = [dataset.classes[i] for i in sample.target]
     return f"{name}.json", json.dumps({"labels": names}, ensure_ascii=False).encode()
 
 

@@ -26,6 +26,7 @@ from convnext.data.names import did_you_mean, listed, printable
 from convnext.data.shard_check import check_records
 from convnext.data.shard_meta import INDEX, LABELS, META, MOST_BYTES, RECORD, Meta, Shard, parse_meta
 from convnext.data.tarball import member_path
+from convnext.data.targets import Targets
 from convnext.errors import DataError, SourceLost
 from convnext.files import open_plain
 
@@ -147,16 +148,6 @@ class ShardedDataset(Dataset):
         """Whether its pictures are read from tars: yes."""
         return True
 
-    def counts(self, split: str) -> list[int]:
-        """Pictures of each class in a split, from the index."""
-        return list(self.by_class.get(split, (0,) * len(self.classes)))
-
-    def majority(self) -> list[int]:
-        """The class with most training pictures; of several labels those that most of the pictures have."""
-        counts = self.counts("train")
-        half = len(self.splits["train"]) / 2
-        return [i for i, n in enumerate(counts) if n > half] if self.multi_label else [counts.index(max(counts))]
-
     def fingerprint(self) -> str:
         """A hash of what is learned from, from the index."""
         return self.digest
@@ -182,6 +173,7 @@ def read_sharded(
     folder: Path | None = None,
     index: Path | None = None,
     *,
+    targets: Targets,
     classes: tuple[str, ...] = (),
     judging: bool = False,
 ) -> ShardedDataset:
@@ -191,6 +183,7 @@ def read_sharded(
         root: what the data set is called: the folder, a pattern, or an address.
         folder: where the tars lie, when that is another place.
         index: where the index lies, when not there.
+        targets: says what the labels of the index mean.
         classes: in the order wanted, as of a trained model; () takes those of the shards.
         judging: nothing is to be learnt from the data, so it needs no train split.
 
@@ -221,7 +214,8 @@ def read_sharded(
         )
     notes = ("pictures in shards are not opened beforehand: one that is broken is left out when it is met",)
     return ShardedDataset(
-        root, "shards", classes or own, sets is not None, splits, (), (*meta.notes, *notes), folder,
+        root, "shards", targets.of_index(classes or own, several=sets is not None), splits, (),
+        (*meta.notes, *notes), folder,
         by_class, meta.fingerprint,
     )  # fmt: skip
 

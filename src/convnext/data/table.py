@@ -6,71 +6,70 @@
 
 Paths are relative to the table's folder, or absolute. Several labels are joined by `|`; a lone `|` says "none of the
 classes". A table without a column of labels may have a column of 0 and 1 for each class. What the columns are called,
-and what else is in them, stands in `columns`, `labels`, `given_split` and `groups`; columns that are not used are told.
+and what else is in them, stands in `columns`, `given_split` and `groups`, what a picture is paired with is the task's
+(`target`); columns that are not used are told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.data.columns import PATH_NAMES, Columns, find, require
+from convnext.data.columns import PATH_NAMES, find, require
 from convnext.data.given_split import read_splits
 from convnext.data.groups import read_groups
-from convnext.data.labels import read_labels
 from convnext.data.listing import Entry, Listing
 from convnext.data.names import count, listed, printable
+from convnext.data.reading import Reading
 from convnext.data.rows import Row, read_rows
 from convnext.data.table_paths import read_paths
+from convnext.data.targets import Targets
 from convnext.errors import DataError
 
 TABLE_SUFFIXES = frozenset([".csv", ".tsv"])
 
 
-def list_table(table: Path, spec: Columns, *, judging: bool = False, known: Collection[str] = ()) -> Listing:
+def list_table(table: Path, reading: Reading, targets: Targets) -> Listing:
     """The pictures of a CSV file.
 
     Args:
         table: the file.
-        spec: what the user says about its columns.
-        judging: nothing is to be learnt from the data.
-        known: the classes of a model, where there is one.
+        reading: what is asked of it.
+        targets: finds what the pictures are paired with.
 
     Raises:
         DataError: for anything in it that cannot be used.
     """
     columns, rows, said = read_rows(table)
+    spec, judging = reading.columns, reading.judging
     for name in spec.ignore:
         require(table, columns, name, "data.ignore_columns")
     ignored = [find(columns, name) or name for name in spec.ignore]
     path_column = require(table, columns, spec.path, "data.path_column", PATH_NAMES)
-    label_column = find(columns, spec.label)
     group_column = find(columns, spec.group) if spec.group else None
-    named = {column for column in (path_column, label_column, group_column) if column}
-    named |= {name.strip() for name in spec.label.split(",")} & set(columns)
-    given = read_splits(table, columns, rows, spec, {*named, *ignored}, judging=judging)
+    told_by = targets.named(columns, spec)
+    named = {column for column in (path_column, group_column) if column} | told_by
+    given = read_splits(table, columns, rows, spec, {*named, *ignored}, labelled=bool(told_by), judging=judging)
     taken = {path_column, *ignored, *given.columns, *([group_column] if group_column else [])}
-    labels = read_labels(table, columns, rows, spec, taken, known)
-    groups = read_groups(
-        table, columns, rows, spec, {*taken, *labels.columns}, labels.names, given.splits, judging=judging
-    )
+    told = targets.in_table(table, columns, rows, reading, taken)
+    used = {*taken, *told.columns}
+    groups = read_groups(table, columns, rows, spec, used, told.truths, given.splits, judging=judging)
     paths, notes = read_paths(table, rows, path_column)
-    used = {*taken, *labels.columns}
     unused = [name for name in dict.fromkeys(columns) if name and name not in used]
     if unused:
         notes = [f"columns of the table that are not used: {listed(unused)}", *notes]
-    listing = Listing("csv", grouped=groups.column, multi_label=labels.multi_label)
+    listing = Listing("csv", grouped=groups.column, told=told)
     listing.split_column = ",".join(given.columns)
-    listing.notes += [*said, *labels.notes, *given.notes, *groups.notes, *notes]
+    listing.notes += [*said, *told.notes, *given.notes, *groups.notes, *notes]
     entries = [
-        Entry(path, names, split, group)
-        for path, names, split, group in zip(paths, labels.names, given.splits, groups.names, strict=True)
+        Entry(path, truth, split, group)
+        for path, truth, split, group in zip(paths, told.truths, given.splits, groups.names, strict=True)
     ]
-    _add(table, listing, rows, entries)
+    _add(table, listing, rows, entries, targets)
     return listing
 
 
-def _add(table: Path, listing: Listing, rows: Sequence[Row], entries: Sequence[Entry]) -> None:
+def _add(table: Path, listing: Listing, rows: Sequence[Row], entries: Sequence[Entry], targets: Targets) -> None:
     """Each picture once; rows that contradict each other are refused."""
     seen: dict[Path, tuple[int, Entry]] = {}
     for row, entry in zip(rows, entries, strict=True):
@@ -78,20 +77,19 @@ def _add(table: Path, listing: Listing, rows: Sequence[Row], entries: Sequence[E
         if first is entry:
             listing.entries.append(entry)
         elif first != entry:
-            _refuse_repeat(table, first_line, first, row.line, entry)
+            _refuse_repeat(table, first_line, first, row.line, entry, targets)
     repeats = len(rows) - len(listing.entries)
     if repeats:
         listing.notes.append(f"{count(repeats, 'row')} repeated word for word, counted once")
     listing.entries.sort(key=lambda entry: entry.path.as_posix())
 
 
-def _refuse_repeat(table: Path, first_line: int, first: Entry, line: int, entry: Entry) -> None:
+def _refuse_repeat(table: Path, first_line: int, first: Entry, line: int, entry: Entry, targets: Targets) -> None:
     shown = printable(entry.path)
-    if first.labels != entry.labels:
-        was, now = "|".join(first.labels), "|".join(entry.labels)
+    if first.truth != entry.truth:
         raise DataError(
-            f'{printable(table)}, lines {first_line} and {line}: {shown} is "{was}" and "{now}": keep the right row, '
-            f'or write "{"|".join(sorted({*first.labels, *entry.labels}))}" in one row if it shows both'
+            f"{printable(table)}, lines {first_line} and {line}: {shown} is "
+            f"{targets.contradiction(first.truth, entry.truth)}"
         )
     if first.split != entry.split:
         raise DataError(

@@ -107,6 +107,14 @@ def members(tar: Path) -> Iterator[Member]:
         raise DataError(f"{printable(tar)}: cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
+def is_tars(root: Path) -> bool:
+    """Whether a place holds a tar for each class: a folder of n....tar files, or one tar of such tars."""
+    if root.is_dir():
+        tars = list(root.glob("n*.tar"))
+        return len(tars) > 1 and not any(item.is_dir() for item in root.iterdir())
+    return root.suffix == ".tar" and root.is_file() and next(members(root), Member("", 0, 0)).name.endswith(".tar")
+
+
 def nested(tar: Path) -> Iterator[tuple[str, Iterator[Member]]]:
     """(name of the inner tar, its members) of a tar of tars; offsets count in the outer one.
 

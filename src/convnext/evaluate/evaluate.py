@@ -34,8 +34,11 @@ from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.loggers import log_result
 from convnext.run.reading import read_data, say_broken
 from convnext.run.record import progress, say
+from convnext.tasks.class_meaning import Classes, counts
+from convnext.tasks.class_targets import ClassTargets
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
+from convnext.tasks.targets import targets_of
 
 
 def judge_run(path: Path) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
     home, before = Path(recipe.data.root), known.get("fingerprint")
     if data is not None and data.resolve() != home.resolve():
         try:
-            dataset = read_data(data, Reading.of(recipe.data, settled=True), quiet=True)
+            dataset = read_data(data, Reading.of(recipe.data, settled=True), targets_of(recipe), quiet=True)
         except DataError:
             return None
         if dataset.fingerprint() != before:
@@ -149,7 +152,7 @@ def _own_data(recipe: Recipe, known: dict[str, Any], data: Path | None) -> Datas
         _say_changed(dataset, known)
         return dataset
     try:
-        dataset = read_data(home, Reading.of(recipe.data, settled=True), quiet=True)
+        dataset = read_data(home, Reading.of(recipe.data, settled=True), targets_of(recipe), quiet=True)
     except DataError as error:
         raise DataError(
             f"{error}. It is the data that the run was trained on (data.root in its recipe.toml); if it has moved, "
@@ -189,7 +192,7 @@ def evaluate_weights(
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     columns = with_columns(DataRecipe(), settings)
-    dataset = read_data(data, Reading.of(columns).to_judge(), quiet=True)
+    dataset = read_data(data, Reading.of(columns).to_judge(), ClassTargets(), quiet=True)
     loaded = load_file(path, model, dataset.classes, size, normalization)
     if loaded.classes != dataset.classes or dataset.multi_label:
         dataset = _foreign(data, loaded, columns)
@@ -197,8 +200,8 @@ def evaluate_weights(
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
     predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
-    counts = dataset.counts(split)
-    result = _verdict(loaded, predictions, (int(np.argmax(counts)),) if sum(counts) else ())
+    seen = counts(dataset, split)
+    result = _verdict(loaded, predictions, (int(np.argmax(seen)),) if sum(seen) else ())
     result |= {
         "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
         "split": split, "weights": str(path), "task": "classify", "multi_label": loaded.multi_label,
@@ -238,7 +241,7 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
         usable, precision = torch.device("cpu"), "fp32"
     task = task_for(loaded.classes, loaded.multi_label)
     pictures = EvalPictures(samples, loaded.preprocessing)
-    batches = eval_loader(pictures, Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH, workers)
+    batches = eval_loader(pictures, Collate(Classes(loaded.classes, loaded.multi_label)), EVAL_BATCH, workers)
     if usable.type == "cpu" and precision == "fp32":
         model = for_pictures(loaded.model, len(samples), loaded.preprocessing.size)
     else:
@@ -266,7 +269,7 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 
 def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
-    dataset = read_data(data, Reading.of(columns).to_judge(loaded.classes), quiet=True)
+    dataset = read_data(data, Reading.of(columns).to_judge(loaded.classes), ClassTargets(), quiet=True)
     for note in () if dataset.in_shards else dataset.notes:
         if not note.startswith(OWN_SPLIT):
             say(note)
@@ -277,13 +280,13 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
         say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
     lacking = set(range(len(loaded.classes)))
     for split in dataset.splits:
-        lacking -= {at for at, n in enumerate(dataset.counts(split)) if n}
+        lacking -= {at for at, n in enumerate(counts(dataset, split)) if n}
     if lacking:
         names = listed((loaded.classes[at] for at in sorted(lacking)), 6)
         say(f"{data} has no picture of {names}: where the model names one of them it counts as wrong")
     if loaded.multi_label and not dataset.multi_label:
         say(f"{data} has one label a picture, and the model names any number of them: others count as wrong")
-    return replace(dataset.as_a_whole(), multi_label=loaded.multi_label)
+    return replace(dataset.as_a_whole(), meaning=Classes(loaded.classes, loaded.multi_label))
 
 
 def _default_split(dataset: Dataset) -> str:
@@ -303,7 +306,7 @@ def list_predictions(judged: Judged) -> str:
     for index, values in zip(judged.predictions.indices, judged.predictions.values, strict=True):
         sample = judged.samples[int(index)]
         named = np.flatnonzero(values >= 0.5) if judged.result["multi_label"] else [int(values.argmax())]
-        answers = [sample.labels, named]
+        answers = [sample.target, named]
         if chosen is not None:
             answers.append(np.flatnonzero(values.astype(np.float64) >= chosen))
         cells = [csv_cell("|".join(names[int(i)] for i in answer) or "|") for answer in answers]

@@ -42,7 +42,7 @@ def keep_mistakes(run: RunFolder, judged: Judged, value_range: Range | None) -> 
             continue
         thumbnail.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         write_bytes(run.folder("pictures") / name, jpeg(thumbnail))
-        truth = " | ".join(classes[i] for i in sample.labels)
+        truth = " | ".join(classes[i] for i in sample.target)
         rows.append({"path": str(sample.path), "truth": truth, **row, "picture": f"pictures/{name}"})
     run.write_json("mistakes.json", rows)
 

@@ -33,6 +33,7 @@ from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.record import progress
+from convnext.tasks.class_meaning import Classes
 from convnext.tasks.classify import task_for
 from convnext.tasks.collect import EVAL_BATCH, collect, decimals
 
@@ -156,7 +157,7 @@ def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: 
     if not asked:
         return []
     batches = eval_loader(
-        AskedPictures(asked, loaded.preprocessing), Collate(len(loaded.classes), loaded.multi_label), EVAL_BATCH,
+        AskedPictures(asked, loaded.preprocessing), Collate(Classes(loaded.classes, loaded.multi_label)), EVAL_BATCH,
         _workers(asked),
     )  # fmt: skip
     place = find_device(device)

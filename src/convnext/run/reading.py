@@ -11,13 +11,14 @@ from convnext.data.dataset import Broken, Dataset
 from convnext.data.names import called
 from convnext.data.open import open_data
 from convnext.data.reading import Reading
+from convnext.data.targets import Targets
 from convnext.run.record import progress, say
 
 TOLD = 10
 """Broken files that are named one by one."""
 
 
-def read_data(root: Path, reading: Reading, *, quiet: bool = False) -> Dataset:
+def read_data(root: Path, reading: Reading, targets: Targets, *, quiet: bool = False) -> Dataset:
     """The data set, with a progress bar, and unless `quiet` the reader's remarks.
 
     Raises:
@@ -25,7 +26,7 @@ def read_data(root: Path, reading: Reading, *, quiet: bool = False) -> Dataset:
     """
     if not quiet:
         say(f"reading {called(root)}")
-    dataset = open_data(root, reading, _bar)
+    dataset = open_data(root, reading, targets, _bar)
     if quiet:
         return dataset
     for note in dataset.notes:

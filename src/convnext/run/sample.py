@@ -29,7 +29,7 @@ def save_batch(
         if picture is None:
             continue
         shown.append(as_picture(picture, preprocessing))
-        labels.append(" | ".join(dataset.classes[i] for i in found))
+        labels.append(dataset.meaning.caption(found))
     if not shown:
         return
     side = shown[0].shape[-1]

@@ -46,6 +46,7 @@ from convnext.study.trials import (
     turn,
 )
 from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_result, write_result
+from convnext.tasks.targets import targets_of
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
 from convnext.train.prepare import fill_up, refuse_absent, refuse_nesting
@@ -73,7 +74,7 @@ def with_data(what: Search) -> Search:
     refuse_unfit(what.sampler, what.pruner, what.knobs)
     refuse_nesting(what.data, what.out)
     _refuse_files(what.out)
-    dataset = read_data(what.data, Reading.of(what.recipe.data))
+    dataset = read_data(what.data, Reading.of(what.recipe.data), targets_of(what.recipe))
     refuse_absent(dataset, what.recipe.data.classes)
     return replace(what, dataset=dataset)
 

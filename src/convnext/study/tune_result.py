@@ -18,6 +18,7 @@ from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock, say
 from convnext.study.subject import Search
 from convnext.study.trials import DATABASE, Row, best_of, drop_weights, rows_of, run_of, turn
+from convnext.tasks.class_meaning import counts
 
 if TYPE_CHECKING:
     import optuna
@@ -81,7 +82,7 @@ def judged_on(what: Search) -> dict[str, Any] | None:
     """How many pictures judge a trial, and what always naming the same class would get; None where that says little."""
     if what.dataset is None or what.dataset.multi_label:
         return None
-    seen = what.dataset.counts("val")
+    seen = counts(what.dataset, "val")
     largest = seen.index(max(seen))  # the best constant answer on these pictures, as in a run's own verdict
     return {"pictures": sum(seen), "always": what.dataset.classes[largest], "trivial": seen[largest] / sum(seen)}
 

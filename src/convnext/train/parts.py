@@ -21,6 +21,7 @@ from convnext.nn.create import build_network
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
+from convnext.tasks.class_meaning import counts
 from convnext.tasks.classify import class_weights, label_weights, task_for
 from convnext.tasks.task import Task
 
@@ -39,7 +40,7 @@ class Parts:
 def build_model(recipe: Recipe, dataset: Dataset) -> Network:
     """The recipe's network for the data's classes, with seeded or pretrained weights."""
     torch.manual_seed(recipe.train.seed)
-    return build_network(spec_of(recipe, len(dataset.classes)), recipe.weights, dataset.classes)
+    return build_network(spec_of(recipe, dataset.meaning.outputs), recipe.weights, dataset.classes)
 
 
 def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
@@ -56,11 +57,11 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     except (ValueError, KeyError, AssertionError) as error:
         raise RecipeError(f'augment.randaugment = "{recipe.augment.randaugment}" is not understood: {error}') from None
     side = train_short_side(size, recipe.augment.crop_min)
-    counts, balance = dataset.counts("train"), recipe.train.class_balance
+    seen, balance = counts(dataset, "train"), recipe.train.class_balance
     if dataset.multi_label:
-        weights = label_weights(counts, len(dataset.splits["train"]), balance)
+        weights = label_weights(seen, len(dataset.splits["train"]), balance)
     else:
-        weights = class_weights(counts, balance)
+        weights = class_weights(seen, balance)
     if "val" not in dataset.splits:
         raise DataError(
             f"{called(dataset.root)}: no pictures are left for validation; every class needs 3 different pictures or "
@@ -79,7 +80,7 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
         preprocessing,
         TrainPictures(dataset.splits["train"], transform, side, data.interpolation, value_range),
         EvalPictures(dataset.splits["val"], preprocessing),
-        Collate(len(dataset.classes), dataset.multi_label),
+        Collate(dataset.meaning),
     )
 
 
@@ -95,7 +96,7 @@ def make_sampler(
 def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing) -> dict[str, Any]:
     """What a model file says about itself: how to build it, its classes, what it must be shown."""
     return {
-        "model": spec_of(recipe, len(dataset.classes)).kept(),
+        "model": spec_of(recipe, dataset.meaning.outputs).kept(),
         "classes": list(dataset.classes), "multi_label": dataset.multi_label,
         "preprocessing": preprocessing.to_json(),
     }  # fmt: skip

@@ -20,6 +20,7 @@ from convnext.recipe import Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
+from convnext.tasks.class_meaning import counts
 from convnext.train import budget
 from convnext.train import plan as planning
 from convnext.train.course import Course
@@ -36,11 +37,11 @@ from convnext.train.values import choose_range
 
 def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
     """Every class that the user asks for, once, must have pictures to learn from."""
-    for name, pictures in zip(dataset.classes, dataset.counts("train"), strict=True):
+    for name, pictures in zip(dataset.classes, counts(dataset, "train"), strict=True):
         if asked.count(name) > 1:
             raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
         if asked and not pictures:
-            there = [c for c, n in zip(dataset.classes, dataset.counts("train"), strict=True) if n]
+            there = [c for c, n in zip(dataset.classes, counts(dataset, "train"), strict=True) if n]
             raise DataError(
                 f'{called(dataset.root)}: class "{name}" of data.classes has no training pictures'
                 f"{did_you_mean(name, there)}; take it out, or give it some"
@@ -165,9 +166,8 @@ def _fill(parts: Parts, root: str, budget: int, on_disk: int, workers: int) -> N
 def introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:
     """Says what is about to happen, and every choice with its reason."""
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
-    kind = "labels, several a picture" if dataset.multi_label else "classes"
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"{called(dataset.root)}: {len(dataset.classes)} {kind}; pictures: {sizes}")
+    say(f"{called(dataset.root)}: {dataset.meaning.told()}; pictures: {sizes}")
     say(f"{plan.recipe.model.name}, {millions:.1f} M parameters; chosen for this data and machine:")
     for choice in plan.choices:
         say(f"  {choice['key'] + ' = ' + str(choice['value']):<34} {choice['why']}")

@@ -15,6 +15,7 @@ from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.run.reading import read_data
+from convnext.tasks.targets import targets_of
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import decay_of
@@ -92,7 +93,7 @@ def check_all(names: list[str], data: Path | None, settings: Sequence[str] = ())
         try:
             recipe = load_recipe(find_recipe(name), settings)
             if data is not None and dataset is None:
-                dataset = read_data(data, Reading.of(recipe.data), quiet=True)
+                dataset = read_data(data, Reading.of(recipe.data), targets_of(recipe), quiet=True)
             found.append(Checked(name, True, tuple(_check(recipe, dataset))))
         except UserError as error:
             found.append(Checked(name, False, tuple(str(error).splitlines())))

@@ -21,6 +21,7 @@ from convnext.run.folder import RunFolder, is_judged, locked, open_run, report_i
 from convnext.run.reading import read_data
 from convnext.run.record import say, silenced
 from convnext.run.state import heal, previous, read_state_file
+from convnext.tasks.targets import targets_of
 from convnext.train import budget
 from convnext.train.changes import Changes, as_changed, asked, from_log, refuse_useless, set_length, write_down
 from convnext.train.course import to_changes
@@ -181,7 +182,7 @@ def same_data(run: RunFolder, recipe: Recipe) -> Dataset:
         DataError: it cannot be read.
     """
     try:
-        dataset = read_data(Path(recipe.data.root), Reading.of(recipe.data, settled=True))
+        dataset = read_data(Path(recipe.data.root), Reading.of(recipe.data, settled=True), targets_of(recipe))
     except DataError as error:
         raise DataError(f"{error}. The run's data is data.root in {run.recipe}: if it moved, change it there") from None
     known = run.read_table("data.json")

@@ -41,6 +41,7 @@ from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState
 from convnext.tasks.collect import EVAL_BATCH
+from convnext.tasks.targets import targets_of
 from convnext.train import budget
 from convnext.train.distributed import Ranks, joined, planned
 from convnext.train.freeze import Freezing
@@ -104,7 +105,7 @@ def train_run(
     root, out, began = Path(root), Path(out), time.monotonic()
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
-        dataset = known or ranks.agree(lambda: read_data(root, Reading.of(recipe.data)))
+        dataset = known or ranks.agree(lambda: read_data(root, Reading.of(recipe.data), targets_of(recipe)))
         if ranks.world > 1:
             ranks.refuse_different(
                 dataset.fingerprint() + dataset.digest_of_contents(),
@@ -166,7 +167,7 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     Raises:
         UserError: as `train_run`.
     """
-    dataset = read_data(Path(root), Reading.of(recipe.data))
+    dataset = read_data(Path(root), Reading.of(recipe.data), targets_of(recipe))
     refuse_absent(dataset, recipe.data.classes)
     recipe = override(recipe, found_in(dataset))
     ranks = planned(gpus, nodes)

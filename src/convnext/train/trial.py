@@ -91,7 +91,7 @@ def _as_trained(recipe: Recipe, dataset: Dataset) -> Network:
     """The network that the run will train, as far as it is settled, and as the plan will settle the rest; new."""
     plan = Plan(recipe)
     choose_start(plan, pretrained=recipe.weights not in ("none", "auto"))
-    return spec_of(plan.recipe, len(dataset.classes)).build()
+    return spec_of(plan.recipe, dataset.meaning.outputs).build()
 
 
 def is_steady(times: list[float], group: int = STEADY) -> bool:

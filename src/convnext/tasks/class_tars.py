@@ -12,14 +12,7 @@ from convnext.data.shards import ShardedDataset, read_sharded
 from convnext.data.tar_headers import Member
 from convnext.data.tarball import members, nested
 from convnext.errors import DataError, UserError
-
-
-def is_tars(root: Path) -> bool:
-    """Whether a place holds a tar for each class: a folder of n....tar files, or one tar of such tars."""
-    if root.is_dir():
-        tars = list(root.glob("n*.tar"))
-        return len(tars) > 1 and not any(item.is_dir() for item in root.iterdir())
-    return root.suffix == ".tar" and root.is_file() and next(members(root), Member("", 0, 0)).name.endswith(".tar")
+from convnext.tasks.class_targets import ClassTargets
 
 
 def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int], None] | None = None) -> ShardedDataset:
@@ -62,7 +55,7 @@ def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int],
         raise UserError(f"{into} cannot be written ({(error.strerror or str(error)).lower()})") from None
     finally:
         writer.drop()
-    return read_sharded(root, root if root.is_dir() else root.parent, into)
+    return read_sharded(root, root if root.is_dir() else root.parent, into, targets=ClassTargets())
 
 
 def _refuse(root: Path, names: list[str]) -> None:

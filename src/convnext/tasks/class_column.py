@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
 from convnext.data.columns import LABEL_NAMES, Columns, find, key_of, require
-from convnext.data.label_lists import list_of, refuse_odd_lists
+from convnext.data.flags import is_flag, is_true
 from convnext.data.missing import is_missing
 from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row, lines_of
+from convnext.data.target import Told
 from convnext.errors import DataError
+from convnext.tasks.class_lists import list_of, refuse_odd_lists
 
 SETTING = "data.label_separator"
 NONE = "|"
@@ -27,24 +29,17 @@ _SIGNS = (";", "；", ",", "，", "、", "/", "+", "&", " and ", "_", "-", ":", 
 """What people put between several labels, the clearest first."""
 _ALSO_IN_NAMES = frozenset([" and ", "_", "-", ":"])
 """Signs within many a name: they join labels only where all that they part are names by themselves."""
-_TRUE, _FALSE = frozenset(["1", "1.0", "true", "yes", "y", "t"]), frozenset(["0", "0.0", "false", "no", "n", "f"])
 
 
 @dataclass
-class Labels:
-    """What a table says about classes.
+class Labels(Told):
+    """What a table says about classes: `truths` are each row's names, sorted.
 
     Attributes:
-        names: of each row, sorted.
         multi_label: a picture may have several classes, or none.
-        columns: where they stood.
-        notes: one-line remarks for the user.
     """
 
-    names: list[tuple[str, ...]]
-    multi_label: bool
-    columns: tuple[str, ...]
-    notes: list[str] = field(default_factory=list)
+    multi_label: bool = False
 
 
 def read_labels(
@@ -78,16 +73,6 @@ def read_labels(
         require(table, columns, spec.label, "data.label_column", names, taken)
     column = require(table, columns, spec.label, "data.label_column", LABEL_NAMES)
     return _from_cells(table, rows, column, spec, known)
-
-
-def is_flag(cell: str) -> bool:
-    """Whether a cell is 0 or 1, or true or false."""
-    return cell.casefold() in _TRUE or cell.casefold() in _FALSE
-
-
-def is_true(cell: str) -> bool:
-    """Whether a flag is set."""
-    return cell.casefold() in _TRUE
 
 
 def _flag_columns(
@@ -146,7 +131,7 @@ def _from_flags(rows: Sequence[Row], flags: Sequence[str]) -> Labels:
     unused = [name for name in flags if not any(is_true(row[name]) for row in rows)]
     if unused:
         notes.append(f"no row is of class {listed(unused)}: left out")
-    return Labels(found, several, tuple(flags), notes)
+    return Labels(found, tuple(flags), notes, several)
 
 
 def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, known: Collection[str]) -> Labels:
@@ -174,7 +159,7 @@ def _from_cells(table: Path, rows: Sequence[Row], column: str, spec: Columns, kn
     twice = sorted({unicodedata.normalize("NFC", cell) for cell in raw - set(cells)} & raw)
     if twice:
         notes.append(f"{listed(twice, 3)}: written in two Unicode forms (NFC and NFD), taken for one class")
-    return Labels(names, several, (column,), notes)
+    return Labels(names, (column,), notes, several)
 
 
 def _refuse_missing(

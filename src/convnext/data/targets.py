@@ -1,0 +1,70 @@
+"""How what pictures are paired with is found: a task hands this down to data/, which never imports a task.
+
+data/ lists, checks, splits and loads pictures; what it must know of their targets it asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from convnext.data.checked import Facts
+from convnext.data.columns import Columns
+from convnext.data.dataset import Dataset
+from convnext.data.findings import Finding, Overview, Picture
+from convnext.data.listing import Entry, Listing
+from convnext.data.reading import Reading
+from convnext.data.rows import Row
+from convnext.data.target import Meaning, Told
+
+
+class Targets(Protocol):
+    """How a task's targets are found, and refused."""
+
+    expected: str
+    """What a data set must look like, for messages."""
+    noun: str
+    """What the targets are called, in the plural: "labels"."""
+
+    def in_folder(self, root: Path, reading: Reading) -> Listing:
+        """The pictures of a data set in folders. Raises DataError where folders are not laid out as they should be."""
+        ...
+
+    def named(self, columns: Sequence[str], spec: Columns) -> set[str]:
+        """The columns of a table that hold targets because the user, or their name, says so."""
+        ...
+
+    def in_table(
+        self, table: Path, columns: Sequence[str], rows: Sequence[Row], reading: Reading, taken: Collection[str]
+    ) -> Told:
+        """The targets of a table's rows; `taken` columns hold something else. Raises DataError."""
+        ...
+
+    def contradiction(self, first: Any, second: Any) -> str:
+        """Of a picture in two rows that tell different truths: what they say, and what to write."""
+        ...
+
+    def settle(self, root: Path, listing: Listing, reading: Reading) -> Meaning:
+        """What the targets mean. Raises DataError where nothing can be learnt from them."""
+        ...
+
+    def of_index(self, names: tuple[str, ...], *, several: bool) -> Meaning:
+        """What the targets of shards mean, by what their index says. Raises DataError where this task has no such."""
+        ...
+
+    def refuse_broken(self, listing: Listing, facts: Mapping[Path, Facts], entries: Sequence[Entry]) -> None:
+        """Raises DataError where the files that cannot be read leave too little; `entries` are those to learn from."""
+        ...
+
+    def remarks(self, meaning: Meaning, reading: Reading) -> list[str]:
+        """One-line remarks about what the targets mean."""
+        ...
+
+    def overview(self, data: Dataset) -> Overview:
+        """What the doctor's summary and table say of the targets."""
+        ...
+
+    def check(self, data: Dataset, pictures: Sequence[Picture]) -> list[Finding]:
+        """The doctor's findings about the targets."""
+        ...
