@@ -14,14 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.tasks.class_targets import ClassTargets
 from convnext.data import checked
 from convnext.data.augment import TrainTransform
 from convnext.data.dataset import Sample
 from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import TrainPictures
+from convnext.data.reading import Reading
 from convnext.data.shard_source import open_shards
 from convnext.recipe import AugmentRecipe, DataRecipe
+from convnext.tasks.class_targets import ClassTargets
 
 Replace = Callable[[Path, bytes], None]
 
@@ -113,9 +114,9 @@ def test_the_index_of_tars_is_made_anew(tmp_path: Path, replace: Replace) -> Non
     path = tmp_path / "tars" / "train-0.tar"
     path.parent.mkdir()
     path.write_bytes(tar("ababab"))
-    first = open_shards(path.parent, val=0.0, ClassTargets())
+    first = open_shards(path.parent, Reading(val=0.0), ClassTargets())
     replace(path, tar("bbbaaa"))
-    second = open_shards(path.parent, val=0.0, ClassTargets())
+    second = open_shards(path.parent, Reading(val=0.0), ClassTargets())
     assert first is not None
     assert second is not None
     assert [sample.target for sample in first.splits["train"]] == [(0,), (1,)] * 3

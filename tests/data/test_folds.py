@@ -17,7 +17,7 @@ from convnext.data.reading import Reading
 from convnext.errors import DataError, RecipeError
 from convnext.run.reading import read_data
 from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.class_targets import ClassTargets, read_dataset
 
 StripesWriter = Callable[..., Path]
 
@@ -98,4 +98,4 @@ def test_what_cannot_be_folded_is_refused(write_stripes: StripesWriter, tmp_path
         in_fold(read_dataset(root), 20, 1, 0.2)
     for setting in ("data.fold=1", "data.folds=3", "data.folds=3 data.fold=4", "data.folds=1 data.fold=1"):
         with pytest.raises(RecipeError, match=r"data\.fold = .*from 1 to data\.folds"):
-            read_data(root, Reading.of(load_recipe(None, setting.split()).data))
+            read_data(root, Reading.of(load_recipe(None, setting.split()).data), ClassTargets())

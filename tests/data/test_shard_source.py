@@ -27,6 +27,7 @@ from convnext.config import load_recipe
 from convnext.data import fetch as fetching
 from convnext.data import remote
 from convnext.data.decode import read_pixels
+from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import expand, open_shards
 from convnext.data.shard_writer import write_shards
@@ -505,6 +506,7 @@ from pathlib import Path
 from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards
+from convnext.tasks.class_targets import ClassTargets
 found = open_shards(Path(sys.argv[1]), Reading(val=0.2), ClassTargets())
 print(found.digest)
 """

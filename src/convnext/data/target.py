@@ -56,6 +56,10 @@ class Meaning(Protocol):
         """What data.json says of the targets of a `Dataset`."""
         ...
 
+    def settings(self) -> dict[str, Any]:
+        """What a recipe is to say of the targets, as `{"data.classes": ...}`, so that it stays the same."""
+        ...
+
     def told(self) -> str:
         """What there is to learn, in a few words: "5 classes"."""
         ...

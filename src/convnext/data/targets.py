@@ -57,6 +57,10 @@ class Targets(Protocol):
         """Raises DataError where the files that cannot be read leave too little; `entries` are those to learn from."""
         ...
 
+    def refuse_unlearnable(self, dataset: Dataset, reading: Reading) -> None:
+        """Raises DataError where a model cannot be trained on what was read."""
+        ...
+
     def remarks(self, meaning: Meaning, reading: Reading) -> list[str]:
         """One-line remarks about what the targets mean."""
         ...

@@ -49,7 +49,7 @@ from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_
 from convnext.tasks.targets import targets_of
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
-from convnext.train.prepare import fill_up, refuse_absent, refuse_nesting
+from convnext.train.prepare import fill_up, refuse_nesting
 from convnext.train.train import train_run
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ def with_data(what: Search) -> Search:
     refuse_unfit(what.sampler, what.pruner, what.knobs)
     refuse_nesting(what.data, what.out)
     _refuse_files(what.out)
-    dataset = read_data(what.data, Reading.of(what.recipe.data), targets_of(what.recipe))
-    refuse_absent(dataset, what.recipe.data.classes)
+    reading, targets = Reading.of(what.recipe.data), targets_of(what.recipe)
+    dataset = read_data(what.data, reading, targets)
+    targets.refuse_unlearnable(dataset, reading)
     return replace(what, dataset=dataset)
 
 

@@ -66,6 +66,10 @@ class Classes:
             "counts": {split: counts(dataset, split) for split in dataset.splits},
         }  # fmt: skip
 
+    def settings(self) -> dict[str, Any]:
+        """The classes in their order."""
+        return {"data.classes": self.classes}
+
     def told(self) -> str:
         """How many there are."""
         return f"{len(self.classes)} {'labels, several a picture' if self.multi_label else 'classes'}"

@@ -20,7 +20,7 @@ from convnext.data.doctor import examine
 from convnext.data.findings import Finding, Overview, Picture
 from convnext.data.listing import Entry, Listing
 from convnext.data.missing import missing_classes
-from convnext.data.names import count, did_you_mean, in_order, listed, look_alikes, printable
+from convnext.data.names import called, count, did_you_mean, in_order, listed, look_alikes, printable
 from convnext.data.reading import Reading
 from convnext.data.rows import Row
 from convnext.data.sources import all_of, survey
@@ -68,6 +68,10 @@ class ClassTargets:
     def refuse_broken(self, listing: Listing, facts: Mapping[Path, Facts], entries: Sequence[Entry]) -> None:
         """A class whose pictures (in train, when the data set has splits) are all broken cannot be learnt."""
         _refuse_lost(entries, facts)
+
+    def refuse_unlearnable(self, dataset: Dataset, reading: Reading) -> None:
+        """Every class that the user asks for, once, must have pictures to learn from, and there must be two."""
+        _refuse_absent(dataset, reading.classes)
 
     def remarks(self, meaning: Any, reading: Reading) -> list[str]:
         """Classes that may be one, and names that may stand for a missing label."""
@@ -214,3 +218,17 @@ def _refuse_lost(learnt: Sequence[Entry], facts: Mapping[Path, Facts]) -> None:
                 f'class "{printable(name)}": {all_of(len(members))} broken; the first, {printable(first)}: '
                 f"{facts[first].reason}: replace the files or take the class out of the data set"
             )
+
+
+def _refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
+    for name, pictures in zip(dataset.classes, counts(dataset, "train"), strict=True):
+        if asked.count(name) > 1:
+            raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
+        if asked and not pictures:
+            there = [c for c, n in zip(dataset.classes, counts(dataset, "train"), strict=True) if n]
+            raise DataError(
+                f'{called(dataset.root)}: class "{name}" of data.classes has no training pictures'
+                f"{did_you_mean(name, there)}; take it out, or give it some"
+            )
+    if len(dataset.classes) < 2 and not dataset.multi_label:
+        raise DataError(f"{called(dataset.root)}: a single class; a classifier needs two or more to tell apart")

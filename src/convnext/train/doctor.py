@@ -23,6 +23,7 @@ from convnext.run.environment import usable_cores
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import OPTIMIZERS, decay_of
 from convnext.train.plan import Plan, count_steps, estimated_bytes, peak_rate
+from convnext.train.schedule import average_decay
 
 FAR = 8.0
 """How many times above the usual a rate is worth a word."""
@@ -71,9 +72,8 @@ def _average(plan: Plan, pictures: int) -> None:
     decay = float(train.ema_decay)
     half_life = math.log(0.5) / math.log(decay) if 0 < decay < 1 else 0.0
     if half_life > steps / 2:
-        shorter = round(min(0.9999, 0.5 ** (1 / (0.02 * steps + 1))), 5)
         why = f"with {decay:g} the initial weights count for half after {half_life:,.0f} steps, the run has {steps:,}"
-        plan.repair("train.ema_decay", shorter, why)
+        plan.repair("train.ema_decay", average_decay(steps), why)
 
 
 def has_batch_norm(recipe: Recipe) -> bool:

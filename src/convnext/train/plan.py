@@ -26,7 +26,7 @@ from convnext.nn.spec import Outline, outline
 from convnext.recipe import Recipe
 from convnext.run.environment import find_device, usable_cores
 from convnext.train.optimizers import OPTIMIZERS
-from convnext.train.schedule import learning_rate
+from convnext.train.schedule import average_decay, learning_rate
 
 DEFAULT_MINUTES = 30.0
 """Time budget on a processor, when neither epochs nor minutes are given."""
@@ -237,10 +237,8 @@ def choose_optimisation(plan: Plan, pretrained: bool, epochs: int, per_epoch: in
     given = plan.choose("train.warmup_epochs", warmup, "a tenth of the run, five epochs at most")
     if float(given) >= epochs:
         plan.repair("train.warmup_epochs", warmup, f"a warm-up of {given} epochs would outlast the run of {epochs}")
-    steps = max(1, epochs * per_epoch)
-    decay = min(0.9999, 0.5 ** (1 / (0.02 * steps + 1)))
     why = "not used: no moving average" if plan.recipe.train.ema is False else "half-life of a fiftieth of the run"
-    plan.choose("train.ema_decay", round(decay, 5), why)
+    plan.choose("train.ema_decay", average_decay(epochs * per_epoch), why)
     choose_start(plan, pretrained)
 
 

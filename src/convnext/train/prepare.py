@@ -10,9 +10,9 @@ from torch import nn
 from convnext.config import override
 from convnext.data.dataset import Dataset
 from convnext.data.disk_cache import DiskBudget
-from convnext.data.names import called, did_you_mean, is_pattern
+from convnext.data.names import called, is_pattern
 from convnext.data.shards import ShardSamples
-from convnext.errors import DataError, RecipeError, RunError
+from convnext.errors import RecipeError, RunError
 from convnext.nn.download import find_weights
 from convnext.nn.network import Network
 from convnext.nn.places import split_part
@@ -20,7 +20,6 @@ from convnext.recipe import Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
-from convnext.tasks.class_meaning import counts
 from convnext.train import budget
 from convnext.train import plan as planning
 from convnext.train.course import Course
@@ -33,21 +32,6 @@ from convnext.train.plan import Plan
 from convnext.train.statistics import choose_statistics
 from convnext.train.trial import glance, try_steps
 from convnext.train.values import choose_range
-
-
-def refuse_absent(dataset: Dataset, asked: tuple[str, ...]) -> None:
-    """Every class that the user asks for, once, must have pictures to learn from."""
-    for name, pictures in zip(dataset.classes, counts(dataset, "train"), strict=True):
-        if asked.count(name) > 1:
-            raise DataError(f'data.classes names "{name}" {asked.count(name)} times; once is enough')
-        if asked and not pictures:
-            there = [c for c, n in zip(dataset.classes, counts(dataset, "train"), strict=True) if n]
-            raise DataError(
-                f'{called(dataset.root)}: class "{name}" of data.classes has no training pictures'
-                f"{did_you_mean(name, there)}; take it out, or give it some"
-            )
-    if len(dataset.classes) < 2 and not dataset.multi_label:
-        raise DataError(f"{called(dataset.root)}: a single class; a classifier needs two or more to tell apart")
 
 
 def refuse_own_weights(weights: str, out: Path) -> None:
@@ -67,8 +51,8 @@ def refuse_nesting(root: Path, out: Path) -> None:
 
 
 def found_in(dataset: Dataset) -> dict[str, Any]:
-    """What a recipe is to say about the data, once they are read: where, which classes, by which column split."""
-    found: dict[str, Any] = {"data.root": called(dataset.root), "data.classes": dataset.classes}
+    """What a recipe is to say about the data, once they are read: where, what to learn, by which column split."""
+    found: dict[str, Any] = {"data.root": called(dataset.root), **dataset.meaning.settings()}
     if dataset.split_column:
         found["data.split_column"] = dataset.split_column
     return found

@@ -62,7 +62,6 @@ from convnext.train.prepare import (
     found_in,
     introduce,
     prepare,
-    refuse_absent,
     refuse_nesting,
     refuse_own_weights,
 )
@@ -105,13 +104,14 @@ def train_run(
     root, out, began = Path(root), Path(out), time.monotonic()
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
-        dataset = known or ranks.agree(lambda: read_data(root, Reading.of(recipe.data), targets_of(recipe)))
+        reading, targets = Reading.of(recipe.data), targets_of(recipe)
+        dataset = known or ranks.agree(lambda: read_data(root, reading, targets))
         if ranks.world > 1:
             ranks.refuse_different(
                 dataset.fingerprint() + dataset.digest_of_contents(),
                 f"{called(dataset.root)} must hold the same pictures for every process",
             )
-        ranks.agree(lambda: refuse_absent(dataset, recipe.data.classes))
+        ranks.agree(lambda: targets.refuse_unlearnable(dataset, reading))
         recipe = override(recipe, found_in(dataset))
         plan, model, parts = prepare(dataset, Plan(recipe, began=began), ranks)
         with contextlib.ExitStack() as stack:
@@ -167,8 +167,9 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     Raises:
         UserError: as `train_run`.
     """
-    dataset = read_data(Path(root), Reading.of(recipe.data), targets_of(recipe))
-    refuse_absent(dataset, recipe.data.classes)
+    reading, targets = Reading.of(recipe.data), targets_of(recipe)
+    dataset = read_data(Path(root), reading, targets)
+    targets.refuse_unlearnable(dataset, reading)
     recipe = override(recipe, found_in(dataset))
     ranks = planned(gpus, nodes)
     plan = fill_up(dataset, Plan(recipe), ranks)
