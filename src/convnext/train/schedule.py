@@ -23,7 +23,8 @@ def learning_rate(step: float, *, peak: float, minimum: float, warmup: int, tota
 def average_decay(steps: int) -> float:
     """Decay a step of a moving average whose half-life is a fiftieth of a run of so many steps, and one; 0.9999 at most
     (Table 5), to five decimals."""
-    return round(min(0.9999, 0.5 ** (1 / (0.02 * max(1, steps) + 1))), 5)
+    decay: float = 0.5 ** (1 / (0.02 * max(1, steps) + 1))
+    return round(min(0.9999, decay), 5)
 
 
 def size_at(recipe: Recipe, epoch: float, epochs: int) -> int:
