@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from convnext.__main__ import main
-from convnext.tasks.class_targets import diagnose
+from convnext.tasks.classify.targets import diagnose
 
 QUICK = [
     "weights=none", "model.name=convnext_atto", "data.size=32", "model.stem_patch=4", "train.batch=8",

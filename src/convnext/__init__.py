@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnext.evaluate.compare import compare
     from convnext.evaluate.evaluate import evaluate_run
     from convnext.evaluate.model import Model, load
-    from convnext.evaluate.predict import Prediction, predict
+    from convnext.evaluate.predict import predict
     from convnext.nn.convnext import ConvNeXt
     from convnext.nn.create import create_model
     from convnext.nn.optimize import optimize
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from convnext.recipe import Recipe
     from convnext.report.page import write_report
     from convnext.run.save import save
-    from convnext.tasks.class_targets import diagnose, read_dataset
+    from convnext.tasks.classify.targets import diagnose, read_dataset
     from convnext.train.train import train_run
 
 __version__ = "0.1.0"
@@ -35,21 +35,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "ConvNeXt": "convnext.nn.convnext",
     "Model": "convnext.evaluate.model",
-    "Prediction": "convnext.evaluate.predict",
+    "Prediction": "convnext.tasks.classify.answers",
     "Preprocessing": "convnext.data.preprocessing",
     "Recipe": "convnext.recipe",
     "Run": "convnext.api",
     "UserError": "convnext.errors",
     "compare": "convnext.evaluate.compare",
     "create_model": "convnext.nn.create",
-    "diagnose": "convnext.tasks.class_targets",
+    "diagnose": "convnext.tasks.classify.targets",
     "doctor": "convnext.api",
     "evaluate_run": "convnext.evaluate.evaluate",
     "list_models": "convnext.nn.variants",
     "load": "convnext.evaluate.model",
     "optimize": "convnext.nn.optimize",
     "predict": "convnext.evaluate.predict",
-    "read_dataset": "convnext.tasks.class_targets",
+    "read_dataset": "convnext.tasks.classify.targets",
     "save": "convnext.run.save",
     "train_run": "convnext.train.train",
     "write_report": "convnext.report.page",

@@ -17,13 +17,13 @@ from convnext.data.names import DATA, name_of, named
 from convnext.errors import UserError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.evaluate.model import Model, load
-from convnext.evaluate.predict import Prediction
 from convnext.evaluate.verdict import Judged
 from convnext.recipe import Recipe
 from convnext.report.finish import finish_run
 from convnext.report.page import write_report
 from convnext.run.folder import RunFolder, open_run
-from convnext.tasks.class_targets import diagnose
+from convnext.tasks.classify.answers import Prediction
+from convnext.tasks.classify.targets import diagnose
 from convnext.train.train import train_run
 
 __all__ = ["Model", "Run", "doctor", "evaluate", "load", "train"]

@@ -278,7 +278,7 @@ def doctor(
     from convnext.data.doctor import examine
     from convnext.data.reading import Reading
     from convnext.run.record import progress
-    from convnext.tasks.targets import targets_of
+    from convnext.tasks.table import targets_of
 
     options = {"path_column": path_column, "label_column": label_column, "split_column": split_column}
     words = [f"data.{key}={value}" for key, value in options.items() if value is not None]

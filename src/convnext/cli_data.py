@@ -39,8 +39,8 @@ def shard(
     from convnext.report.commands import quoted
     from convnext.run.reading import read_data
     from convnext.run.record import progress, say
-    from convnext.tasks.class_tars import read_tars
-    from convnext.tasks.targets import targets_of
+    from convnext.tasks.classify.tars import read_tars
+    from convnext.tasks.table import targets_of
 
     if idle := [word for word in settings or () if "=" in word and not word.strip().startswith("data.")]:
         raise RecipeError(f"{idle[0]} changes nothing in shards; settings say how DATA is read: data.path_column=")

@@ -42,7 +42,7 @@ def tune(
     from convnext.run.record import say
     from convnext.study.space import find_space, load_space, without
     from convnext.study.subject import Search
-    from convnext.study.trials import best_of
+    from convnext.study.trials import best_of, score_of_study
     from convnext.study.tune import load_study, open_study, search, trainer, with_data
     from convnext.study.tune_result import BEST, in_doubt, read_result, repeat
 
@@ -62,18 +62,20 @@ def tune(
         command = shlex.join(["convnext", *sys.argv[1:]])
         say(f"the study in {place} is saved; go on with the same command: {command}")
         raise
-    best = best_of(rows)
+    score = score_of_study(load_study(place))
+    best = best_of(rows, score)
     if best is None:
         raise UserError(f"no trial ended with a value; {place}/tune.json has the reasons")
     print_out(f"best of {sum(row['counts'] for row in rows)} trials: trial {best['number']}, validation "
-              f"{100 * best['value']:.2f} %")  # fmt: skip
+              f"{score.text(best['value'], 2)}")  # fmt: skip
     for line in in_doubt(best, read_result(place)):
         print_out(f"  {line}")
     for key, value in best["params"].items():
         print_out(f"  {key} = {value}")
     if again:
-        spread = f" ± {100 * stdev(again):.2f}" if len(again) > 1 else ""
-        print_out(f"the same with {len(again)} other seeds: {100 * mean(again):.2f}{spread} %; expect that")
+        spread = f" ± {score.number(stdev(again), 2)}" if len(again) > 1 else ""
+        expected = f"{score.number(mean(again), 2)}{spread} {score.unit}".rstrip()
+        print_out(f"the same with {len(again)} other seeds: {expected}; expect that")
     print_out(f"recipe: {place / BEST}")
     print_out(f"report: {write_tune_report(place)}")
     return 0

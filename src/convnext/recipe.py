@@ -55,6 +55,13 @@ def knob(default: Any, doc: str) -> Any:
 
 
 @dataclass(frozen=True)
+class TaskRecipe:
+    """What is asked of a picture."""
+
+    kind: str = knob("classify", "the kind of question: classify")
+
+
+@dataclass(frozen=True)
 class ModelRecipe:
     """Which network, and its regularisation."""
 
@@ -208,6 +215,7 @@ class Recipe:
     """
 
     weights: str = knob("auto", "auto, none, a file, timm:NAME, official:NAME or torchvision:NAME")
+    task: TaskRecipe = field(default_factory=TaskRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentRecipe = field(default_factory=AugmentRecipe)

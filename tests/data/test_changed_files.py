@@ -22,7 +22,7 @@ from convnext.data.loader import TrainPictures
 from convnext.data.reading import Reading
 from convnext.data.shard_source import open_shards
 from convnext.recipe import AugmentRecipe, DataRecipe
-from convnext.tasks.class_targets import ClassTargets
+from convnext.tasks.classify.targets import ClassTargets
 
 Replace = Callable[[Path, bytes], None]
 

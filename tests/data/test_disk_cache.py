@@ -28,7 +28,7 @@ from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, EpochSampler, TrainPictures, train_loader
 from convnext.places import cache_dir
 from convnext.recipe import AugmentRecipe, DataRecipe
-from convnext.tasks.class_meaning import Classes
+from convnext.tasks.classify.meaning import Classes
 
 COUNT = 12
 SIDE = 20
@@ -573,7 +573,7 @@ def test_the_knob_fills_memory_first_and_the_disk_with_the_rest(
 ) -> None:
     """As the recipe has it, and it is said where the pictures are."""
     from convnext.config import load_recipe
-    from convnext.tasks.class_targets import read_dataset
+    from convnext.tasks.classify.targets import read_dataset
     from convnext.train.distributed import Ranks
     from convnext.train.parts import make_parts
     from convnext.train.prepare import fill_caches

@@ -16,7 +16,7 @@ from convnext.data import phash
 from convnext.data.diagnosis import Diagnosis
 from convnext.data.findings import Finding
 from convnext.data.phash import fingerprint, gradients, look_alikes, thumbnail
-from convnext.tasks.class_targets import diagnose
+from convnext.tasks.classify.targets import diagnose
 
 MakePictures = Callable[[dict[str, int]], Path]
 

@@ -20,8 +20,8 @@ from convnext.data.dataset import Sample
 from convnext.data.feed import Loader
 from convnext.data.loader import Batch, Collate, EvalPictures, PackedBatch, Preprocessing, eval_loader
 from convnext.errors import LoaderLost, StoppedWaiting
-from convnext.tasks.class_meaning import Classes
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.meaning import Classes
+from convnext.tasks.classify.targets import read_dataset
 
 PREPROCESSING = Preprocessing(32, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)
 

@@ -29,7 +29,7 @@ from convnext.nn.shown import authors_way, shown_as, shown_by_entry
 from convnext.recipe import AugmentRecipe, DataRecipe, Recipe
 from convnext.run.load import load_all, load_file
 from convnext.run.save import save
-from convnext.tasks.class_targets import diagnose
+from convnext.tasks.classify.targets import diagnose
 from convnext.train.plan import Plan
 from convnext.train.statistics import choose_statistics
 from convnext.train.train import train_run

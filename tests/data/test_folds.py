@@ -16,8 +16,8 @@ from convnext.data.folds import deal, in_fold
 from convnext.data.reading import Reading
 from convnext.errors import DataError, RecipeError
 from convnext.run.reading import read_data
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 
 StripesWriter = Callable[..., Path]
 

@@ -15,9 +15,9 @@ from convnext.data.decode import read_pixels
 from convnext.data.shards import read_sharded
 from convnext.data.tarball import is_tars
 from convnext.errors import DataError
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets, read_dataset
-from convnext.tasks.class_tars import read_tars
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
+from convnext.tasks.classify.tars import read_tars
 
 WNIDS = ("n01440764", "n01443537", "n02110341")
 TRUTH = (2, 0, 1, 1, 0, 2)  # classes of the pictures of val, in the order of their numbers

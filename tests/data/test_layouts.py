@@ -13,7 +13,7 @@ from PIL import Image
 from convnext.data.columns import Columns
 from convnext.data.dataset import Dataset
 from convnext.errors import DataError
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.targets import read_dataset
 
 Make = Callable[..., Path]
 

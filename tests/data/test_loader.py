@@ -24,8 +24,8 @@ from convnext.data.loader import (
     train_loader,
 )
 from convnext.recipe import AugmentRecipe, DataRecipe
-from convnext.tasks.class_meaning import Classes
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.meaning import Classes
+from convnext.tasks.classify.targets import read_dataset
 
 PREPROCESSING = Preprocessing(24, 0.75, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 3)
 

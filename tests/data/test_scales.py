@@ -17,7 +17,7 @@ from convnext.data.scales import beyond, range_for, range_of_recipe, scales_of
 from convnext.data.shard_writer import reduced
 from convnext.errors import DataError, PictureError, RecipeError
 from convnext.recipe import Recipe
-from convnext.tasks.class_targets import diagnose, read_dataset
+from convnext.tasks.classify.targets import diagnose, read_dataset
 
 
 def floats(high: float, low: float = 0.0, side: int = 40) -> np.ndarray:

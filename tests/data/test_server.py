@@ -25,7 +25,7 @@ from convnext.data.shard_source import open_shards, shard_names
 from convnext.data.shard_writer import write_shards
 from convnext.data.shards import check_tars, list_shards, read_sharded
 from convnext.errors import DataError, SourceLost, UserError
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 
 KEPT = b"a file of mine"
 Answer = Callable[[socket.socket], None]

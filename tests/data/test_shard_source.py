@@ -36,8 +36,8 @@ from convnext.errors import DataError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.nn.weights import read_model
 from convnext.places import cache_dir
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets, diagnose, read_dataset
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets, diagnose, read_dataset
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -211,7 +211,7 @@ def test_a_run_judges_shards_it_never_saw(foreign: Path, stripes: Path, tmp_path
             else:
                 found = evaluate_weights(run.best, None, data, size=None, normalization=None, split=None)
             judged.append(found.result)
-            assert len(found.predictions.labels) == 80
+            assert len(found.predictions) == 80
         for key in ("top1", "confusion", "majority_top1"):
             assert judged[0].get(key) == judged[1].get(key), key
         assert "top1" in judged[0]
@@ -506,7 +506,7 @@ from pathlib import Path
 from convnext.data.reading import Reading
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_source import open_shards
-from convnext.tasks.class_targets import ClassTargets
+from convnext.tasks.classify.targets import ClassTargets
 found = open_shards(Path(sys.argv[1]), Reading(val=0.2), ClassTargets())
 print(found.digest)
 """

@@ -18,8 +18,8 @@ from convnext.data.shards import read_sharded
 from convnext.errors import SourceLost, Stopped
 from convnext.nn.weights import read_model
 from convnext.recipe import Recipe
-from convnext.tasks.class_meaning import Classes
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.meaning import Classes
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 from convnext.train.loop import Loop
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run

@@ -22,8 +22,8 @@ from convnext.data.decode import read_pixels
 from convnext.data.shard_writer import MARK, reduced, write_shards
 from convnext.data.shards import check_tars, read_sharded
 from convnext.errors import UserError
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 
 
 def photo(size: tuple[int, int], kind: str, mode: str = "RGB", orientation: int = 1) -> bytes:
@@ -156,7 +156,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from convnext.data.shard_index import index_tars
-from convnext.tasks.class_tars import read_tars
+from convnext.tasks.classify.tars import read_tars
 root, into = Path(sys.argv[1]), Path(sys.argv[2])
 print(index_tars(root, into=into), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -30,8 +30,8 @@ from convnext.data.shards import check_tars, glimpse, list_shards, read_sharded
 from convnext.data.tarball import member_path, members, nested, open_member, parse
 from convnext.errors import DataError, SourceLost, UserError
 from convnext.nn.weights import read_model
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 from convnext.train.loop import Loop
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run

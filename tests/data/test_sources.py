@@ -24,8 +24,8 @@ from convnext.data.listing import SPLITS
 from convnext.data.names import in_order
 from convnext.data.split import draw, stable_split
 from convnext.errors import DataError
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import read_dataset
 
 MakePictures = Callable[[dict[str, int]], Path]
 

@@ -26,8 +26,8 @@ from convnext.data.shard_source import open_shards
 from convnext.data.shards import digest_of, read_sharded
 from convnext.data.tarball import member_path, members, open_member
 from convnext.errors import DataError
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import ClassTargets
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.targets import ClassTargets
 
 FUZZ = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 

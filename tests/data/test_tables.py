@@ -22,7 +22,7 @@ from convnext.data.listing import SPLITS, split_meant
 from convnext.data.rows import read_rows
 from convnext.data.split import join_groups, stable_split
 from convnext.errors import DataError
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.targets import read_dataset
 
 Table = Callable[..., Path]
 

@@ -22,7 +22,7 @@ from convnext.errors import RunError, UserError
 from convnext.evaluate.compare import LEAST, compare
 from convnext.evaluate.judged import answers_of
 from convnext.metrics.paired import holm
-from convnext.tasks.class_targets import ClassTargets
+from convnext.tasks.classify.targets import ClassTargets
 
 CLASSES = ("a", "b, too", "c|d")
 Captured = pytest.CaptureFixture[str]
@@ -90,7 +90,7 @@ def test_differences_are_those_of_the_pictures(three: list[Path]) -> None:
     """The difference, its interval by hand, won and lost pictures, scipy's p value, and Holm's correction of two."""
     found = compare(*three)
     own = [answers_of(run) for run in three]
-    hits = [(item.named & item.truth).any(1).astype(float) for item in own]
+    hits = [1.0 - item.task.errors(item.records) for item in own]
     for index, each in enumerate(found.differences, 1):
         apart = hits[index] - hits[0]
         won, lost = int((apart > 0).sum()), int((apart < 0).sum())

@@ -20,10 +20,13 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.errors import DataError, UserError
 from convnext.evaluate import predict as predicting
 from convnext.evaluate.evaluate import list_predictions
-from convnext.evaluate.predict import Asked, Prediction, predictions_of, to_csv, to_json
+from convnext.evaluate.predict import Asked, predictions_of, to_csv, to_json
 from convnext.evaluate.verdict import Judged
 from convnext.run.load import load_all
-from convnext.tasks.collect import Predictions, decimals
+from convnext.tasks.classify.answers import Prediction, decimals
+from convnext.tasks.classify.multi import MultiLabel
+from convnext.tasks.collect import Predictions
+from convnext.tasks.records import Records
 
 SIDE = 32
 
@@ -231,21 +234,21 @@ def judged(values: np.ndarray, labels: np.ndarray, result: dict[str, Any], root:
     from convnext.data.dataset import Sample
 
     samples = tuple(Sample(root / f"{i}.png", tuple(np.flatnonzero(row))) for i, row in enumerate(labels))
-    return Judged(result | {"data_root": str(root)}, samples, Predictions(values, labels, np.arange(len(values)), ()))
+    records = Records({"values": values, "truth": labels})
+    return Judged(result | {"data_root": str(root)}, samples, Predictions(records, np.arange(len(values)), ()))
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.3, 0.7, 0.123456, float(np.float32(0.7)), np.nextafter(0.6, 1)])
 def test_a_threshold_divides_the_file_as_it_divides_the_values(threshold: float, tmp_path: Path) -> None:
     """The nearest numbers above and below it, and random ones: predictions.csv gives the reported numbers, exactly."""
-    from convnext.tasks.classify import MultiLabel
-
     rng = np.random.default_rng(0)
     at = np.float32(threshold)
     values = rng.random((60, 3), dtype=np.float32)
     values[:3, 0] = np.nextafter(at, np.float32(0)), at, np.nextafter(at, np.float32(1))
     values[3:5, 1] = JUST_BELOW, 1e-9
     labels = (rng.random((60, 3)) < 0.5).astype(np.float32)
-    result = MultiLabel(("a", "b", "c")).judge(values, labels, ()) | {"multi_label": True}
+    records = Records({"values": values, "truth": labels})
+    result = MultiLabel(("a", "b", "c")).judge(records, {}) | {"multi_label": True}
     rows = list(csv.DictReader(io.StringIO(list_predictions(judged(values, labels, result, tmp_path)))))
     read = np.array([[float(row[f"p_{name}"]) for name in "abc"] for row in rows])
     assert np.array_equal(read >= threshold, values.astype(np.float64) >= threshold)
@@ -261,7 +264,7 @@ def test_a_threshold_divides_the_file_as_it_divides_the_values(threshold: float,
 def test_predict_gives_the_numbers_themselves() -> None:
     """A probability just below one half is no label, in its table and its JSON either."""
     row = np.array([JUST_BELOW, 0.5, 0.25], np.float32)
-    p = predicting._name(Path("a.png"), row, ("a", "b", "c"), (), 3)
+    p = MultiLabel(("a", "b", "c")).answer(Records({"values": row[None]}), 0, Path("a.png"), 3)
     assert p.labels == ("b",)
     table = next(csv.DictReader(io.StringIO(to_csv([p]))))
     assert (table["label"], table["probability"]) == ("b", "0.5")

@@ -63,7 +63,7 @@ def test_the_model_file_holds_thresholds_that_its_own_weights_gave_on_validation
     for which in ("best", "last"):
         loaded = load_all(run.path, which=which)
         found = evaluate_run(run.path, split="val", which=which).predictions
-        assert loaded.thresholds == choose_thresholds(found.values, found.labels > 0.5, "f1")
+        assert loaded.thresholds == choose_thresholds(found.records["values"], found.records["truth"] > 0.5, "f1")
         assert loaded.config["thresholds_for"] == "f1"
 
 
@@ -71,7 +71,8 @@ def test_both_are_in_the_result_and_predict_follows_the_chosen_ones(run: RunFold
     """The test's numbers at either threshold are scikit-learn's; predict names what reaches the chosen ones."""
     result = json.loads(run.result.read_text())
     judged = evaluate_run(run.path)
-    values, truth = judged.predictions.values.astype(np.float64), judged.predictions.labels > 0.5
+    records = judged.predictions.records
+    values, truth = records["values"].astype(np.float64), records["truth"] > 0.5
     limits = np.array(list(result["thresholds"]["values"].values()))
     assert result["split"] == "test"
     assert result["thresholds"]["chosen_on"] == "val"

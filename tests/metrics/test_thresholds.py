@@ -9,7 +9,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from convnext.metrics.classification import judge_multi_label
 from convnext.metrics.thresholds import ENOUGH, choose_thresholds
-from convnext.tasks.classify import MultiLabel, label_weights
+from convnext.tasks.classify.multi import MultiLabel
+from convnext.tasks.classify.weights import label_weights
+from convnext.tasks.records import Records
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +39,8 @@ def test_one_half_stays_where_it_is_as_good_and_where_nothing_is_known() -> None
     probs = np.where(truth, 0.9, 0.1)
     probs[:, 1:] = np.linspace(0.1, 0.3, 40)[:, None]
     assert choose_thresholds(probs, truth, "f1") == (0.5, 0.5, 0.5)
-    assert MultiLabel(("a", "b", "c")).settle(probs.astype(np.float32), truth)["thresholds_few"] == [1, 2]
+    records = Records({"values": probs.astype(np.float32), "truth": truth})
+    assert MultiLabel(("a", "b", "c")).settle(records)["thresholds_few"] == [1, 2]
     assert choose_thresholds(*drawn(), "fixed") == (0.5,) * 4
     with pytest.raises(ValueError, match="must be one of f1, balanced_accuracy, fixed"):
         choose_thresholds(probs, truth, "accuracy")
@@ -71,8 +74,9 @@ def test_both_thresholds_are_reported() -> None:
     """The verdict at one half stays what it was; `at_thresholds` is scikit-learn's at the chosen ones."""
     probs, truth = drawn()
     chosen = choose_thresholds(probs, truth, "f1")
-    plain = MultiLabel(tuple("abcd")).judge(probs, truth.astype(np.float32), (0,))
-    result = MultiLabel(tuple("abcd"), thresholds=chosen).judge(probs, truth.astype(np.float32), (0,))
+    records, training = Records({"values": probs, "truth": truth.astype(np.float32)}), {"majority": [0]}
+    plain = MultiLabel(tuple("abcd")).judge(records, training)
+    result = MultiLabel(tuple("abcd"), thresholds=chosen).judge(records, training)
     assert {k: v for k, v in result.items() if k != "at_thresholds"} == plain
     assert plain["micro_f1"] == pytest.approx(f1_score(truth, probs >= 0.5, average="micro"))
     named = probs.astype(np.float64) >= np.array(chosen)

@@ -19,9 +19,10 @@ from convnext.cli_parts import print_out
 from convnext.config import load_recipe
 from convnext.data.names import csv_cell, csv_path, csv_value, harmless, printable
 from convnext.errors import RecipeError, UserError
-from convnext.evaluate.predict import Prediction, to_csv
+from convnext.evaluate.predict import to_csv
 from convnext.run.environment import launched
 from convnext.run.messages import Listener, tell
+from convnext.tasks.classify.answers import Prediction
 from convnext.train.distributed import here, joined, planned
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b31m\r\x08\x7f\u202e\u2066\u200f\u061c\u2028\ufeff\U000e0041"

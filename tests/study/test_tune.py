@@ -28,7 +28,8 @@ from convnext.study.subject import Search
 from convnext.study.trials import best_of, count_done, rows_of
 from convnext.study.tune import load_study, open_study, search, value_of
 from convnext.study.tune_result import in_doubt, judged_on, repeat
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.scores import MICRO_F1, TOP1
+from convnext.tasks.classify.targets import read_dataset
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -73,7 +74,7 @@ def test_a_search_is_repeatable_and_goes_on_as_it_would_have(sampler: str, tmp_p
     assert found[0] == found[1]
     different = {tuple(params.values()) for params, _ in found[0]}
     assert len(different) >= (12 if sampler == "nsga2" else 14), "in nsga2 a child may be its parent again"
-    best = best_of(rows)
+    best = best_of(rows, TOP1)
     assert best is not None
     assert best["value"] == max(value for _, value in found[0])
     recipe = load_recipe(tmp_path / "b" / "study" / "best.toml")
@@ -137,7 +138,7 @@ def test_hopeless_trials_are_stopped_early(pruner: str, tmp_path: Path) -> None:
     """By the others at the same epoch, never at the last one; they count as trials, and never become the best."""
     rows = search(make(tmp_path, sampler="random", pruner=pruner), trials=20, minutes=None, train=curve)
     pruned = [row for row in rows if row["state"] == "pruned"]
-    best = best_of(rows)
+    best = best_of(rows, TOP1)
     assert pruned
     assert len(rows) == 20
     assert best is not None
@@ -329,7 +330,7 @@ def test_weights_of_the_best_trial_only_stay(tmp_path: Path) -> None:
 
     what = make(tmp_path, sampler="random", pruner="none")
     rows = search(what, trials=6, minutes=None, train=train)
-    best = best_of(rows)
+    best = best_of(rows, TOP1)
     assert best is not None
     kept = [file.parents[1].name for file in what.out.glob("trials/*/run/best.safetensors")]
     assert kept == [f"{best['number']:04d}"]
@@ -364,8 +365,8 @@ def test_the_trivial_answer_of_a_search_is_the_best_one_on_its_validation_pictur
 
 def test_the_value_is_that_of_the_average_where_there_is_one() -> None:
     """Of the last epoch, as the search compares runs."""
-    assert value_of({"val_top1": 0.5, "ema_val_top1": 0.6}) == 0.6
-    assert value_of({"val_micro_f1": 0.4}) == 0.4
+    assert value_of({"val_top1": 0.5, "ema_val_top1": 0.6}, TOP1) == 0.6
+    assert value_of({"val_micro_f1": 0.4}, MICRO_F1) == 0.4
 
 
 def test_the_page_shows_history_importance_and_repeats(tmp_path: Path) -> None:
@@ -387,7 +388,7 @@ def test_the_page_shows_history_importance_and_repeats(tmp_path: Path) -> None:
     assert "What mattered" in page
     assert "65.00 ± 7.07" in page, "mean and deviation of 60 and 70"
     assert "http" not in page
-    best = best_of(rows_of(open_study(what)))
+    best = best_of(rows_of(open_study(what)), TOP1)
     search(what, trials=17, minutes=None, train=curve)
     assert best is not None
     known = json.loads((what.out / "tune.json").read_text())
@@ -416,12 +417,12 @@ def test_the_command_searches_on_real_runs(stripes: Path, tmp_path: Path, capsys
     known = json.loads((out / "tune.json").read_text())
     for row in known["trials"]:
         log = RunFolder(out / "trials" / f"{row['number']:04d}" / "run").read_log()
-        assert row["value"] == value_of(log[-1])
-        assert row["epochs"] == {str(line["epoch"]): value_of(line) for line in log}
+        assert row["value"] == value_of(log[-1], TOP1)
+        assert row["epochs"] == {str(line["epoch"]): value_of(line, TOP1) for line in log}
     best = known["trials"][known["best"]]
     assert load_complete(out / "best.toml").train.lr == best["params"]["train.lr"]
     run = train_run(stripes, load_recipe(out / "best.toml"), tmp_path / "again")
-    assert value_of(run.read_log()[-1]) == best["value"]
+    assert value_of(run.read_log()[-1], TOP1) == best["value"]
     assert not (out / "trials" / "0000" / "run" / "result.json").exists(), "nothing was judged on the test split"
     assert main(["tune", str(stripes), *SETTINGS]) == 2
 

@@ -8,11 +8,20 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.class_targets import read_dataset
-from convnext.tasks.classify import MultiLabel, SingleLabel, class_weights, task_for
+from convnext.tasks.classify.kind import task_for
+from convnext.tasks.classify.meaning import counts
+from convnext.tasks.classify.multi import MultiLabel
+from convnext.tasks.classify.single import SingleLabel
+from convnext.tasks.classify.targets import read_dataset
+from convnext.tasks.classify.weights import class_weights
+from convnext.tasks.records import Records
 
 NAMES = ("a", "b", "c")
+
+
+def records(values: np.ndarray, truth: np.ndarray) -> Records:
+    """Probabilities and labels, as judging keeps them."""
+    return Records({"values": values, "truth": truth})
 
 
 def test_the_loss_is_cross_entropy_with_label_smoothing() -> None:
@@ -24,7 +33,7 @@ def test_the_loss_is_cross_entropy_with_label_smoothing() -> None:
     loss = task.loss(logits, task.targets(labels))
     assert loss.item() == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=0.1).item(), rel=1e-5)
     assert loss.item() == pytest.approx(LabelSmoothingCrossEntropy(0.1)(logits, labels).item(), rel=1e-5)
-    torch.testing.assert_close(task.predict(logits).sum(1), torch.ones(8))
+    torch.testing.assert_close(task.probabilities(logits).sum(1), torch.ones(8))
 
 
 def test_class_weights_share_the_loss_out() -> None:
@@ -57,28 +66,28 @@ def test_quick_metrics_are_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(3), 50).astype(np.float32)
     y = rng.integers(0, 3, 50)
-    found = SingleLabel(NAMES).metrics(p, y)
+    found = SingleLabel(NAMES).metrics(records(p, y))
     assert found["top1"] == pytest.approx(accuracy_score(y, p.argmax(1)))
     assert found["macro_f1"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
     assert found["loss"] == pytest.approx(
         log_loss(y, p / p.sum(1, keepdims=True, dtype=np.float64), labels=[0, 1, 2]), rel=1e-4
     )
     q, z = rng.random((50, 3)).astype(np.float32), rng.integers(0, 2, (50, 3))
-    many = MultiLabel(NAMES).metrics(q, z)
+    many = MultiLabel(NAMES).metrics(records(q, z))
     assert many["micro_f1"] == pytest.approx(f1_score(z, q >= 0.5, average="micro"))
     assert many["exact_match"] == pytest.approx(accuracy_score(z, q >= 0.5))
-    assert SingleLabel(NAMES).metrics(p[:0], y[:0])["top1"] == 0.0
-    assert MultiLabel(NAMES).metrics(q[:0], z[:0])["micro_f1"] == 0.0
+    assert SingleLabel(NAMES).metrics(records(p[:0], y[:0]))["top1"] == 0.0
+    assert MultiLabel(NAMES).metrics(records(q[:0], z[:0]))["micro_f1"] == 0.0
 
 
 def test_the_verdict_names_the_trivial_answer() -> None:
     """The most frequent label of what is judged, or the most frequent set of labels in training."""
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
-    result = task_for(("a", "b"), False).judge(p, np.array([0, 1, 1]), (0,))
+    result = task_for(("a", "b"), False).judge(records(p, np.array([0, 1, 1])), {"majority": [0]})
     assert result["majority_class"] == "b"  # "a" is what training had most of
     assert result["majority_top1"] == pytest.approx(2 / 3)
     assert result["top1"] == pytest.approx(2 / 3)
-    many = task_for(("a", "b"), True).judge(p, np.array([[1, 0], [0, 1], [1, 1]]), (0,))
+    many = task_for(("a", "b"), True).judge(records(p, np.array([[1, 0], [0, 1], [1, 1]])), {"majority": [0]})
     assert many["exact_match_baseline"] == pytest.approx(1 / 3)
 
 

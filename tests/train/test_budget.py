@@ -9,7 +9,7 @@ import torch
 
 from convnext.config import check_recipe, override
 from convnext.recipe import Recipe
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.targets import read_dataset
 from convnext.train import budget
 from convnext.train.budget import Rung, climb, ladder, minutes_of
 from convnext.train.plan import Plan

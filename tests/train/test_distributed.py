@@ -25,10 +25,10 @@ from convnext.errors import RecipeError, RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.weights import read_model
 from convnext.run.state import read_state_file
-from convnext.tasks.collect import Predictions
+from convnext.tasks.collect import Predictions, in_order
+from convnext.tasks.records import Records
 from convnext.train import distributed, resume
 from convnext.train.distributed import Ranks, Watch, joined, part_of
-from convnext.train.judging import joined_in_order
 from convnext.train.train import train_run
 
 SETTINGS = [
@@ -257,10 +257,10 @@ def test_predictions_of_uneven_parts_are_put_in_order() -> None:
     parts = []
     for rank in range(3):
         at = np.arange(rank, 7, 3)
-        parts.append(Predictions(values[at], at * 10, at, (f"failed {rank}",)))
-    found = joined_in_order(parts)
-    np.testing.assert_array_equal(found.values, values)
-    np.testing.assert_array_equal(found.labels, np.arange(7) * 10)
+        parts.append(Predictions(Records({"values": values[at], "truth": at * 10}), at, (f"failed {rank}",)))
+    found = in_order([*parts, Predictions(Records(), np.zeros(0, np.int64), ())])
+    np.testing.assert_array_equal(found.records["values"], values)
+    np.testing.assert_array_equal(found.records["truth"], np.arange(7) * 10)
     assert found.failed == ("failed 0", "failed 1", "failed 2")
 
 

@@ -21,8 +21,9 @@ from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.create import create_model
 from convnext.nn.weights import load_state, read_model
 from convnext.run.folder import RunFolder
-from convnext.tasks.class_targets import read_dataset
-from convnext.tasks.classify import MultiLabel
+from convnext.tasks.classify.multi import MultiLabel
+from convnext.tasks.classify.targets import read_dataset
+from convnext.tasks.records import Records
 from convnext.train import train as training
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
@@ -68,7 +69,9 @@ def test_a_loader_process_that_is_killed_is_explained(tmp_path: Path) -> None:
 
 def test_predictions_that_are_not_numbers_give_a_loss_that_is_none() -> None:
     """So that the run stops as it should, with one label or with several."""
-    metrics = MultiLabel(("a", "b")).metrics(np.full((1, 2), np.nan, np.float32), np.ones((1, 2), np.float32))
+    metrics = MultiLabel(("a", "b")).metrics(
+        Records({"values": np.full((1, 2), np.nan, np.float32), "truth": np.ones((1, 2), np.float32)})
+    )
     assert np.isnan(metrics["loss"])
 
 

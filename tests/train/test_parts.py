@@ -12,7 +12,7 @@ from convnext.errors import RecipeError, RunError, UserError
 from convnext.nn.convnext import ConvNeXt
 from convnext.recipe import Recipe
 from convnext.run.state import EMA, Progress, TrainState
-from convnext.tasks.class_targets import read_dataset
+from convnext.tasks.classify.targets import read_dataset
 from convnext.train import plan as planning
 from convnext.train.groups import optimizer_groups
 from convnext.train.plan import Plan, count_steps, rate_at

@@ -14,7 +14,7 @@ from convnext.data.shard_source import open_shards
 from convnext.data.shard_writer import write_shards
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import Recipe
-from convnext.tasks.class_targets import ClassTargets, read_dataset
+from convnext.tasks.classify.targets import ClassTargets, read_dataset
 from convnext.train.parts import make_parts, model_config
 from convnext.train.plan import Plan
 from convnext.train.values import choose_range

@@ -24,7 +24,7 @@ from convnext.data.disk_cache import DiskBudget
 from convnext.data.loader import Collate, TrainPictures
 from convnext.data.transforms import normalize, to_tensor, train_short_side
 from convnext.recipe import AugmentRecipe, DataRecipe
-from convnext.tasks.class_meaning import Classes
+from convnext.tasks.classify.meaning import Classes
 
 BATCH = 25
 PICTURES = 100

@@ -250,7 +250,7 @@ class EpochSampler(Sampler[list[tuple[int, int, int]]]):
 
 
 class Collate:
-    """Stacks items into a `Batch`, targets as the data set's meaning does."""
+    """Stacks items into a `Batch`; `meaning`, of the data set or of a task, stacks the targets."""
 
     def __init__(self, meaning: Meaning) -> None:
         self.meaning = meaning

@@ -32,6 +32,11 @@ class Meaning(Protocol):
         """How many numbers a network gives for a picture."""
         ...
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each of these numbers is called; () where they have no names."""
+        ...
+
     def encode(self, truth: Any) -> Any:
         """What is listed of a picture, as it is learned from: indices of classes, a number, the path of a mask."""
         ...
@@ -58,8 +63,4 @@ class Meaning(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """What a recipe is to say of the targets, as `{"data.classes": ...}`, so that it stays the same."""
-        ...
-
-    def told(self) -> str:
-        """What there is to learn, in a few words: "5 classes"."""
         ...

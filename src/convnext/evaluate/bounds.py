@@ -7,13 +7,8 @@ from typing import Any
 
 from convnext.config import nearest
 from convnext.errors import UserError
-
-SINGLE = ("top1", "top5", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall")
-SEVERAL = ("micro_f1", "macro_f1", "macro_precision", "macro_recall", "exact_match", "mean_average_precision")
-AT = "at_thresholds."
-"""Before a metric of several labels: at the thresholds chosen on validation instead of one half."""
-SMALLER = ("nll", "calibration_error")
-"""Metrics of which less is better."""
+from convnext.tasks.score import SHARE
+from convnext.tasks.table import bounded
 
 
 def read_bounds(words: Sequence[str]) -> dict[str, float]:
@@ -22,13 +17,14 @@ def read_bounds(words: Sequence[str]) -> dict[str, float]:
     Raises:
         UserError: a metric that is none, or a bound that is no share from 0 to 1.
     """
-    known = list(dict.fromkeys([*SINGLE, *SEVERAL, *(AT + name for name in SEVERAL if name != SEVERAL[-1])]))
+    scores = {score.key: score for score in bounded()}
+    known = [key for key, score in scores.items() if score.higher_is_better and score.unit == SHARE]
     bounds: dict[str, float] = {}
     for word in words:
         name, sign, text = (part.strip() for part in word.partition("="))
         if not sign or not name or not text:
             raise UserError(f'--fail-under "{word}": write METRIC=SHARE, as --fail-under top1=0.9')
-        if name in SMALLER:
+        if name in scores and not scores[name].higher_is_better:
             raise UserError(f"--fail-under {name}: of this one less is better; it takes {', '.join(known)}")
         if name not in known:
             raise UserError(
@@ -55,12 +51,14 @@ def shortfalls(result: dict[str, Any], bounds: dict[str, float]) -> list[str]:
     """
     found = []
     for name, bound in bounds.items():
-        of = result.get(AT[:-1], {}) if name.startswith(AT) else result
-        value = of.get(name.removeprefix(AT))
+        value: Any = result
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
         if value is None:
-            have = [*(SEVERAL if result.get("multi_label") else SINGLE)]
-            there = ", ".join(metric for metric in have if metric in result)
-            why = "top5 needs more than five classes" if name == "top5" and "top1" in result else f"it has {there}"
+            scores = bounded()
+            there = [score.key for score in scores if score.key in result and score.higher_is_better]
+            needs = next((score.needs for score in scores if score.key == name and score.needs), "")
+            why = f"it needs {needs}; " * bool(needs) + f"it has {', '.join(there)}"
             raise UserError(f"--fail-under {name}: this verdict has no such number; {why}")
         if not value >= bound:
             found.append(f"{name} is {value:.4f}, below {bound:g} (--fail-under)")

@@ -1,8 +1,8 @@
 """`convnext compare`: which of several runs is better, on the pictures that all of them judged.
 
 The runs' own intervals do not answer that: they hold what is uncertain about the pictures, which is the same for all
-runs. So pictures are paired. Each run is held against the first by an exact McNemar test on the pictures that only one
-of the two has right, and by paired bootstrap intervals of the differences. With several runs the p values are
+runs. So pictures are paired. Each run is held against the first by paired bootstrap intervals of the differences, and
+by an exact McNemar test on the pictures of which one is more right than the other. With several runs the p values are
 corrected by Holm's method, so that all verdicts together are wrong by chance in at most 5 % of the cases.
 
 It is about the test pictures alone. Two trainings of one recipe with other seeds differ too, often significantly: what
@@ -23,22 +23,17 @@ from numpy.typing import NDArray
 from convnext.data.names import count, listed, named, printable
 from convnext.errors import RunError, UserError
 from convnext.evaluate.judged import Answers, answers_of, known_by_content
-from convnext.metrics.intervals import count_rows, interval, resamples
-from convnext.metrics.multi_label import resampled
+from convnext.metrics.intervals import interval, resamples
 from convnext.metrics.paired import ALPHA, FEW, bootstrap_p, holm, mcnemar
-from convnext.metrics.scores import macro_scores
 from convnext.run.folder import FOLDS
 from convnext.run.record import say
+from convnext.tasks.task import Score
 
 LEAST = 10
 """Pictures in common below which nothing is compared."""
 DRAWS = 2000
-TITLES = {
-    "top1": "top-1", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "top5": "top-5",
-    "micro_f1": "micro F1", "exact_match": "exact match", "mean_average_precision": "mean avg. precision",
-}  # fmt: skip
-
-Scores = dict[str, NDArray[np.float64]]
+Values = dict[str, NDArray[np.float64]]
+"""The compared scores of a run by key, (1 + DRAWS,) each: the value itself, then the same pictures resampled."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +42,12 @@ class Difference:
 
     Attributes:
         run: as it was given.
-        metrics: for each metric `difference`, its paired 95 % `interval` and a bootstrap `p`.
-        won: pictures that this run has right and the first one wrong; with several labels, fewer labels wrong.
+        metrics: for each score `difference`, its paired 95 % `interval` and a bootstrap `p`.
+        won: pictures of which this run is more right than the first one; of classes, right where that is wrong.
         lost: the other way round.
         p: of the exact McNemar test on these two counts.
         corrected: the p value of the verdict after Holm's correction.
-        verdict: "better", "worse" or "not settled", by the first metric.
+        verdict: "better", "worse" or "not settled", by the first score.
     """
 
     run: str
@@ -66,7 +61,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs on the same n pictures: their `scores` there, and the `differences` of the others from the first."""
+    """Several runs on the same n pictures: their `scores` there, and the `differences` of the others from the first.
+
+    `kinds` are the scores by which they are compared, `won` says in words when a run wins a picture.
+    """
 
     runs: tuple[str, ...]
     n: int
@@ -75,6 +73,8 @@ class Comparison:
     judged: tuple[int, ...]
     scores: tuple[dict[str, float], ...]
     differences: tuple[Difference, ...]
+    kinds: tuple[Score, ...]
+    won: str
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -95,31 +95,33 @@ class Comparison:
 
     def to_text(self) -> str:
         """The same as tables for a terminal."""
-        names = list(self.scores[0])
         width = max(3, *(len(printable(run)) for run in self.runs))
         lines = [f"{count(self.n, 'picture')} ({self.split}) that all {len(self.runs)} runs judged"]
-        lines.append(f"  {'run':<{width}}" + "".join(f"  {TITLES[name]:>18}" for name in names))
+        lines.append(f"  {'run':<{width}}" + "".join(f"  {score.title:>18}" for score in self.kinds))
         for run, scores in zip(self.runs, self.scores, strict=True):
-            lines.append(f"  {printable(run):<{width}}" + "".join(f"  {100 * scores[name]:16.1f} %" for name in names))
+            cells = "".join(f"  {score.text(scores[score.key]):>18}" for score in self.kinds)
+            lines.append(f"  {printable(run):<{width}}{cells}")
+        units = {score.points for score in self.kinds}
+        unit = f"in {next(iter(units))}, " if len(units) == 1 and "" not in units else ""
         lines.append(
-            f"against {printable(self.runs[0])}, in points, with 95 % intervals of the difference on the same pictures:"
+            f"against {printable(self.runs[0])}, {unit}with 95 % intervals of the difference on the same pictures:"
         )
         for each in self.differences:
             lines.append(f"  {printable(each.run)}: {self.said(each)}")
-            for name, found in each.metrics.items():
-                low, high = found["interval"]
-                told = f"{100 * found['difference']:+6.1f}  [{100 * low:+.1f}, {100 * high:+.1f}]"
-                lines.append(f"    {TITLES[name]:<22}{told:<28}p = {found['p']:.2g}")
+            for score in self.kinds:
+                found = each.metrics[score.key]
+                apart, low, high = (score.number(v, sign=True) for v in (found["difference"], *found["interval"]))
+                told = f"{apart:>6}  [{low}, {high}]{'' if unit else f' {score.points}'.rstrip()}"
+                lines.append(f"    {score.title:<22}{told:<28}p = {found['p']:.2g}")
         return "\n".join(lines)
 
     def said(self, each: Difference) -> str:
         """The verdict on one run, with what it stands on."""
-        what = "fewer labels wrong" if "micro_f1" in each.metrics else "right where the first is wrong"
         holm_ = f", {each.corrected:.2g} after Holm's correction for {len(self.differences)}" * (
             len(self.differences) > 1
         )
         verdict = {"better": "better than", "worse": "worse than", "not settled": "not settled against"}[each.verdict]
-        counts = f"{what} on {count(each.won, 'picture')}, the other way round on {each.lost}"
+        counts = f"{self.won} on {count(each.won, 'picture')}, the other way round on {each.lost}"
         return f"{verdict} {printable(self.runs[0])}: {counts} (exact McNemar p = {each.p:.2g}{holm_})"
 
 
@@ -157,32 +159,30 @@ def compare(
     own = [answers_of(run, data, split) for run in runs]
     _refuse_other_questions(own)
     joined, how, notes = _join(own, _folds_note(runs))
-    again = [_scores(item, seed) for item in joined]
+    task, again = joined[0].task, [_values(item, seed) for item in joined]
+    kinds = tuple(score for score in task.compared if score.key in again[0])
     counts = [_won(item, joined[0]) for item in joined[1:]]
-    ps = [_p(item, again[0], counts[i], joined[0].multi_label) for i, item in enumerate(again[1:])]
+    ps = [_p(item, again[0], counts[i], kinds[0]) for i, item in enumerate(again[1:])]
     differences = [
-        _difference(item.run, again[i + 1], again[0], counts[i], corrected)
+        _difference(item.run, again[i + 1], again[0], counts[i], corrected, kinds)
         for i, (item, corrected) in enumerate(zip(joined[1:], holm(ps), strict=True))
     ]
     return Comparison(
         tuple(item.run for item in joined), len(joined[0].keys), joined[0].split, how,
         tuple(len(item.keys) for item in own),
-        tuple({name: float(values[0]) for name, values in item.items()} for item in again),
-        tuple(differences), tuple(notes),
+        tuple({score.key: float(item[score.key][0]) for score in kinds} for item in again),
+        tuple(differences), kinds, task.won, tuple(notes),
     )  # fmt: skip
 
 
 def _refuse_other_questions(answers: Sequence[Answers]) -> None:
     first = answers[0]
     for other in answers[1:]:
-        if other.multi_label != first.multi_label:
-            raise RunError(f"{first.run} and {other.run}: one names one class a picture, the other any number of them")
-        if set(other.classes) != set(first.classes):
-            only = sorted(set(first.classes) ^ set(other.classes))
-            raise RunError(
-                f"{first.run} and {other.run} have other classes: {listed(only, 6)} is in one of them only. "
-                "Runs of the same classes can be compared"
-            )
+        why = f"one is of the task {first.task.name}, the other of {other.task.name}"
+        if other.task.name == first.task.name:
+            why = first.task.difference(other.task)
+        if why:
+            raise RunError(f"{first.run} and {other.run}: {why}")
 
 
 def _folds_note(runs: Sequence[str | os.PathLike[str]]) -> str:
@@ -231,8 +231,7 @@ def _join(own: Sequence[Answers], folds: str) -> tuple[list[Answers], str, list[
         notes.append(f"{count(len(common), 'picture')} were judged by all ({counts}); only these are compared")
     lines = [{key: i for i, key in enumerate(item.keys)} for item in answers]
     joined = [
-        item.at([line[key] for key in common]).with_classes(answers[0].classes)
-        for item, line in zip(answers, lines, strict=True)
+        item.at([line[key] for key in common]).as_in(answers[0].task) for item, line in zip(answers, lines, strict=True)
     ]
     _refuse_other_truths(joined, own, lines[0], common)
     for note in notes:
@@ -253,72 +252,50 @@ def _refuse_apart(own: Sequence[Answers], common: int, folds: str) -> None:
 def _refuse_other_truths(
     joined: Sequence[Answers], own: Sequence[Answers], line: dict[str, int], common: Sequence[str]
 ) -> None:
-    first = joined[0]
+    task = joined[0].task
+    before = task.truths(joined[0].records)
     for other in joined[1:]:
-        apart = np.flatnonzero((first.truth != other.truth).any(1))
-        if len(apart):
-            at = int(apart[0])
-            names = [
-                " and ".join(n for n, t in zip(first.classes, x.truth[at], strict=True) if t) for x in (first, other)
-            ]
+        now = task.truths(other.records)
+        apart = [at for at, (old, new) in enumerate(zip(before, now, strict=True)) if old != new]
+        if apart:
+            at = apart[0]
             raise RunError(
                 f"{count(len(apart), 'picture')} of {len(common)} in common had another label for {other.run} than for "
-                f"{first.run}, as {own[0].keys[line[common[at]]]}: {names[0] or 'none'}, then {names[1] or 'none'}. "
+                f"{joined[0].run}, as {own[0].keys[line[common[at]]]}: {before[at]}, then {now[at]}. "
                 "Judge both on the labels of today by --data DATA"
             )
 
 
-def _scores(answers: Answers, seed: int) -> Scores:
-    """The metrics of a run, (1 + DRAWS,) each: the value itself, then the same pictures resampled."""
-    n, k = answers.truth.shape
-    whole = np.arange(n, dtype=np.intp)[None]
-    chunks = [whole, *resamples(n, DRAWS, seed)]
-    if answers.multi_label:
-        parts = [resampled(answers.probs, answers.truth, answers.named, rows) for rows in chunks]
-    else:
-        truth, named = answers.truth.argmax(1), answers.named.argmax(1)
-        mine = np.take_along_axis(answers.probs, truth[:, None], axis=1)
-        before = (answers.probs > mine) | ((answers.probs == mine) & (np.arange(k) < truth[:, None]))
-        parts = [_single(truth, named, before.sum(1) < 5, k, rows) for rows in chunks]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _single(
-    truth: NDArray[np.intp], named: NDArray[np.intp], in_five: NDArray[np.bool_], k: int, rows: NDArray[np.intp]
-) -> Scores:
-    hit = truth == named
-    counts = {
-        "truth": count_rows(truth[rows], k),
-        "named": count_rows(named[rows], k),
-        "hits": count_rows(np.where(hit, truth, k)[rows], k + 1)[:, :k],
-    }
-    mean = macro_scores(counts)
-    scores = {"top1": hit[rows].mean(1), "balanced_accuracy": mean["recall"], "macro_f1": mean["f1"]}
-    return scores | ({"top5": in_five[rows].mean(1)} if k > 5 else {})
+def _values(answers: Answers, seed: int) -> Values:
+    n = len(answers.keys)
+    chunks = [np.arange(n, dtype=np.intp)[None], *resamples(n, DRAWS, seed)]
+    return answers.task.resampled(answers.records, chunks)
 
 
 def _won(one: Answers, first: Answers) -> tuple[int, int]:
-    """Pictures with fewer and with more wrong labels than the first run has there."""
-    wrong, theirs = ((item.named != item.truth).sum(1) for item in (one, first))
-    if not first.multi_label:
-        wrong, theirs = wrong > 0, theirs > 0
+    """Pictures of which the one is less and more wrong than the first run is."""
+    wrong, theirs = (item.task.errors(item.records) for item in (one, first))
     return int((wrong < theirs).sum()), int((wrong > theirs).sum())
 
 
-def _p(one: Scores, first: Scores, won: tuple[int, int], multi_label: bool) -> float:
-    """The p value that the verdict stands on: McNemar's, or with several labels that of the resampled micro F1."""
+def _p(one: Values, first: Values, won: tuple[int, int], score: Score) -> float:
+    """The p value that the verdict stands on: McNemar's where the score is a count of pictures, else the resampled."""
     exact = mcnemar(*won)
-    if not multi_label:
+    if score.counted:
         return exact
-    drawn = bootstrap_p(one["micro_f1"][1:] - first["micro_f1"][1:])
+    drawn = bootstrap_p(one[score.key][1:] - first[score.key][1:])
     return max(drawn, exact) if sum(won) < FEW else drawn
 
 
-def _difference(run: str, one: Scores, first: Scores, won: tuple[int, int], corrected: float) -> Difference:
+def _difference(
+    run: str, one: Values, first: Values, won: tuple[int, int], corrected: float, kinds: tuple[Score, ...]
+) -> Difference:
     metrics: dict[str, dict[str, Any]] = {}
-    for name, values in one.items():
-        apart = values - first[name]
-        metrics[name] = {"difference": float(apart[0]), "interval": interval(apart[1:]), "p": bootstrap_p(apart[1:])}
-    ahead = next(iter(metrics.values()))["difference"]
+    for score in kinds:
+        apart = one[score.key] - first[score.key]
+        metrics[score.key] = {
+            "difference": float(apart[0]), "interval": interval(apart[1:]), "p": bootstrap_p(apart[1:]),
+        }  # fmt: skip
+    ahead = kinds[0].gain(metrics[kinds[0].key]["difference"])
     verdict = "not settled" if corrected > ALPHA or not ahead else "better" if ahead > 0 else "worse"
     return Difference(run, metrics, *won, mcnemar(*won), corrected, verdict)

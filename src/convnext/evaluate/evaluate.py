@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from convnext.config import load_complete, nearest
 from convnext.data.columns import foreign_columns, said_columns, with_columns
 from convnext.data.dataset import Dataset, Sample
 from convnext.data.loader import Collate, EvalPictures, eval_loader
-from convnext.data.names import called, csv_cell, csv_path, listed
+from convnext.data.names import called, csv_path
 from convnext.data.reading import Reading
 from convnext.data.scales import range_of_recipe
 from convnext.data.sources import OWN_SPLIT
@@ -30,15 +29,13 @@ from convnext.run.contents import count_known, is_file_of_run
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.folder import RunFolder, locked, open_run, write_text
-from convnext.run.load import Loaded, load_all, load_file
+from convnext.run.load import Loaded, kind_of_file, load_all, load_file
 from convnext.run.loggers import log_result
 from convnext.run.reading import read_data, say_broken
 from convnext.run.record import progress, say
-from convnext.tasks.class_meaning import Classes, counts
-from convnext.tasks.class_targets import ClassTargets
-from convnext.tasks.classify import task_for
-from convnext.tasks.collect import EVAL_BATCH, Predictions, collect, decimals
-from convnext.tasks.targets import targets_of
+from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
+from convnext.tasks.table import kind_of, targets_of
+from convnext.tasks.task import Task
 
 
 def judge_run(path: Path) -> dict[str, Any]:
@@ -107,7 +104,7 @@ def evaluate_run(
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
     predictions = _run_over(samples, loaded, recipe.train.precision, recipe.train.device, workers)
-    result = _verdict(loaded, predictions, tuple(known.get("majority", ())))
+    result = _verdict(loaded.task, predictions, known)
     log = run.read_log()
     planned = int(log[-1].get("epochs", recipe.train.epochs)) if log else int(recipe.train.epochs)
     if len(log) < planned and recipe.train.patience == 0:
@@ -117,7 +114,7 @@ def evaluate_run(
         "split": chosen, "weights": "best" if loaded.path == run.best else "last", "source": loaded.config["source"],
         "epoch": loaded.config["epoch"], "epochs": len(log),
         "train_seconds": log[-1].get("seconds", 0.0) if log else 0.0,
-        "task": "classify", "multi_label": loaded.multi_label, "seed": recipe.train.seed,
+        "task": loaded.task.name, **loaded.task.told(), "seed": recipe.train.seed,
         "data_root": called(dataset.root), "test_split": "test" in dataset.splits,
         "unreadable": len(predictions.failed) + (len(dataset.broken) if other else 0),
         "last_val": {k: v for k, v in log[-1].items() if "val_" in k} if log else {},
@@ -192,19 +189,18 @@ def evaluate_weights(
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     columns = with_columns(DataRecipe(), settings)
-    dataset = read_data(data, Reading.of(columns).to_judge(), ClassTargets(), quiet=True)
-    loaded = load_file(path, model, dataset.classes, size, normalization)
-    if loaded.classes != dataset.classes or dataset.multi_label:
+    dataset = read_data(data, Reading.of(columns).to_judge(), kind_of_file(path).TARGETS, quiet=True)
+    loaded = load_file(path, model, dataset.meaning.output_names, size, normalization)
+    if loaded.task.encoding != dataset.meaning:
         dataset = _foreign(data, loaded, columns)
     dataset = dataset.as_a_whole()
     split = split or _default_split(dataset)
     samples = _samples(dataset, split)
     predictions = _run_over(samples, loaded, "fp32", "cpu", min(4, usable_cores() - 1))
-    seen = counts(dataset, split)
-    result = _verdict(loaded, predictions, (int(np.argmax(seen)),) if sum(seen) else ())
+    result = _verdict(loaded.task, predictions, loaded.task.trivial(dataset, split))
     result |= {
         "model": loaded.config["model"]["name"], "params": sum(p.numel() for p in loaded.model.parameters()),
-        "split": split, "weights": str(path), "task": "classify", "multi_label": loaded.multi_label,
+        "split": split, "weights": str(path), "task": loaded.task.name, **loaded.task.told(),
         "data_root": str(data), "unreadable": len(predictions.failed) + len(dataset.broken),
     }  # fmt: skip
     result["columns"] = said_columns(columns)
@@ -213,24 +209,12 @@ def evaluate_weights(
     return Judged(result, samples, predictions)
 
 
-def _verdict(loaded: Loaded, predictions: Predictions, majority: tuple[int, ...]) -> dict[str, Any]:
-    if len(predictions.labels) == 0:
+def _verdict(task: Task, predictions: Predictions, training: Mapping[str, Any]) -> dict[str, Any]:
+    if not len(predictions):
         raise DataError(
             "none of the pictures can be read, so there is nothing to judge; run `convnext doctor` on the data"
         )
-    task = task_for(loaded.classes, loaded.multi_label, thresholds=loaded.thresholds)
-    result = task.judge(predictions.values, predictions.labels, majority)
-    if loaded.thresholds:
-        values = dict(zip(loaded.classes, loaded.thresholds, strict=True))
-        chosen_for = loaded.config.get("thresholds_for", "")
-        few = [loaded.classes[i] for i in _numbers(loaded.config.get("thresholds_few"), len(loaded.classes))]
-        result["thresholds"] = {"for": chosen_for, "chosen_on": "val", "values": values, "too_few_pictures": few}
-    return result
-
-
-def _numbers(value: Any, below: int) -> list[int]:
-    """The numbers of classes in a list that a file holds; nothing else that it may hold."""
-    return [i for i in value if 0 <= i < below] if isinstance(value, list | tuple) else []
+    return task.judge(predictions.records, training)
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:
@@ -239,21 +223,20 @@ def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device:
     except UserError as error:
         say(f"{error}: judging on the cpu")
         usable, precision = torch.device("cpu"), "fp32"
-    task = task_for(loaded.classes, loaded.multi_label)
     pictures = EvalPictures(samples, loaded.preprocessing)
-    batches = eval_loader(pictures, Collate(Classes(loaded.classes, loaded.multi_label)), EVAL_BATCH, workers)
+    batches = eval_loader(pictures, Collate(loaded.task.encoding), EVAL_BATCH, workers)
     if usable.type == "cpu" and precision == "fp32":
         model = for_pictures(loaded.model, len(samples), loaded.preprocessing.size)
     else:
         model = loaded.model.to(usable, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with progress("judging", len(samples)) as bar, CORES.watched():
         found = collect(
-            model, batches, task, loaded.preprocessing, device=usable, precision=precision,
+            model, batches, loaded.task, loaded.preprocessing, device=usable, precision=precision,
             advance=CORES.ticking(bar.advance),
         )  # fmt: skip
     for text in found.failed[:10]:
         say(f"left out: {text}")
-    if not np.isfinite(found.values).all():
+    if not found.records.finite:
         raise WeightsError(
             f"{loaded.path}: the model's answers are no numbers (NaN or infinite); its weights are damaged"
         )
@@ -268,25 +251,20 @@ def _samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
 
 
 def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
-    """Another data set, its labels in the order of the model's classes; all of it is judged where it has no split."""
-    dataset = read_data(data, Reading.of(columns).to_judge(loaded.classes), ClassTargets(), quiet=True)
+    """Another data set, its targets as the model means them; all of it is judged where it has no split."""
+    task = loaded.task
+    reading = Reading.of(columns).to_judge(task.output_names)
+    dataset = read_data(data, reading, kind_of(task.name).TARGETS, quiet=True)
     for note in () if dataset.in_shards else dataset.notes:
         if not note.startswith(OWN_SPLIT):
             say(note)
-    if dataset.multi_label and not loaded.multi_label:
-        raise DataError(f"{data} has pictures with several labels or none; {loaded.path} names one class a picture")
+    remarks = task.take(dataset, data, loaded.path)
     say_broken(dataset.broken)
     if list(dataset.splits) == ["train"]:
         say(f"{data} has no split: all of it is judged. If the model learned from some of it, the numbers flatter")
-    lacking = set(range(len(loaded.classes)))
-    for split in dataset.splits:
-        lacking -= {at for at, n in enumerate(counts(dataset, split)) if n}
-    if lacking:
-        names = listed((loaded.classes[at] for at in sorted(lacking)), 6)
-        say(f"{data} has no picture of {names}: where the model names one of them it counts as wrong")
-    if loaded.multi_label and not dataset.multi_label:
-        say(f"{data} has one label a picture, and the model names any number of them: others count as wrong")
-    return replace(dataset.as_a_whole(), meaning=Classes(loaded.classes, loaded.multi_label))
+    for remark in remarks:
+        say(remark)
+    return replace(dataset.as_a_whole(), meaning=task.encoding)
 
 
 def _default_split(dataset: Dataset) -> str:
@@ -294,22 +272,13 @@ def _default_split(dataset: Dataset) -> str:
 
 
 def list_predictions(judged: Judged) -> str:
-    """What the model said of every judged picture, as CSV: path below the data, truth, named, each probability."""
-    names = [entry["name"] for entry in judged.result["per_class"]]
-    home = Path(judged.result["data_root"])
+    """What the model said of every judged picture, as CSV: path below the data, and the task's columns."""
+    home, task, found = Path(judged.result["data_root"]), judged.task, judged.predictions
     base = home if home.is_dir() else home.parent
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    chosen = list(judged.result["thresholds"]["values"].values()) if "thresholds" in judged.result else None
-    extra = [] if chosen is None else ["named_at_thresholds"]
-    writer.writerow(["path", "truth", "named", *(f"p_{name}" for name in names), *extra])
-    for index, values in zip(judged.predictions.indices, judged.predictions.values, strict=True):
-        sample = judged.samples[int(index)]
-        named = np.flatnonzero(values >= 0.5) if judged.result["multi_label"] else [int(values.argmax())]
-        answers = [sample.target, named]
-        if chosen is not None:
-            answers.append(np.flatnonzero(values.astype(np.float64) >= chosen))
-        cells = [csv_cell("|".join(names[int(i)] for i in answer) or "|") for answer in answers]
-        numbers = decimals(values, exact=judged.result["multi_label"])
-        writer.writerow([csv_path(os.path.relpath(sample.path, base)), *cells[:2], *numbers, *cells[2:]])
+    writer.writerow(["path", *task.columns()])
+    for at, index in enumerate(found.indices):
+        path = csv_path(os.path.relpath(judged.samples[int(index)].path, base))
+        writer.writerow([path, *task.row(found.records, at)])
     return text.getvalue()

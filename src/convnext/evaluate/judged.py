@@ -10,11 +10,8 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from convnext.data.checked import check_files
-from convnext.data.names import DATA, count, csv_value, named
+from convnext.data.names import DATA, count, named
 from convnext.data.tarball import parse
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
@@ -23,52 +20,40 @@ from convnext.files import read_own
 from convnext.run.contents import overlap_of
 from convnext.run.folder import open_run, resuming
 from convnext.run.record import say
-
-SEPARATOR = "|"
+from convnext.tasks.records import Records
+from convnext.tasks.table import of_result
+from convnext.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One run's answers to n pictures of k classes.
+    """One run's answers to n pictures.
 
     Attributes:
         run: as it was given.
         split: which pictures: "test", "val", "train", or "all" of other data.
         root: the data's folder, or the folder of its table; the paths are below it.
-        classes: the k names.
         keys: what each picture is known by, its path at first.
-        truth: (n, k) bool, the labels of each picture.
-        named: (n, k) bool, what the model said.
-        probs: (n, k), how sure it was.
-        multi_label: whether a picture can have several labels, or none.
+        task: what was asked.
+        records: what the model said of each, and the truth.
         told: that the run was trained on some of them; "" where it was not, or nobody knows.
     """
 
     run: str
     split: str
     root: Path
-    classes: tuple[str, ...]
     keys: tuple[str, ...]
-    truth: NDArray[np.bool_]
-    named: NDArray[np.bool_]
-    probs: NDArray[np.float64]
-    multi_label: bool
+    task: Task
+    records: Records
     told: str = ""
 
     def at(self, rows: Sequence[int]) -> Answers:
         """The same for some of the pictures, in the order of `rows`."""
-        keep = np.asarray(rows, dtype=np.intp)
-        return replace(
-            self, keys=tuple(self.keys[i] for i in rows), truth=self.truth[keep], named=self.named[keep],
-            probs=self.probs[keep],
-        )  # fmt: skip
+        return replace(self, keys=tuple(self.keys[i] for i in rows), records=self.records.at(rows))
 
-    def with_classes(self, classes: tuple[str, ...]) -> Answers:
-        """The same with the classes in another order."""
-        order = [self.classes.index(name) for name in classes]
-        return replace(
-            self, classes=classes, truth=self.truth[:, order], named=self.named[:, order], probs=self.probs[:, order]
-        )
+    def as_in(self, task: Task) -> Answers:
+        """The same with outputs in the order of another run's task."""
+        return replace(self, task=task, records=self.task.as_in(task, self.records))
 
 
 def answers_of(
@@ -110,24 +95,9 @@ def _anew(path: Path, data: str | os.PathLike[str] | None, split: str | None) ->
 
 def _of(run: str, judged: Judged) -> Answers:
     result, found = judged.result, judged.predictions
-    names = tuple(str(row["name"]) for row in result["per_class"])
     root = _base(str(result["data_root"]))
     paths = tuple(os.path.relpath(judged.samples[int(i)].path, root) for i in found.indices)
-    values = found.values.astype(np.float64)
-    if result["multi_label"]:
-        thresholds = np.array([row.get("threshold", 0.5) for row in result["per_class"]])
-        truth, named = found.labels > 0.5, values >= thresholds
-    else:
-        truth, named = _one_hot(found.labels, len(names)), _one_hot(values.argmax(1), len(names))
-    return Answers(
-        run, str(result["split"]), root, names, paths, truth, named, values, bool(result["multi_label"]),
-        overlap_of(result)[1],
-    )  # fmt: skip
-
-
-def _one_hot(labels: NDArray[Any], k: int) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = labels.astype(np.intp)[:, None] == np.arange(k)
-    return found
+    return Answers(run, str(result["split"]), root, paths, judged.task, found.records, overlap_of(result)[1])
 
 
 def _base(root: str) -> Path:
@@ -147,32 +117,16 @@ def _read(path: Path, table: Path, result: dict[str, Any]) -> Answers:
     try:
         with TextIOWrapper(BytesIO(read_own(table)), encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)
-        names = tuple(str(row["name"]) for row in result["per_class"])
-        columns = [header.index(f"p_{name}") for name in names]
-        where, truth, named = (header.index(name) for name in ("path", "truth", "named"))
-        multi = bool(result.get("multi_label", False))
+        task, where = of_result(result), header.index("path")
         answers = Answers(
-            str(path), str(result["split"]), _base(str(result["data_root"])), names,
-            tuple(os.path.normpath(row[where]) for row in rows),
-            np.array([_labels(row[truth], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
-            np.array([_labels(row[named], names, multi) for row in rows], dtype=bool).reshape(len(rows), len(names)),
-            np.array([[float(row[i]) for i in columns] for row in rows]).reshape(len(rows), len(names)),
-            multi, overlap_of(result)[1],
+            str(path), str(result["split"]), _base(str(result["data_root"])),
+            tuple(os.path.normpath(row[where]) for row in rows), task, task.read(header, rows), overlap_of(result)[1],
         )  # fmt: skip
     except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
         raise RunError(f"{damaged} ({error})") from None
-    if len(rows) != result.get("n") or not np.isfinite(answers.probs).all():
+    if len(rows) != result.get("n") or not answers.records.finite:
         raise RunError(f"{damaged} ({count(len(rows), 'picture')} in it, {result.get('n')} in result.json)")
     return answers
-
-
-def _labels(cell: str, names: tuple[str, ...], multi: bool) -> list[bool]:
-    """The row of labels that a cell names: one class, or several with bars between them."""
-    text = csv_value(cell)
-    said = [text] if not multi else [] if text == SEPARATOR else text.split(SEPARATOR)
-    if unknown := [name for name in said if name not in names]:
-        raise ValueError(f'"{unknown[0]}" is none of its classes')
-    return [name in said for name in names]
 
 
 def known_by_content(answers: Sequence[Answers]) -> list[Answers] | None:

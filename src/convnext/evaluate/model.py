@@ -14,12 +14,14 @@ from convnext.data.given import Picture, Pictures
 from convnext.data.names import named
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import PictureError, UserError
-from convnext.evaluate.predict import Prediction, find_pictures, predictions_of
+from convnext.evaluate.predict import find_pictures, predictions_of
 from convnext.nn.network import Network
 from convnext.run.environment import find_device
 from convnext.run.load import Loaded, load_all
 from convnext.run.save import save
+from convnext.tasks.classify.answers import Prediction
 from convnext.tasks.collect import EVAL_BATCH
+from convnext.tasks.table import kind_of
 
 
 class Model:
@@ -53,8 +55,8 @@ class Model:
         self._set("_loaded", loaded)
         self._set("_device", device)
         network = loaded.model
-        network.classes, network.multi_label = loaded.classes, loaded.multi_label
-        network.preprocessing, network.thresholds = loaded.preprocessing, loaded.thresholds
+        loaded.task.inform(network)
+        network.preprocessing = loaded.preprocessing
         network.to(find_device(device))
 
     @property
@@ -95,18 +97,10 @@ class Model:
         """The network with what belongs to it now: a program may have given it a new head or other preprocessing.
 
         Raises:
-            UserError: its outputs have no names, or another number of them.
+            UserError: its outputs are others now, and nobody said what they mean.
         """
-        network, names = self.network, self.classes
-        if not names or len(names) != network.num_classes:
-            raise UserError(
-                f"the network has {network.num_classes} outputs and knows the names of {len(names)}; set "
-                "model.network.classes to their names, in order"
-            )
-        return replace(
-            self._loaded, classes=names, multi_label=network.multi_label,
-            thresholds=network.thresholds, preprocessing=self.preprocessing,
-        )  # fmt: skip
+        task = kind_of(self._loaded.task.name).of_network(self.network, self._loaded.task)
+        return replace(self._loaded, task=task, preprocessing=self.preprocessing)
 
     def changed(self) -> bool:
         """Whether the network is another one than in its file: trained on, with a new head, or shown otherwise."""
@@ -155,9 +149,8 @@ class Model:
         object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        kind = "labels" if self.multi_label else "classes"
-        name = self._loaded.config["model"]["name"]
-        return f"<Model {name}, {len(self.classes)} {kind}, {self.preprocessing.size} pixels, {self.path}>"
+        name, asked = self._loaded.config["model"]["name"], self._loaded.task.describe()
+        return f"<Model {name}, {asked}, {self.preprocessing.size} pixels, {self.path}>"
 
 
 def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Model:

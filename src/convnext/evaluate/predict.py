@@ -1,4 +1,4 @@
-"""`convnext predict`: names and probabilities for files, folders and patterns."""
+"""`convnext predict`: what a model says of files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from convnext.data.given import Picture, Pictures, one_by_one, title_of
@@ -24,7 +22,6 @@ from convnext.data.names import csv_cell, csv_path, named, printable
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.walk import walk
 from convnext.errors import DataError, PictureError, UserError, WeightsError
-from convnext.metrics.thresholds import DEFAULT
 from convnext.nn.optimize import for_pictures
 from convnext.nn.places import is_weight_file
 from convnext.nn.weights import read_header
@@ -33,43 +30,12 @@ from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores
 from convnext.run.load import Loaded, load_all, load_file
 from convnext.run.record import progress
-from convnext.tasks.class_meaning import Classes
-from convnext.tasks.classify import task_for
-from convnext.tasks.collect import EVAL_BATCH, collect, decimals
+from convnext.tasks.classify.answers import Prediction
+from convnext.tasks.collect import EVAL_BATCH, collect
+from convnext.tasks.task import Answer
 
 FEW = 8
 """Pictures up to which the network is asked as it is: to make it faster would take longer."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one picture: names with probabilities, the most probable first, or why it has none.
-
-    Examples:
-        >>> import convnext
-        >>> found = convnext.predict("runs/photos", "photos/wide/wide-000.png")[0]
-        >>> found.label == found.top[0][0], found.path.name
-        (True, 'wide-000.png')
-    """
-
-    path: Path | None
-    """The file; None for a picture that came from memory."""
-    top: tuple[tuple[str, float], ...]
-    labels: tuple[str, ...] | None = None
-    """For a model with several labels a picture: those that reach their threshold, as chosen on validation."""
-    error: str = ""
-    missing: bool = False
-    """Whether what was named is not there at all."""
-
-    @property
-    def label(self) -> str | None:
-        """The most probable class, None for a picture that cannot be read."""
-        return self.top[0][0] if self.top else None
-
-    @property
-    def probability(self) -> float | None:
-        """The probability of `label`."""
-        return self.top[0][1] if self.top else None
 
 
 @runtime_checkable
@@ -157,7 +123,7 @@ def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: 
     if not asked:
         return []
     batches = eval_loader(
-        AskedPictures(asked, loaded.preprocessing), Collate(Classes(loaded.classes, loaded.multi_label)), EVAL_BATCH,
+        AskedPictures(asked, loaded.preprocessing), Collate(loaded.task.encoding), EVAL_BATCH,
         _workers(asked),
     )  # fmt: skip
     place = find_device(device)
@@ -165,27 +131,22 @@ def predictions_of(loaded: Loaded, asked: Sequence[Asked], *, top: int, device: 
         model = for_pictures(loaded.model, len(asked), loaded.preprocessing.size)
     else:
         model = loaded.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = task_for(loaded.classes, loaded.multi_label)
+    task = loaded.task
     watched = CORES.watched() if len(asked) > EVAL_BATCH else contextlib.nullcontext()  # a look takes a moment
     with progress("predicting", len(asked)) as bar, watched:
         found = collect(model, batches, task, loaded.preprocessing, device=place, advance=CORES.ticking(bar.advance))
-    if not np.isfinite(found.values).all():
+    if not found.records.finite:
         raise WeightsError(
             f"{loaded.path}: the model's answers are no numbers (NaN or infinite); its weights are damaged"
         )
-    if len(found.values) and found.values.shape[1:] != (len(loaded.classes),):
-        raise UserError(
-            f"the network gives {' x '.join(map(str, found.values.shape[1:]))} numbers for a picture, and has names "
-            f"for {len(loaded.classes)} outputs; after a change of the head use network.reset_classifier(N) and set "
-            "network.classes"
-        )
-    values = {int(i): row for i, row in zip(found.indices, found.values, strict=True)}
-    return [
-        _name(one.path, values[i], loaded.classes, loaded.thresholds if loaded.multi_label else None, top)
-        if i in values
-        else Prediction(one.path, (), None, found.reasons[i], one.missing)
+    rows = {int(index): row for row, index in enumerate(found.indices)}
+    answers = [
+        task.answer(found.records, rows[i], one.path, top)
+        if i in rows
+        else task.no_answer(one.path, found.reasons[i], one.missing)
         for i, one in enumerate(asked)
     ]
+    return cast("list[Prediction]", answers)
 
 
 def _workers(asked: Sequence[Asked]) -> int:
@@ -273,50 +234,25 @@ def _named(name: str) -> list[Asked]:
     return inside or [Asked(path, name, path, f"{printable(name)} {none}")]
 
 
-def to_csv(predictions: Sequence[Prediction]) -> str:
-    """A table: path, label, probability, the next names with their probabilities, and why a file was not read."""
-    width = max((len(p.top) for p in predictions), default=1) or 1
-    header = ["path", "label", "probability"]
-    header += [name for i in range(2, width + 1) for name in (f"label_{i}", f"probability_{i}")]
-    multi = any(p.labels is not None for p in predictions)
+def to_csv(answers: Sequence[Answer]) -> str:
+    """A table: path, what the task has to say, and why a file was not read."""
+    cells = [answer.cells() for answer in answers]
+    names = max((list(row) for row in cells), key=len, default=[])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, *(["labels"] if multi else []), "error"])
-    for p in predictions:
-        path = "" if p.path is None else csv_path(p.path)
-        cells: list[object] = [path] + [cell for name, value in p.top for cell in (csv_cell(name), value)]
-        cells += [""] * (2 * width + 1 - len(cells))
-        writer.writerow([*cells, *([csv_cell("|".join(p.labels or ()))] if multi else []), csv_cell(p.error)])
+    writer.writerow(["path", *names, "error"])
+    for answer, row in zip(answers, cells, strict=True):
+        path = "" if answer.path is None else csv_path(answer.path)
+        writer.writerow([path, *(row.get(name, "") for name in names), csv_cell(answer.error)])
     return text.getvalue()
 
 
-def to_json(predictions: Sequence[Prediction]) -> str:
+def to_json(answers: Sequence[Answer]) -> str:
     """One object: `predictions`, and `unreadable` with reasons."""
-    good: list[dict[str, Any]] = []
-    for p in predictions:
-        if not p.error:
-            entry: dict[str, Any] = {"path": _text(p.path), "label": p.top[0][0], "probability": p.top[0][1]}
-            entry["top"] = [{"label": name, "probability": value} for name, value in p.top]
-            good.append(entry | ({} if p.labels is None else {"labels": list(p.labels)}))
-    bad = [{"path": _text(p.path), "reason": p.error} for p in predictions if p.error]
+    good = [{"path": _text(answer.path)} | answer.fields() for answer in answers if not answer.error]
+    bad = [{"path": _text(answer.path), "reason": answer.error} for answer in answers if answer.error]
     return json.dumps({"predictions": good, "unreadable": bad}, indent=1, ensure_ascii=False)
 
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _name(
-    path: Path | None,
-    values: NDArray[np.float32],
-    classes: tuple[str, ...],
-    thresholds: tuple[float, ...] | None,
-    top: int,
-) -> Prediction:
-    """`thresholds` is None for one label a picture, and () where nothing was chosen."""
-    order = np.argsort(-values, kind="stable")[:top]
-    named = tuple(zip((classes[i] for i in order), decimals(values[order], exact=True), strict=True))
-    if thresholds is None:
-        return Prediction(path, named)
-    limits = thresholds or (DEFAULT,) * len(classes)
-    return Prediction(path, named, tuple(c for c, v, t in zip(classes, values, limits, strict=True) if float(v) >= t))

@@ -7,6 +7,8 @@ from typing import Any
 
 from convnext.data.dataset import Sample
 from convnext.tasks.collect import Predictions
+from convnext.tasks.table import of_result
+from convnext.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -16,3 +18,8 @@ class Judged:
     result: dict[str, Any]
     samples: tuple[Sample, ...]
     predictions: Predictions
+
+    @property
+    def task(self) -> Task:
+        """The task as the verdict tells it, which reads and writes the records."""
+        return of_result(self.result)

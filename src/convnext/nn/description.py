@@ -116,6 +116,21 @@ def boolean(value: Any) -> bool:
     return value
 
 
+def meaning(value: Any) -> dict[str, Any]:
+    """What outputs mean in the words of a task, which checks it: a table, of no more than a few levels."""
+    if not isinstance(value, Mapping) or not _is_plain(value, 6):
+        raise ValueError("must be a table of texts, finite numbers, lists and tables")
+    return dict(value)
+
+
+def _is_plain(value: Any, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        return levels > 0 and all(isinstance(key, str) and _is_plain(item, levels - 1) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
 MODEL = {
     "name": Field(text(200)),
     "num_classes": Field(whole(1, MOST_CLASSES)),
@@ -143,6 +158,8 @@ WHOLE = {
     "epoch": Field(whole(0, 10**9), 0),
     "source": Field(text(100), "model"),
 }
+OTHER = {"task": Field(text(100)), "meaning": Field(meaning), "epoch": WHOLE["epoch"], "source": WHOLE["source"]}
+"""In place of `WHOLE` in a file whose outputs are no classes; its task knows what `meaning` must be."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,7 @@ class Description:
 
     Attributes:
         spec: the network.
-        classes: names of the outputs, in order.
+        classes: names of the outputs, in order; () where they are no classes.
         multi_label: whether a picture may have several.
         preprocessing: what the network must be shown.
         thresholds: with several labels, from which probability on each is named; () where none were chosen.
@@ -189,7 +206,8 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
     """
     try:
         model, seen = (_checked(_table(config, key), rows, f"{key}.") for key, rows in _TABLES.items())
-        rest = _checked({key: value for key, value in config.items() if key not in _TABLES}, WHOLE, "")
+        beside = {key: value for key, value in config.items() if key not in _TABLES}
+        rest = _checked(beside, OTHER if "meaning" in beside else WHOLE, "")
         _agree(model, seen, rest)
         preprocessing = Preprocessing(**seen)
     except UserError as error:
@@ -199,7 +217,8 @@ def describe(config: Mapping[str, Any], source: str) -> Description:
             f"{source}: its description {error}. It is damaged, or was not written by this version of the program"
         ) from None
     return Description(
-        NetworkSpec(**model), rest["classes"], rest["multi_label"], preprocessing, rest["thresholds"],
+        NetworkSpec(**model), rest.get("classes", ()), rest.get("multi_label", False), preprocessing,
+        rest.get("thresholds", ()),
         {"model": model, "preprocessing": seen, **rest},
     )  # fmt: skip
 
@@ -237,13 +256,13 @@ def _checked(table: Mapping[str, Any], rows: Mapping[str, Field], where: str) ->
 
 def _agree(model: Mapping[str, Any], seen: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
     """Fields that speak of the same thing must say the same."""
-    classes: Sequence[str] = rest["classes"]
-    if len(classes) != model["num_classes"]:
+    classes: Sequence[str] = rest.get("classes", ())
+    if "classes" in rest and len(classes) != model["num_classes"]:
         raise ValueError(f"says {model['num_classes']} outputs and names {len(classes)} classes")
     if len(set(classes)) != len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
         raise ValueError(f'names the class "{twice}" twice')
-    if len(rest["thresholds"]) not in (0, len(classes)):
+    if len(rest.get("thresholds", ())) not in (0, len(classes)):
         raise ValueError(f"has {len(rest['thresholds'])} thresholds for {len(classes)} classes")
     if seen["in_chans"] != model["in_chans"]:
         raise ValueError(f"shows {seen['in_chans']} channels to a network of {model['in_chans']}")

@@ -36,8 +36,6 @@ def write_comparison(found: Comparison, path: str | Path) -> Path:
 
 def render(found: Comparison) -> str:
     """The page's HTML."""
-    from convnext.evaluate.compare import TITLES
-
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, points=points)
     reach = max(
@@ -45,7 +43,7 @@ def render(found: Comparison) -> str:
     )
     environment.globals.update(counted=counted, bar=lambda metric: _bar(metric, max(reach, 1e-6)))
     page = environment.get_template("compare.html.j2").render(
-        found=found, names=list(found.scores[0]), titles=TITLES,
+        found=found, names=list(found.scores[0]), titles={score.key: score.title for score in found.kinds},
         rows=list(zip(found.runs, found.judged, found.scores, strict=True)),
     )  # fmt: skip
     return harmless(page)

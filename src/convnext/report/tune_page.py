@@ -18,6 +18,7 @@ from convnext.run.folder import write_text
 from convnext.study.trials import Row, best_of, importance_of
 from convnext.study.tune import load_study
 from convnext.study.tune_result import in_doubt, read_result
+from convnext.tasks.table import score_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def write_tune_report(folder: Path) -> Path:
     """
     known = read_result(folder)
     rows: list[Row] = known["trials"]
-    best = best_of(rows)
+    best = best_of(rows, score_of(known.get("score")))
     repeats = [100 * value for value in known.get("repeats", {"values": []})["values"]]
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("tune.html.j2").render(

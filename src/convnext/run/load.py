@@ -23,11 +23,13 @@ from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_header, read_model, recognise
 from convnext.run.folder import RunFolder, open_run, resuming
 from convnext.run.record import say
+from convnext.tasks.table import FIRST, TASKS, kind_of, of_model_file
+from convnext.tasks.task import Kind, Task
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with what belongs to it. `classes` is empty for a bare weight file."""
+    """A network with what belongs to it; `task` says what its outputs mean."""
 
     model: Network
     path: Path
@@ -35,6 +37,7 @@ class Loaded:
     multi_label: bool
     preprocessing: Preprocessing
     config: dict[str, Any]
+    task: Task
     thresholds: tuple[float, ...] = ()
     """With several labels: from which probability on each is named, as chosen on validation; () in older files."""
 
@@ -50,8 +53,8 @@ def load(source: str | Path) -> Network:
         WeightsError: the file is damaged, or it is a bare weight file (use `create_model(name, weights=file)`).
     """
     loaded = load_all(Path(source))
-    loaded.model.classes, loaded.model.multi_label = loaded.classes, loaded.multi_label
-    loaded.model.preprocessing, loaded.model.thresholds = loaded.preprocessing, loaded.thresholds
+    loaded.task.inform(loaded.model)
+    loaded.model.preprocessing = loaded.preprocessing
     return loaded.model
 
 
@@ -71,6 +74,17 @@ def load_all(source: Path, *, which: str = "auto") -> Loaded:
             "or in Python use create_model(name, weights=file)"
         )
     return _described(path, shapes, config)
+
+
+def kind_of_file(path: Path) -> Kind:
+    """The kind of task that a weight file is of; the first one where it does not say: whoever loads it says what is
+    wrong with it."""
+    try:
+        config = read_header(path)[1]
+    except WeightsError:
+        config = None
+    name = (config or {}).get("task")
+    return kind_of(name if isinstance(name, str) and name in TASKS else FIRST)
 
 
 def load_file(
@@ -112,6 +126,9 @@ def load_file(
 def _described(path: Path, shapes: Mapping[str, tuple[int, ...]], config: dict[str, Any]) -> Loaded:
     """What a run wrote: the description says how to build the network and what belongs to it."""
     described = describe(config, str(path))
+    task = of_model_file(described.config, str(path))
+    if task.outputs != described.spec.num_classes:
+        raise WeightsError(f"{path}: its network has {described.spec.num_classes} outputs, its task {task.outputs}")
     model = build(described, shapes, str(path))
     report = load_state(model, read_model(path)[0], source=str(path))
     if report.missing or report.replaced or report.unexpected:
@@ -119,7 +136,7 @@ def _described(path: Path, shapes: Mapping[str, tuple[int, ...]], config: dict[s
     model.eval()
     return Loaded(
         model, path, described.classes, described.multi_label, described.preprocessing, described.config,
-        described.thresholds,
+        task, described.thresholds,
     )  # fmt: skip
 
 
@@ -139,7 +156,8 @@ def _bare(
     say(f"{path}: pictures are shown at {shown}")
     preprocessing = shown.preprocessing(model.in_chans)
     described = {"model": {"name": model_name}, "epoch": 0, "source": "model"}
-    return Loaded(model, path, classes, False, preprocessing, described)
+    task = of_model_file({"classes": classes, "multi_label": False}, str(path))
+    return Loaded(model, path, classes, False, preprocessing, described, task)
 
 
 def _outputs(path: Path, state: Mapping[str, Tensor], model_name: str) -> int:

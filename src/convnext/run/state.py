@@ -34,7 +34,7 @@ class Progress:
     best_epoch: int = 0
     best_source: str = ""
     epoch_sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the unfinished epoch: loss, hits, pictures, seconds, seconds of waiting for data."""
+    """Sums of the unfinished epoch: loss, what the task follows, pictures, seconds, seconds of waiting for data."""
     stopped_early: bool = False
     budget: float = 0.0
     """Seconds from the first step to the end of the last epoch; 0 when there is no time budget."""
@@ -130,8 +130,7 @@ class TrainState:
                 self.ema.load_state_dict(content["ema"])
             if self.scaler is not None and content.get("scaler"):
                 self.scaler.load_state_dict(content["scaler"])
-            names = {f.name for f in fields(Progress)}
-            self.progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
+            self.progress = progress_of(content)
             self._put_back_random_state(content, rank)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -147,6 +146,17 @@ class TrainState:
             torch.set_rng_state(states[rank]["cpu"])
             if "cuda" in states[rank] and torch.cuda.is_available():
                 torch.cuda.set_rng_state(states[rank]["cuda"])
+
+
+def progress_of(content: Mapping[str, Any]) -> Progress:
+    """Where the run of a state stands; sums under the names that older versions gave them are renamed."""
+    names = {f.name for f in fields(Progress)}
+    progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
+    progress.epoch_sums = {_SUMS_NOW.get(key, key): value for key, value in progress.epoch_sums.items()}
+    return progress
+
+
+_SUMS_NOW = {"hits": "train_top1"}
 
 
 @contextlib.contextmanager

@@ -60,12 +60,13 @@ class CMASampler(optuna.samplers.BaseSampler):
         if not any(generation for _, _, generation in ended):
             rng.randint(1, 2**31 - 2)
         side = len(self.ranges)
+        sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1  # it looks for the lowest
         evolution = CMA(
             mean=np.full(side, 0.5), sigma=1 / 6, bounds=np.tile((0.0, 1.0), (side, 1)), n_max_resampling=10 * side,
             seed=1,
         )  # fmt: skip
         while True:
-            born = [(point, -value) for point, value, generation in ended if generation == evolution.generation]
+            born = [(point, sign * value) for point, value, generation in ended if generation == evolution.generation]
             if len(born) < evolution.population_size:
                 break
             evolution.tell(born[: evolution.population_size])

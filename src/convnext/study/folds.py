@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RunError
 from convnext.evaluate.evaluate import evaluate_run, judge_and_keep, list_predictions
@@ -27,16 +25,12 @@ from convnext.recipe import Recipe
 from convnext.run.folder import FOLDS, RunFolder, drop_state, locked, new_run, refuse_linked, write_text
 from convnext.run.lock import HOLDER, LOCK
 from convnext.run.record import say
-from convnext.tasks.classify import task_for
+from convnext.tasks.records import joined
+from convnext.tasks.table import of_result
 from convnext.train.resume import resume_run, same_data
 from convnext.train.train import train_run
 
 BEGUN, GIVEN = FOLDS, "folds.toml"
-HEADLINES = (
-    "top1", "top5", "balanced_accuracy", "macro_f1", "micro_f1", "exact_match", "mean_average_precision", "nll",
-    "calibration_error",
-)  # fmt: skip
-"""Metrics of which mean and spread over the folds are given."""
 AfterFold = Callable[[Path], None]
 
 
@@ -94,21 +88,24 @@ def resume_folds(out: Path, *, after: AfterFold | None = None) -> dict[str, Any]
 
 def describe_folds(summary: dict[str, Any]) -> str:
     """A table: a row a fold, mean and standard deviation, and the verdict over all pictures at once."""
-    names = [name for name in summary["metrics"] if name not in ("nll", "top5")][:5]
-    titles = {name: name.replace("_", " ").replace("top1", "top-1").replace(" f1", " F1") for name in names}
-    widths = {name: max(8, len(titles[name])) for name in names}
-    lines = ["fold  pictures  " + "  ".join(f"{titles[n]:>{widths[n]}}" for n in names)]
-    for row in summary["runs"]:
-        numbers = "  ".join(f"{100 * row[n]:>{widths[n] - 2}.1f} %" for n in names)
-        lines.append(f"{row['fold']:>4}  {row['n']:>8}  {numbers}")
-    for word, key in (("mean", "mean"), ("std", "std")):
-        numbers = "  ".join(f"{100 * summary['metrics'][n][key]:>{widths[n] - 2}.1f} %" for n in names)
-        lines.append(f"{word:>4}  {'':>8}  {numbers}")
     whole = summary["out_of_fold"]
+    scores = [
+        score for score in of_result(summary | whole).scores if score.key in summary["metrics"] and not score.minor
+    ][:5]
+    lines = ["fold  pictures  " + "  ".join(f"{score.title:>8}" for score in scores)]
+
+    def add(start: str, values: dict[str, float]) -> None:
+        cells = (f"{score.text(values[score.key]):>{max(8, len(score.title))}}" for score in scores)
+        lines.append(f"{start}  {'  '.join(cells)}")
+
+    for row in summary["runs"]:
+        add(f"{row['fold']:>4}  {row['n']:>8}", row)
+    for word in ("mean", "std"):
+        add(f"{word:>4}  {'':>8}", {key: spread[word] for key, spread in summary["metrics"].items()})
     lines.append(f"all {whole['n']} pictures at once, each judged by the run that had not seen it:")
-    for name in names:
-        low, high = whole["intervals"].get(name, (math.nan, math.nan))
-        lines.append(f"  {titles[name]:<24}{100 * whole[name]:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
+    for score in scores:
+        low, high = (score.number(end) for end in whole["intervals"].get(score.key, (math.nan, math.nan)))
+        lines.append(f"  {score.title:<24}{score.text(whole[score.key]):>8}  [{low}, {high}]")
     lines.append("  (std: between folds, which share training pictures; brackets: 95 % bootstrap over the pictures)")
     return "\n".join(lines)
 
@@ -191,20 +188,14 @@ def _one(run: RunFolder, recipe: Recipe) -> Judged:
 
 def _summary(judged: list[Judged]) -> dict[str, Any]:
     results = [one.result for one in judged]
-    first = results[0]
-    classes = tuple(row["name"] for row in first["per_class"])
+    first, task = results[0], judged[0].task
     metrics = {}
-    for name in HEADLINES:
-        values = [result[name] for result in results if name in result]
+    for score in task.scores:
+        values = [result[score.key] for result in results if score.key in result]
         if len(values) == len(results):
             spread = {"mean": statistics.fmean(values), "std": statistics.stdev(values)}
-            metrics[name] = spread | {"min": min(values), "max": max(values), "values": values}
-    task = task_for(classes, first["multi_label"])
-    said = np.concatenate([one.predictions.values for one in judged])
-    whole = task.judge(said, np.concatenate([one.predictions.labels for one in judged]), ())
-    if first["multi_label"]:
-        for key in [key for key in whole if key.endswith("_baseline")]:
-            del whole[key]  # what is most frequent in training differs from fold to fold
+            metrics[score.key] = spread | {"min": min(values), "max": max(values), "values": values}
+    whole = task.judge(joined([one.predictions.records for one in judged]), None)
     rows = [
         {"fold": fold, "run": f"fold-{fold}", "n": one.result["n"], "epoch": one.result["epoch"]}
         | {name: one.result[name] for name in metrics}
@@ -212,7 +203,7 @@ def _summary(judged: list[Judged]) -> dict[str, Any]:
     ]
     return {
         "kind": "folds", "folds": len(judged), "model": first["model"], "data_root": first["data_root"],
-        "multi_label": first["multi_label"], "metrics": metrics, "out_of_fold": whole, "runs": rows,
+        "task": task.name, **task.told(), "metrics": metrics, "out_of_fold": whole, "runs": rows,
         "unreadable": sum(result["unreadable"] for result in results),
         "train_seconds": sum(result["train_seconds"] for result in results),
     }  # fmt: skip

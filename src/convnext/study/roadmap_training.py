@@ -15,6 +15,7 @@ from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, drop_state, locked, refuse_linked, write_text
 from convnext.run.record import say
 from convnext.study.roadmap import RESULT, Road, add_measured, one_line, read_record
+from convnext.tasks.table import of_result
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
 
@@ -104,12 +105,15 @@ def _train_all(data: Path, road: Road, runs: list[tuple[Step, int]], out: Path, 
         folder = out / f"{row.name}-{seed}"
         trained += not (folder / "result.json").exists()
         result = _run(data, settings, folder)
-        if "top1" not in result:
-            raise UserError(f"{data} has several labels a picture; the roadmap compares one label a picture")
-        row.measured[seed] = float(result["top1"])
+        score = of_result(result).scores[0]
+        if not score.counted:
+            raise UserError(
+                f"{data} is judged by {score.title}; the roadmap compares shares of right pictures, of one label each"
+            )
+        row.measured[seed] = float(result[score.key])
         _write_record(out, road, recipe, data, result)
         left = (time.monotonic() - start) / max(1, trained) * (len(runs) - i - 1)
-        say(f"roadmap: {row.name}, seed {seed}: {100 * row.measured[seed]:.1f} %; at most {left / 60:.0f} min left")
+        say(f"roadmap: {row.name}, seed {seed}: {score.text(row.measured[seed])}; at most {left / 60:.0f} min left")
 
 
 def _run(data: Path, recipe: Recipe, out: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from convnext.config import as_dict
 from convnext.data.dataset import Dataset
 from convnext.recipe import Recipe
 from convnext.study.space import Knob
+from convnext.tasks.table import kind_of, task_of
+from convnext.tasks.task import Score
 
 WHERE = (
     "data.root", "data.workers", "data.cache_gb", "data.disk_cache_gb", "train.device", "train.save_every",
@@ -42,6 +44,13 @@ class Search:
     pruner: str = "median"
     seed: int = 0
     dataset: Dataset | None = None
+
+    @property
+    def score(self) -> Score:
+        """By what trials are compared: the first score of the task, as far as it follows from what is known."""
+        if self.dataset is None:
+            return kind_of(self.recipe.task.kind).SCORES[0]
+        return task_of(self.recipe, self.dataset).scores[0]
 
     def identity(self) -> dict[str, Any]:
         """By what a study is known: data, recipe and space."""

@@ -8,17 +8,21 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from convnext.errors import RunError
 from convnext.files import is_own_folder, own_folder
 from convnext.run.folder import RunFolder, locked, refuse_linked
 from convnext.run.record import say
+from convnext.tasks.table import score_of
+from convnext.tasks.task import Score
 
 if TYPE_CHECKING:
     import optuna
 
 DATABASE, NAME = "tune.db", "tune"
+SCORE = "score"
+"""What is noted at the study: by what its trials are compared."""
 COUNTS, SLOT, REASON, GENERATION = "counts", "slot", "reason", "generation"
 """What is noted at a trial: that it failed by its settings, its place in the search, why it failed, and in an evolution
 the generation that it was drawn for."""
@@ -41,9 +45,9 @@ def run_of(out: Path, number: int) -> RunFolder:
 
 def refuse_foreign(study: optuna.Study) -> None:
     """Raises a ValueError where a study holds what this program does not write: damage, or somebody's ill will."""
-    if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
-        raise ValueError("it does not look for the highest of one value")
-    known = study.user_attrs
+    known, score = study.user_attrs, score_of_study(study)
+    if [direction.name for direction in study.directions] != [direction_of(score).upper()]:
+        raise ValueError(f"it does not look for the {'highest' if score.higher_is_better else 'lowest'} of one value")
     kinds = {"data": str, "recipe": dict, "space": dict, "grid": bool}
     identity, settled = known.get("identity", dict.fromkeys(kinds)), known.get("settled", {})
     if not isinstance(identity, dict) or not isinstance(settled, dict):
@@ -63,6 +67,20 @@ def refuse_foreign(study: optuna.Study) -> None:
             raise ValueError(f"trial {trial.number} has settings that the search does not vary, or no value can be")
         if trial.state.name == "COMPLETE" and not isinstance(trial.value, float):
             raise ValueError(f"trial {trial.number} is complete without a value")
+
+
+def score_of_study(study: optuna.Study) -> Score:
+    """By what the trials of a study are compared.
+
+    Raises:
+        ValueError: it does not say that.
+    """
+    return score_of(study.user_attrs.get(SCORE))
+
+
+def direction_of(score: Score) -> Literal["maximize", "minimize"]:
+    """Which way a study goes, as Optuna calls it."""
+    return "maximize" if score.higher_is_better else "minimize"
 
 
 def _sound(trial: optuna.trial.FrozenTrial) -> bool:
@@ -180,10 +198,13 @@ def rows_of(study: optuna.Study) -> list[Row]:
     return rows
 
 
-def best_of(rows: list[Row]) -> Row | None:
-    """The trial with the highest value of those that ran to their end; of equals the first."""
-    done = [row for row in rows if row["state"] == "complete"]
-    return max(done, key=lambda row: row["value"]) if done else None
+def best_of(rows: list[Row], score: Score) -> Row | None:
+    """The trial with the best value of those that ran to their end; of equals the first."""
+    best: Row | None = None
+    for row in rows:
+        if row["state"] == "complete" and (best is None or score.better(row["value"], best["value"])):
+            best = row
+    return best
 
 
 def importance_of(study: optuna.Study) -> list[tuple[str, float]]:

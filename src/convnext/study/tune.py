@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.config import get, override
+from convnext.config import as_dict, get, override
 from convnext.data.names import called
 from convnext.data.reading import Reading
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
@@ -34,8 +34,10 @@ from convnext.study.trials import (
     GENERATION,
     NAME,
     REASON,
+    SCORE,
     SLOT,
     count_done,
+    direction_of,
     fail_dead,
     folder_of,
     free_slot,
@@ -46,7 +48,8 @@ from convnext.study.trials import (
     turn,
 )
 from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_result, write_result
-from convnext.tasks.targets import targets_of
+from convnext.tasks.table import targets_of
+from convnext.tasks.task import Score
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
 from convnext.train.prepare import fill_up, refuse_nesting
@@ -138,7 +141,7 @@ def open_study(what: Search) -> optuna.Study:
     except OSError as error:
         raise RunError(f"{what.out} cannot be made ({error.strerror}); give --out a folder of yours") from None
     with turn(what.out):
-        study = load_study(what.out, make=True)
+        study = load_study(what.out, make=what.score)
         known = study.user_attrs.get("identity")
         if known is None:
             study.set_user_attr("identity", what.identity())
@@ -149,8 +152,8 @@ def open_study(what: Search) -> optuna.Study:
     return study
 
 
-def load_study(out: Path, *, make: bool = False) -> optuna.Study:
-    """The study in a folder.
+def load_study(out: Path, *, make: Score | None = None) -> optuna.Study:
+    """The study in a folder; with `make` it is made where there is none, to find the best by that score.
 
     Raises:
         RunError: there is none, or its file is damaged.
@@ -174,7 +177,11 @@ def load_study(out: Path, *, make: bool = False) -> optuna.Study:
         if make and not storage.get_all_studies():
             _refuse_emptied(out, file, empty=True)
         if make:
-            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize", load_if_exists=True)
+            study = optuna.create_study(
+                storage=storage, study_name=NAME, direction=direction_of(make), load_if_exists=True
+            )
+            if not study.user_attrs:
+                study.set_user_attr(SCORE, make.to_json())
         else:
             study = optuna.load_study(storage=storage, study_name=NAME)
         refuse_foreign(study)
@@ -205,7 +212,11 @@ def _refuse_files(out: Path) -> None:
 
 
 def _refuse_other(what: Search, known: dict[str, Any]) -> None:
-    asked = what.identity()
+    asked, usual = what.identity(), as_dict(Recipe())
+    for key, value in asked["recipe"].items():
+        table, _, name = key.partition(".")
+        if key not in known["recipe"] and name and value == usual[table][name]:
+            known["recipe"][key] = value  # there was no such key when the study began
     if asked == known:
         return
     differ = [name for name in ("data", "grid") if asked[name] != known[name]]
@@ -275,8 +286,10 @@ def _one(study: optuna.Study, what: Search, trial: optuna.Trial, train: Train) -
     from optuna import TrialPruned
     from optuna.trial import TrialState as State
 
+    score = what.score
+
     def after_epoch(row: dict[str, Any]) -> None:
-        trial.report(value_of(row), int(row["epoch"]))
+        trial.report(value_of(row, score), int(row["epoch"]))
         if row["epoch"] != row.get("epochs") and trial.should_prune():
             raise TrialPruned
 
@@ -321,14 +334,14 @@ def trainer(what: Search) -> Train:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-        return value_of(run.read_log()[-1])
+        return value_of(run.read_log()[-1], what.score)
 
     return train
 
 
-def value_of(row: dict[str, Any]) -> float:
+def value_of(row: dict[str, Any], score: Score) -> float:
     """An epoch's validation result: of the moving average where there is one, as that is what the run keeps."""
-    for key in ("ema_val_top1", "ema_val_micro_f1", "val_top1", "val_micro_f1"):
+    for key in (f"ema_val_{score.key}", f"val_{score.key}"):
         if key in row:
             return float(row[key])
     raise RunError(f"the epoch has no validation result: {sorted(row)}")

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from convnext.config import load_recipe, override, to_toml
 from convnext.data.names import count
 from convnext.errors import RunError
-from convnext.metrics.intervals import wilson
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_text
 from convnext.run.record import clock, say
 from convnext.study.subject import Search
-from convnext.study.trials import DATABASE, Row, best_of, drop_weights, rows_of, run_of, turn
-from convnext.tasks.class_meaning import counts
+from convnext.study.trials import DATABASE, Row, best_of, drop_weights, rows_of, run_of, score_of_study, turn
+from convnext.tasks.table import score_of, task_of
 
 if TYPE_CHECKING:
     import optuna
@@ -59,10 +58,11 @@ def mend_result(study: optuna.Study, what: Search) -> None:
 def write_result(study: optuna.Study, what: Search) -> None:
     """tune.json, and best.toml once a trial has ended; for the process whose `turn` it is."""
     rows = rows_of(study)
-    best = best_of(rows)
+    score = what.score
+    best = best_of(rows, score)
     known = {"data": str(what.data), "sampler": what.sampler, "pruner": what.pruner, "seed": what.seed,
              "objective": "validation after the last epoch, of the moving average where there is one",
-             "best": None if best is None else best["number"],
+             "score": score.to_json(), "best": None if best is None else best["number"],
              "judged_on": judged_on(what), "trials": rows}  # fmt: skip
     repeats = _repeats(study, what.out)
     if best is not None and repeats["trial"] == best["number"]:
@@ -71,7 +71,7 @@ def write_result(study: optuna.Study, what: Search) -> None:
     if best is not None:
         header = (
             f"The best of {count(sum(row['counts'] for row in rows), 'trial')} of the search in {what.out}: trial "
-            f"{best['number']}, validation {100 * best['value']:.2f} % after its last epoch.\n"
+            f"{best['number']}, validation {score.text(best['value'], 2)} after its last epoch.\n"
             f"The best of many trials flatters: run it with other seeds.\n"
             f"Command: {shlex.join(['convnext', 'train', str(what.data), str(what.out / BEST)])}"
         )
@@ -79,28 +79,25 @@ def write_result(study: optuna.Study, what: Search) -> None:
 
 
 def judged_on(what: Search) -> dict[str, Any] | None:
-    """How many pictures judge a trial, and what always naming the same class would get; None where that says little."""
-    if what.dataset is None or what.dataset.multi_label:
-        return None
-    seen = counts(what.dataset, "val")
-    largest = seen.index(max(seen))  # the best constant answer on these pictures, as in a run's own verdict
-    return {"pictures": sum(seen), "always": what.dataset.classes[largest], "trivial": seen[largest] / sum(seen)}
+    """How many pictures judge a trial, and what always giving the same answer gets; None where that says little."""
+    return None if what.dataset is None else task_of(what.recipe, what.dataset).yardstick(what.dataset)
 
 
 def in_doubt(best: Row, known: dict[str, Any]) -> list[str]:
     """What the best result does not say: its interval, the trivial answer, and how many trials are as good."""
-    lines, judged = [], known.get("judged_on")
+    lines, judged, score = [], known.get("judged_on"), score_of(known.get("score"))
+    ends = score.interval(best["value"], judged["pictures"]) if judged else None
     if judged:
-        low, high = wilson(best["value"], judged["pictures"])
+        within = f"95 % interval {score.number(ends[0])} to {score.text(ends[1])}; " if ends else ""
         lines.append(
-            f"{count(judged['pictures'], 'validation picture')}: 95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
-            f'always "{judged["always"]}" gets {100 * judged["trivial"]:.1f} %'
+            f"{count(judged['pictures'], 'validation picture')}: {within}"
+            f'always "{judged["always"]}" gets {score.text(judged["trivial"])}'
         )
     others = [row for row in known["trials"] if row["state"] == "complete" and row["number"] != best["number"]]
     equal = [str(row["number"]) for row in others if row["value"] == best["value"]]
     if equal:
         lines.append(f"trial{'s' * (len(equal) > 1)} {', '.join(equal)} reached the same; the first is taken")
-    near = sum(row["value"] > low for row in others) if judged else 0
+    near = sum(score.better(row["value"], min(ends, key=score.gain)) for row in others) if ends else 0
     if near:
         lines.append(f"{count(near, 'other trial')} lie{'s' * (near == 1)} within that interval")
     return lines
@@ -117,7 +114,7 @@ def best_recipe(what: Search, best: Row) -> Recipe:
 def keep_best(study: optuna.Study, out: Path) -> None:
     """Weights of the best trial stay on disk; those of the others would fill it."""
     rows = rows_of(study)
-    best = best_of(rows)
+    best = best_of(rows, score_of_study(study))
     for row in rows:
         if row["state"] != "running" and row is not best:
             drop_weights(run_of(out, row["number"]))
@@ -125,7 +122,7 @@ def keep_best(study: optuna.Study, out: Path) -> None:
 
 def repeat(study: optuna.Study, what: Search, times: int, train: Train) -> list[float]:
     """The best recipe again with other seeds: what may be expected of it. Those that were run before are not again."""
-    best = best_of(rows_of(study))
+    best = best_of(rows_of(study), score_of_study(study))
     if best is None:
         return []
     known = _repeats(study, what.out)
@@ -157,8 +154,8 @@ def _repeats(study: optuna.Study, out: Path) -> dict[str, Any]:
 
 def describe(study: optuna.Study, trials: int | None, seconds: float | None) -> str:
     """A line with a bar: how many trials of how many, the best, and how long it will take."""
-    rows = rows_of(study)
-    best, running = best_of(rows), sum(row["state"] == "running" for row in rows)
+    rows, score = rows_of(study), score_of_study(study)
+    best, running = best_of(rows, score), sum(row["state"] == "running" for row in rows)
     ended = [row for row in rows if row["counts"] and row["state"] != "running"]
     failed = sum(row["state"] == "fail" for row in ended)
     parts = [f"{len(ended)} trials" if trials is None else f"{len(ended)} of {trials} trials"]
@@ -168,7 +165,7 @@ def describe(study: optuna.Study, trials: int | None, seconds: float | None) -> 
     if failed:
         parts.append(f"{failed} failed")
     if best is not None:
-        parts.append(f"the best is trial {best['number']} with {100 * best['value']:.2f} %")
+        parts.append(f"the best is trial {best['number']} with {score.text(best['value'], 2)}")
     left = [max(0.0, seconds)] if seconds is not None else []
     took = [row["seconds"] for row in ended if row["seconds"]]
     if trials is not None and took:

@@ -1,9 +1,9 @@
-"""Runs a model over a split and gathers predictions; the same code in training and in every later command."""
+"""Runs a model over a split and gathers records; the same code in training and in every later command."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from convnext.data.loader import Batch
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import normalize
+from convnext.tasks.records import Records, joined
 from convnext.tasks.task import Task
 
 EVAL_BATCH = 64
@@ -27,27 +28,31 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions (n, outputs), labels (n,) or (n, outputs), position of each in its split, and files that failed.
+    """What was found of n pictures: a record of each, its position in its split, and files that failed.
 
-    `reasons` says of each position without a prediction why it has none.
+    `reasons` says of each position without a record why it has none.
     """
 
-    values: NDArray[np.float32]
-    labels: NDArray[Any]
+    records: Records
     indices: NDArray[np.int64]
     failed: tuple[str, ...]
     reasons: dict[int, str] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.indices)
 
-def decimals(values: NDArray[np.float32], *, exact: bool) -> list[float]:
-    """Predictions as numbers for a file, from which the same float32 numbers are read again.
 
-    Args:
-        values: one row.
-        exact: all digits, so that any threshold divides what is read as it divides the values. Else the shortest
-            decimal numbers, of half the length: for tables of which nobody asks that.
-    """
-    return values.astype(np.float64).tolist() if exact else [float(text) for text in values.astype(str)]
+def in_order(parts: Sequence[Predictions]) -> Predictions:
+    """One set of predictions from the parts of several processes, in the order of the pictures."""
+    if len(parts) == 1:
+        return parts[0]
+    indices = np.concatenate([part.indices for part in parts])
+    order = np.argsort(indices, kind="stable")
+    return Predictions(
+        joined([part.records for part in parts]).at(order), indices[order],
+        tuple(text for part in parts for text in part.failed),
+        {at: text for part in parts for at, text in part.reasons.items()},
+    )  # fmt: skip
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -68,10 +73,10 @@ def collect(
     precision: str = "fp32",
     advance: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Predictions for every readable picture of `batches`, in their order. The model's training mode is put back."""
+    """A record of every readable picture of `batches`, in their order. The model's training mode is put back."""
     was_training = model.training
     model.eval()
-    values, labels, indices, failed = [], [], [], []
+    records, indices, failed = [], [np.zeros(0, np.int64)], []
     reasons: dict[int, str] = {}
     for batch in batches:
         failed += batch.failed
@@ -80,14 +85,9 @@ def collect(
             pictures = normalize(batch.pictures.to(device), preprocessing.mean, preprocessing.std)
             with autocast(device, precision):
                 outputs = model(pictures)
-            values.append(task.predict(outputs).cpu().numpy())
-            labels.append(batch.labels.numpy())
+            records.append(task.record(outputs, batch.labels))
             indices.append(batch.indices.numpy())
         if advance is not None:
             advance(len(batch.indices) + len(batch.failed))
     model.train(was_training)
-    if not values:
-        return Predictions(
-            np.zeros((0, task.outputs), np.float32), np.zeros(0), np.zeros(0, np.int64), tuple(failed), reasons
-        )
-    return Predictions(np.concatenate(values), np.concatenate(labels), np.concatenate(indices), tuple(failed), reasons)
+    return Predictions(joined(records), np.concatenate(indices), tuple(failed), reasons)

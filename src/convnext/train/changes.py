@@ -15,6 +15,7 @@ from convnext.run.environment import command_line
 from convnext.run.folder import CHANGES, RunFolder, write_text
 from convnext.run.record import say
 from convnext.run.state import Progress
+from convnext.tasks.task import Score
 from convnext.train.budget import SHARE
 from convnext.train.freeze import refuse_freezing
 from convnext.train.plan import MAX_EPOCHS_FINE_TUNING, MAX_EPOCHS_FROM_SCRATCH, Steps
@@ -23,6 +24,7 @@ LAST = "last"
 """`weights=last`: a run whose state is gone goes on from its last weights, with a new optimizer."""
 
 _TABLES = {
+    "task": "the saved weights answer this question",
     "model": "the saved weights and the optimizer's state are of this network",
     "data": "by this the run has learnt and was judged; its epochs could not be compared",
     "weights": "a run that goes on starts from its own",
@@ -179,16 +181,21 @@ def write_down(run: RunFolder, recipe: Recipe, changed: Changes, done: Progress,
         say(f"  {key}: {old} -> {new}")
 
 
-def from_log(run: RunFolder, recipe: Recipe) -> Progress:
-    """Where a run stands by its log alone, after its last epoch, and how its length was changed by its recipe."""
+def from_log(run: RunFolder, recipe: Recipe, score: Score | None = None) -> Progress:
+    """Where a run stands by its log alone, after its last epoch, and how its length was changed by its recipe.
+
+    What its best epoch got by `score` is left open without one.
+    """
     rows = run.read_log()
-    primary = "micro_f1" if any("val_micro_f1" in row for row in rows) else "top1"
     last, best = rows[-1], next((row for row in reversed(rows) if row.get("best")), None)
     found = Progress(epoch=last["epoch"], step=int(last.get("step") or 0), seconds=float(last.get("seconds") or 0.0))
     found.replanned = [list(change) for change in recipe.train.replanned]
-    if best is not None:
-        scores = {source: best.get(f"{prefix}_{primary}") for prefix, source in (("val", "model"), ("ema_val", "ema"))}
-        known = {source: float(value) for source, value in scores.items() if value is not None}
-        found.best_source = max(known, key=lambda source: known[source], default="")
-        found.best, found.best_epoch = known.get(found.best_source, float("-inf")), best["epoch"]
+    found.best_epoch = best["epoch"] if best is not None else 0
+    if score is None:
+        return found
+    found.best = score.worst
+    for prefix, source in (("val", "model"), ("ema_val", "ema")):
+        value = best.get(f"{prefix}_{score.key}") if best is not None else None
+        if value is not None and score.better(float(value), found.best):
+            found.best, found.best_source = float(value), source
     return found

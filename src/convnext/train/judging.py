@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -15,7 +14,8 @@ from torch.utils.data import DataLoader
 from convnext.data.loader import Batch
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import DataError
-from convnext.tasks.collect import Predictions, collect
+from convnext.run.record import clock
+from convnext.tasks.collect import collect, in_order
 from convnext.tasks.task import Task
 from convnext.train.distributed import Ranks
 
@@ -52,31 +52,14 @@ class Judge:
         own = collect(
             self.model, self.batches, self.task, self.preprocessing, device=self.device, precision=self.precision
         )
-        found = joined_in_order(self.ranks.gather(own))
-        if not len(found.labels):
+        found = in_order(self.ranks.gather(own))
+        if not len(found):
             raise DataError(
                 "none of the validation pictures can be read any more; the last saved state is kept. Bring them "
                 "back, then go on by --resume"
             )
-        self.settled[source] = self.task.settle(found.values, found.labels)
-        return self.task.metrics(found.values, found.labels), list(found.failed)
-
-
-def joined_in_order(parts: list[Predictions]) -> Predictions:
-    """One set of predictions from the parts of several processes, in the order of the pictures."""
-    if len(parts) == 1:
-        return parts[0]
-    failed = tuple(text for part in parts for text in part.failed)
-    reasons = {at: text for part in parts for at, text in part.reasons.items()}
-    parts = [part for part in parts if len(part.labels)] or parts[:1]
-    order = np.argsort(np.concatenate([part.indices for part in parts]), kind="stable")
-    return Predictions(
-        np.concatenate([part.values for part in parts])[order],
-        np.concatenate([part.labels for part in parts])[order],
-        np.concatenate([part.indices for part in parts])[order],
-        failed,
-        reasons,
-    )
+        self.settled[source] = self.task.settle(found.records)
+        return self.task.metrics(found.records), list(found.failed)
 
 
 def build_twin(model: nn.Module) -> nn.Module:
@@ -85,3 +68,18 @@ def build_twin(model: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
     return twin.eval()
+
+
+def describe_epoch(row: dict[str, Any], task: Task) -> str:
+    """One line for a person."""
+    score = task.scores[0]
+    parts = [f"epoch {row['epoch']:>3}/{row['epochs']}", f"loss {row['train_loss']:.3f}"]
+    parts.append(f"val loss {row['val_loss']:.3f}")
+    parts.append(f"val {score.title} {score.text(row[f'val_{score.key}'])}")
+    if f"ema_val_{score.key}" in row:
+        parts.append(f"average {score.text(row[f'ema_val_{score.key}'])}")
+    parts.append(f"{row['images_per_second']:.0f} pictures/s")
+    if row["data_wait"] > 0.1:
+        parts.append(f"waiting for data {100 * row['data_wait']:.0f} %")
+    parts.append(clock(row["seconds"]))
+    return "  ".join(parts) + ("  best" if row["best"] else "")

@@ -33,14 +33,14 @@ from convnext.tasks.task import Task
 from convnext.train.course import Changes, Course, Pace, to_changes
 from convnext.train.distributed import Ranks, averaged, equal_buffers, random_states
 from convnext.train.freeze import Freezing
-from convnext.train.judging import Judge
+from convnext.train.judging import Judge, describe_epoch
 from convnext.train.plan import Steps, rate_at
 from convnext.train.schedule import size_at
 
 FIXED = ("model.name", "train.batch", "train.seed", "train.optimizer")
 """Keys of the recipe that a run keeps to its end: with others the place in the epoch would mean other pictures."""
 SaveModel = Callable[[str, dict[str, Tensor], int, str], None]
-"""(file name, weights, epoch, "ema" or "model"): writes a model file with classes and preprocessing."""
+"""(file name, weights, epoch, "ema" or "model"): writes a model file with its meaning and preprocessing."""
 
 
 @dataclass
@@ -223,42 +223,49 @@ class Loop:
         rate = rate_at(recipe, self.steps, self.course.at(done.step))
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        total, hits = self._backward(batch)
+        total, followed = self._backward(batch)
         wanted = self.pace.within_epoch(self.course, done.step, done.seconds)
-        sums = self.ranks.total([total, hits, len(batch.indices), self.stop_asked, float(wanted)], self.device)
+        parts = [total, len(batch.indices), self.stop_asked, float(wanted), *followed.values()]
+        sums = self.ranks.total(parts, self.device)
         total = sums[0] / self.ranks.world
         if not math.isfinite(total):
             self._refuse(total, f"step {done.step + 1}")
         self._update()
-        values = (("loss", total), ("hits", sums[1]), ("pictures", sums[2]), ("steps", 1), ("lr", rate))
-        for key, value in values:
+        values = {"loss": total, "pictures": sums[1], "steps": 1, "lr": rate}
+        for key, value in (values | dict(zip(followed, sums[4:], strict=True))).items():
             done.epoch_sums[key] = done.epoch_sums.get(key, 0.0) * (key != "lr") + value
         done.step += 1
         done.step_in_epoch += 1
-        bar.advance(int(sums[2]), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
-        self.wanted = int(sums[4])
-        return sums[3] > 0
+        bar.advance(int(sums[1]), f"loss {done.epoch_sums['loss'] / done.epoch_sums['steps']:.3f}")
+        self.wanted = int(sums[3])
+        return sums[2] > 0
 
-    def _backward(self, batch: Batch) -> tuple[float, float]:
-        """Gradients of this process's part of a batch, averaged over all: its loss, and how many are right."""
+    def _backward(self, batch: Batch) -> tuple[float, dict[str, float]]:
+        """Gradients of this process's part of a batch, averaged over all: its loss, and sums of what is followed."""
         recipe, done = self.recipe, self.state.progress
         pictures = normalize(batch.pictures.to(self.device), self.preprocessing.mean, self.preprocessing.std)
-        labels = batch.labels.to(self.device)
-        pictures, targets = self.mixing(pictures, self.task.targets(labels), done.epoch, done.step_in_epoch)
-        micro, total, hits = int(recipe.train.micro_batch), 0.0, 0.0
+        targets = self.task.targets(batch.labels.to(self.device))
+        pictures, targets = self.mixing(pictures, targets, done.epoch, done.step_in_epoch)
+        micro, total = int(recipe.train.micro_batch), 0.0
+        followed = {f"train_{key}": 0.0 for key in self.task.followed}
         if not recipe.train.channels_last:
             pictures = pictures.contiguous()
         for at in range(0, len(pictures), micro):
-            x, y, label = (part[at : at + micro] for part in (pictures, targets, labels))
+            x, y = (part[at : at + micro] for part in (pictures, targets))
             with averaged(self.forward, last=at + micro >= len(pictures)):
-                with autocast(self.device, recipe.train.precision):
-                    outputs = self.forward(x)
-                loss = self.task.loss(outputs, y) * (len(x) / len(pictures))
+                losses = self.task.losses(self._forward, x, y)
+                loss = losses["loss"] * (len(x) / len(pictures))
                 (loss if self.state.scaler is None else self.state.scaler.scale(loss)).backward()
             total += loss.item()
-            right = self.task.hits(outputs, label)
-            hits += math.nan if right is None else right
-        return total, hits
+            for key in self.task.followed:
+                followed[f"train_{key}"] += float(losses[key]) if key in losses else math.nan
+        return total, followed
+
+    def _forward(self, pictures: Tensor) -> Tensor:
+        """The network's outputs in the run's precision."""
+        with autocast(self.device, self.recipe.train.precision):
+            outputs: Tensor = self.forward(pictures)
+        return outputs
 
     def _update(self) -> None:
         """Clips, steps, averages. In fp16 torch's scaler leaves out a step whose scaled gradients overflowed."""
@@ -288,7 +295,10 @@ class Loop:
     def _row(self, number: int, sums: dict[str, float]) -> dict[str, Any]:
         """The training half of an epoch's log line."""
         mixed = self.mixing.probability > 0 and (self.mixing.mixup > 0 or self.mixing.cutmix > 0)
-        plain = not mixed and math.isfinite(sums["hits"])
+        followed = {
+            key: sums[key] / sums["pictures"] if not mixed and math.isfinite(sums[key]) else None
+            for key in (f"train_{name}" for name in self.task.followed)
+        }
         return {
             "epoch": number, "epochs": self.course.epochs, "step": self.state.progress.step, "seconds": 0.0,
             "epoch_seconds": round(sums["seconds"], 2),
@@ -296,7 +306,7 @@ class Loop:
             "data_wait": round(sums["wait"] / max(sums["seconds"], 1e-9), 4),
             "threads": torch.get_num_threads(), "others": round(CORES.taken, 2), "size": self.sampler.size,
             "lr": sums["lr"], "train_loss": sums["loss"] / sums["steps"],
-            "train_top1": sums["hits"] / sums["pictures"] if plain else None,
+            **followed,
         }  # fmt: skip
 
     @property
@@ -309,7 +319,7 @@ class Loop:
         row: dict[str, Any] = {}
         equal_buffers(self.state, self.ranks)
         candidates = [("val", "model"), ("ema_val", "ema")][: 1 + (self.state.ema is not None)]
-        done, better = self.state.progress, None
+        done, score, better = self.state.progress, self.task.scores[0], None
         for prefix, source in candidates:
             weights = self.state.weights(source)
             metrics, failed = self.judge(weights, source)
@@ -317,8 +327,8 @@ class Loop:
             if source == "model" and not math.isfinite(metrics["loss"]):
                 self._refuse(metrics["loss"], "its validation")
             row |= {f"{prefix}_{k}": v for k, v in metrics.items()}
-            if math.isfinite(metrics["loss"]) and row[f"{prefix}_{self.task.primary}"] > done.best:
-                done.best, done.best_epoch, done.best_source = row[f"{prefix}_{self.task.primary}"], number, source
+            if math.isfinite(metrics["loss"]) and score.better(metrics[score.key], done.best):
+                done.best, done.best_epoch, done.best_source = metrics[score.key], number, source
                 better = (weights, source)
         if better is not None and self.ranks.first:
             self.save_model("best.safetensors", better[0], number, better[1])
@@ -382,18 +392,3 @@ def is_finished(progress: Mapping[str, Any], epochs: int) -> bool:
 def end_workers(batches: DataLoader[Batch]) -> None:
     """Ends the loader's processes now: they ignore the signals that Python's own clean-up would send at exit."""
     end_processes(getattr(batches, "_iterator", None))
-
-
-def describe_epoch(row: dict[str, Any], task: Task) -> str:
-    """One line for a person."""
-    primary, name = task.primary, task.title
-    parts = [f"epoch {row['epoch']:>3}/{row['epochs']}", f"loss {row['train_loss']:.3f}"]
-    parts.append(f"val loss {row['val_loss']:.3f}")
-    parts.append(f"val {name} {100 * row[f'val_{primary}']:.1f} %")
-    if f"ema_val_{primary}" in row:
-        parts.append(f"average {100 * row[f'ema_val_{primary}']:.1f} %")
-    parts.append(f"{row['images_per_second']:.0f} pictures/s")
-    if row["data_wait"] > 0.1:
-        parts.append(f"waiting for data {100 * row['data_wait']:.0f} %")
-    parts.append(clock(row["seconds"]))
-    return "  ".join(parts) + ("  best" if row["best"] else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,7 @@ from convnext.nn.create import build_network
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
-from convnext.tasks.class_meaning import counts
-from convnext.tasks.classify import class_weights, label_weights, task_for
+from convnext.tasks.table import task_of, to_model_file
 from convnext.tasks.task import Task
 
 
@@ -38,9 +38,10 @@ class Parts:
 
 
 def build_model(recipe: Recipe, dataset: Dataset) -> Network:
-    """The recipe's network for the data's classes, with seeded or pretrained weights."""
+    """The recipe's network for what is asked of the data, with seeded or pretrained weights."""
+    task = task_of(recipe, dataset)
     torch.manual_seed(recipe.train.seed)
-    return build_network(spec_of(recipe, dataset.meaning.outputs), recipe.weights, dataset.classes)
+    return build_network(spec_of(recipe, task.outputs), recipe.weights, task.output_names)
 
 
 def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
@@ -57,11 +58,6 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     except (ValueError, KeyError, AssertionError) as error:
         raise RecipeError(f'augment.randaugment = "{recipe.augment.randaugment}" is not understood: {error}') from None
     side = train_short_side(size, recipe.augment.crop_min)
-    seen, balance = counts(dataset, "train"), recipe.train.class_balance
-    if dataset.multi_label:
-        weights = label_weights(seen, len(dataset.splits["train"]), balance)
-    else:
-        weights = class_weights(seen, balance)
     if "val" not in dataset.splits:
         raise DataError(
             f"{called(dataset.root)}: no pictures are left for validation; every class needs 3 different pictures or "
@@ -70,13 +66,7 @@ def make_parts(recipe: Recipe, dataset: Dataset) -> Parts:
     if recipe.augment.randaugment and model.in_chans == 4:
         raise RecipeError("augment.randaugment does not work on pictures with alpha (model.in_chans = 4)")
     return Parts(
-        task_for(
-            dataset.classes,
-            dataset.multi_label,
-            recipe.augment.label_smoothing,
-            weights,
-            rule=recipe.train.thresholds,
-        ),
+        task_of(recipe, dataset),
         preprocessing,
         TrainPictures(dataset.splits["train"], transform, side, data.interpolation, value_range),
         EvalPictures(dataset.splits["val"], preprocessing),
@@ -93,10 +83,12 @@ def make_sampler(
     return EpochSampler(len(pictures), batch, seed, size, rank, world)
 
 
-def model_config(recipe: Recipe, dataset: Dataset, preprocessing: Preprocessing) -> dict[str, Any]:
-    """What a model file says about itself: how to build it, its classes, what it must be shown."""
+def model_config(recipe: Recipe, parts: Parts, settled: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model file says about itself: how to build it, what its outputs mean, what it must be shown.
+
+    `settled` is what the task decided on the validation pictures with these weights.
+    """
     return {
-        "model": spec_of(recipe, dataset.meaning.outputs).kept(),
-        "classes": list(dataset.classes), "multi_label": dataset.multi_label,
-        "preprocessing": preprocessing.to_json(),
+        "model": spec_of(recipe, parts.task.outputs).kept(), **to_model_file(parts.task, settled),
+        "preprocessing": parts.preprocessing.to_json(),
     }  # fmt: skip

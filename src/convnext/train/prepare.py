@@ -20,6 +20,7 @@ from convnext.recipe import Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing
 from convnext.run.record import progress, say
+from convnext.tasks.table import task_of
 from convnext.train import budget
 from convnext.train import plan as planning
 from convnext.train.course import Course
@@ -151,7 +152,7 @@ def introduce(dataset: Dataset, plan: Plan, model: nn.Module) -> None:
     """Says what is about to happen, and every choice with its reason."""
     sizes = ", ".join(f"{len(samples)} {split}" for split, samples in dataset.splits.items())
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    say(f"{called(dataset.root)}: {dataset.meaning.told()}; pictures: {sizes}")
+    say(f"{called(dataset.root)}: {task_of(plan.recipe, dataset).describe()}; pictures: {sizes}")
     say(f"{plan.recipe.model.name}, {millions:.1f} M parameters; chosen for this data and machine:")
     for choice in plan.choices:
         say(f"  {choice['key'] + ' = ' + str(choice['value']):<34} {choice['why']}")

@@ -15,7 +15,7 @@ from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.run.reading import read_data
-from convnext.tasks.targets import targets_of
+from convnext.tasks.table import targets_of
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import decay_of

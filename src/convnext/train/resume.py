@@ -21,7 +21,7 @@ from convnext.run.folder import RunFolder, is_judged, locked, open_run, report_i
 from convnext.run.reading import read_data
 from convnext.run.record import say, silenced
 from convnext.run.state import heal, previous, read_state_file
-from convnext.tasks.targets import targets_of
+from convnext.tasks.table import targets_of
 from convnext.train import budget
 from convnext.train.changes import Changes, as_changed, asked, from_log, refuse_useless, set_length, write_down
 from convnext.train.course import to_changes
@@ -77,7 +77,7 @@ def resume_run(out: Path, root: Path | None = None, settings: Sequence[str] = ()
         def make() -> Loop:
             loop = make_loop(run, recipe, dataset, model, parts, ranks)
             if from_last:
-                loop.state.progress = from_log(run, recipe)
+                loop.state.progress = from_log(run, recipe, parts.task.scores[0])
             elif saved is not None:
                 ranks.agree(lambda: loop.state.load(run.state, ranks.rank))
                 loop.state.progress.stopped_early = False

@@ -7,7 +7,7 @@ gathered when it computes, and let go afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,15 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from convnext.errors import RunError
-from convnext.run.state import SEALED, Progress, RandomState, TrainState, kept_settings, random_state, read_state_file
+from convnext.run.state import (
+    SEALED,
+    RandomState,
+    TrainState,
+    kept_settings,
+    progress_of,
+    random_state,
+    read_state_file,
+)
 from convnext.train.distributed import Ranks
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -75,8 +83,7 @@ class ShardedState(TrainState):
                     if isinstance(own, DTensor):
                         value = distribute_tensor(value.to(own.device), own.device_mesh, own.placements)
                     own.copy_(value)
-            names = {f.name for f in fields(Progress)}
-            self.progress = Progress(**{k: v for k, v in content["progress"].items() if k in names})
+            self.progress = progress_of(content)
             self._put_back_random_state(content, rank)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]

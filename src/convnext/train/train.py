@@ -41,7 +41,7 @@ from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState
 from convnext.tasks.collect import EVAL_BATCH
-from convnext.tasks.targets import targets_of
+from convnext.tasks.table import targets_of
 from convnext.train import budget
 from convnext.train.distributed import Ranks, joined, planned
 from convnext.train.freeze import Freezing
@@ -191,19 +191,18 @@ def make_loop(run: RunFolder, recipe: Recipe, dataset: Dataset, model: Network, 
     workers = int(recipe.data.workers)
     twin = build_twin(network)
     state = _shared_out(network, recipe, ranks, device)
+    state.progress.best = parts.task.scores[0].worst
     freezing = Freezing(state.model, recipe)  # after the optimizer, which has the weights that learn later too
     freezing.begin(state.model, 0)
     set_up(state.model, recipe, device)
     sampler = make_sampler(
         parts.train_set, int(recipe.train.batch), recipe.train.seed, int(recipe.data.size), ranks.rank, ranks.world
     )
-    config = model_config(recipe, dataset, parts.preprocessing)
     judge = _judge(twin, parts, recipe, ranks, device)
 
     def save(name: str, weights: dict[str, Tensor], epoch: int, source: str) -> None:
-        save_model(
-            run.path / name, weights, config | judge.settled.get(source, {}) | {"epoch": epoch, "source": source}
-        )
+        config = model_config(recipe, parts, judge.settled.get(source, {}))
+        save_model(run.path / name, weights, config | {"epoch": epoch, "source": source})
 
     loop = Loop(
         run, recipe, count_steps(recipe, len(parts.train_set)), parts.task, state, device, parts.preprocessing,
@@ -264,10 +263,10 @@ def run_loop(run: RunFolder, make: Callable[[], Loop]) -> RunFolder:
         if explained is error:
             raise
         raise explained from error
-    done = loop.state.progress
+    done, score = loop.state.progress, loop.task.scores[0]
     say(
         f"trained {done.epoch} epochs in {clock(done.seconds)}; best epoch on validation: {done.best_epoch} "
-        f"({loop.task.title} {100 * done.best:.1f} %, {'moving average' if done.best_source == 'ema' else 'model'})"
+        f"({score.title} {score.text(done.best)}, {'moving average' if done.best_source == 'ema' else 'model'})"
     )
     return run
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from convnext.config import override
 from convnext.data.dataset import Dataset
@@ -20,6 +21,7 @@ from convnext.recipe import Recipe
 from convnext.run.cores import CORES
 from convnext.run.environment import forget_peak, peak_memory, usable_cores
 from convnext.tasks.collect import EVAL_BATCH, autocast, collect
+from convnext.tasks.table import task_of
 from convnext.train.freeze import Freezing
 from convnext.train.loop import end_workers
 from convnext.train.optimizers import make_optimizer
@@ -91,7 +93,7 @@ def _as_trained(recipe: Recipe, dataset: Dataset) -> Network:
     """The network that the run will train, as far as it is settled, and as the plan will settle the rest; new."""
     plan = Plan(recipe)
     choose_start(plan, pretrained=recipe.weights not in ("none", "auto"))
-    return spec_of(plan.recipe, dataset.meaning.outputs).build()
+    return spec_of(plan.recipe, task_of(plan.recipe, dataset).outputs).build()
 
 
 def is_steady(times: list[float], group: int = STEADY) -> bool:
@@ -162,15 +164,18 @@ def _time_steps(
             return len(times) > at_most
         return len(times) >= 3 and (is_steady(times[1:]) or sum(times) > longest)
 
+    def forward(x: Tensor) -> Tensor:
+        with autocast(device, trial.train.precision):
+            outputs: Tensor = model(x)
+        return outputs
+
     while not enough():
         start = time.perf_counter()
         for got in loader:
             shown = normalize(got.pictures.to(device), parts.preprocessing.mean, parts.preprocessing.std)
             targets = parts.task.targets(got.labels.to(device))
             for x, y in zip(shown.split(micro), targets.split(micro), strict=True):
-                with autocast(device, trial.train.precision):
-                    outputs = model(x)
-                loss = parts.task.loss(outputs, y)
+                loss = parts.task.losses(forward, x, y)["loss"]
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()

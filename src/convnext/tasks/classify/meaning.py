@@ -34,6 +34,11 @@ class Classes:
         """One number for each class."""
         return len(self.classes)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
     def encode(self, truth: Any) -> tuple[int, ...]:
         """Names -> indices, sorted."""
         return tuple(sorted(self.classes.index(name) for name in truth))
@@ -69,10 +74,6 @@ class Classes:
     def settings(self) -> dict[str, Any]:
         """The classes in their order."""
         return {"data.classes": self.classes}
-
-    def told(self) -> str:
-        """How many there are."""
-        return f"{len(self.classes)} {'labels, several a picture' if self.multi_label else 'classes'}"
 
 
 def counts(dataset: Dataset, split: str) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from convnext.data.dataset import Dataset
 from convnext.data.findings import Finding, Picture
 from convnext.data.names import count, listed, look_alikes
-from convnext.tasks.class_meaning import ALIKE, counts
+from convnext.tasks.classify.meaning import ALIKE, counts
 
 SMALL_CLASS = 20  # training pictures below which a class is called small
 UNEVEN = (3.0, 10.0)  # largest to smallest class: a note from the first on, a warning from the second

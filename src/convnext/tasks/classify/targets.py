@@ -25,10 +25,10 @@ from convnext.data.reading import Reading
 from convnext.data.rows import Row
 from convnext.data.sources import all_of, survey
 from convnext.errors import DataError
-from convnext.tasks.class_column import Labels, read_labels
-from convnext.tasks.class_findings import balance, giveaways, similar_names
-from convnext.tasks.class_folders import EXPECTED, list_folder
-from convnext.tasks.class_meaning import ALIKE, Classes, counts
+from convnext.tasks.classify.column import Labels, read_labels
+from convnext.tasks.classify.findings import balance, giveaways, similar_names
+from convnext.tasks.classify.folders import EXPECTED, list_folder
+from convnext.tasks.classify.meaning import ALIKE, Classes, counts
 
 
 class ClassTargets:

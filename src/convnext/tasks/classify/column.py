@@ -19,7 +19,7 @@ from convnext.data.names import count, listed, printable
 from convnext.data.rows import Row, lines_of
 from convnext.data.target import Told
 from convnext.errors import DataError
-from convnext.tasks.class_lists import list_of, refuse_odd_lists
+from convnext.tasks.classify.lists import list_of, refuse_odd_lists
 
 SETTING = "data.label_separator"
 NONE = "|"

@@ -12,7 +12,7 @@ from convnext.data.shards import ShardedDataset, read_sharded
 from convnext.data.tar_headers import Member
 from convnext.data.tarball import members, nested
 from convnext.errors import DataError, UserError
-from convnext.tasks.class_targets import ClassTargets
+from convnext.tasks.classify.targets import ClassTargets
 
 
 def read_tars(root: Path, val: float, into: Path, progress: Callable[[int, int], None] | None = None) -> ShardedDataset:

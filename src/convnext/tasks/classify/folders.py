@@ -18,7 +18,7 @@ from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing, split_mea
 from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
 from convnext.data.walk import Found, top, walk
 from convnext.errors import DataError
-from convnext.tasks.class_flat_val import label_flat
+from convnext.tasks.classify.flat_val import label_flat
 
 EXPECTED = "DATA/<class>/picture.jpg, DATA/{train,val,test}/<class>/picture.jpg, or a CSV file"
 
