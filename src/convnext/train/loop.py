@@ -258,7 +258,7 @@ class Loop:
                 (loss if self.state.scaler is None else self.state.scaler.scale(loss)).backward()
             total += loss.item()
             for key in self.task.followed:
-                followed[f"train_{key}"] += float(losses[key]) if key in losses else math.nan
+                followed[f"train_{key}"] += losses[key].item() if key in losses else math.nan
         return total, followed
 
     def _forward(self, pictures: Tensor) -> Tensor:
