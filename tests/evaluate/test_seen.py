@@ -18,7 +18,7 @@ from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.report.commands import doctor
 from convnext.report.files import read_run
 from convnext.report.finish import finish_run
-from convnext.report.verdict import verdict
+from convnext.tasks.classify.verdict import verdict
 from convnext.train.resume import resume_run
 from convnext.train.train import train_run
 from tests.conftest import _write_stripes

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from convnext.report.figures import Line, curves
-from convnext.report.matrix import confusion, shortened
+from convnext.report.figures import curves
+from convnext.report.matrix import matrix, shortened
 from convnext.report.page import write_report
+from convnext.tasks.blocks import Curves, Line, Matrix
+from convnext.tasks.words import SHARE
 from tests.report.test_page import CLASSES, Page, log_row, make_run, save_picture
 
 
@@ -56,7 +58,7 @@ def test_several_labels_are_grouped_by_what_was_missed_or_added(tmp_path: Path) 
 def test_a_matrix_says_when_it_is_wider_than_the_screen(count: int) -> None:
     """A hint stands in the page for screens narrower than all columns at their least size, and for no others."""
     names = [f"a class of number {index}" for index in range(count)]
-    drawn = str(confusion([[17] * count for _ in range(count)], names))
+    drawn = str(matrix(Matrix(((17,) * count,) * count, tuple(names))))
     (narrow,) = map(int, re.findall(r"max-width:(\d+)px", drawn))
     least = int(re.search(r"--least:(\d+)px", drawn)[1])  # type: ignore[index]
     wanted = int(re.search(r"--wanted:(\d+)px", drawn)[1])  # type: ignore[index]
@@ -72,14 +74,14 @@ def test_names_that_begin_alike_can_be_told_apart() -> None:
     """A long name loses its middle, and stands in full in the title."""
     assert shortened("Northern spotted owl", 14) == "Northe\u2026ted owl"
     assert len(shortened("x" * 99, 26)) == 26
-    drawn = str(confusion([[1, 0], [0, 1]], ["Northern spotted woodpecker of the plains", "<u>"]))
+    drawn = str(matrix(Matrix(((1, 0), (0, 1)), ("Northern spotted woodpecker of the plains", "<u>"))))
     assert 'title="Northern spotted woodpecker of the plains"' in drawn
     assert "<u>" not in drawn
 
 
 def test_two_epochs_are_two_points() -> None:
     """Each of two epochs has a tick and a dot of its own, apart from the edges; values stand in the drawing."""
-    drawn = str(curves([Line("validation", "val", ((1, 0.4), (2, 0.5)))], title="Accuracy", share=True))
+    drawn = str(curves(Curves("Accuracy", (Line("validation", "val", ((1, 0.4), (2, 0.5))),), "Accuracy", unit=SHARE)))
     assert re.findall(r'class="x" [^>]*>([^<]+)<', drawn) == ["1", "2"]
     assert drawn.count("<circle") == 2
     assert "epoch 1, validation: 40.0\u00a0%" in drawn
@@ -137,7 +139,7 @@ def test_labels_of_curves_never_collide(epochs: int, best: str) -> None:
     """No text lies on another one, on the drawn lines or beyond the margin of the card; a digit is 0.6 em wide."""
     points = tuple((epoch, 0.001 * (epoch % 7) + 0.02) for epoch in range(1, epochs + 1))
     at = {"first": 1, "middle": (epochs + 1) // 2, "last": epochs}[best]
-    drawn = str(curves([Line("validation", "val", points)], title="Accuracy", share=True, best=at))
+    drawn = str(curves(Curves("Accuracy", (Line("validation", "val", points),), "Accuracy", unit=SHARE, best=at)))
     width, height = (float(x) for x in re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn).groups())  # type: ignore[union-attr]
     left = float(re.search(r'class="grid" d="M(\S+) ', drawn)[1])  # type: ignore[index]
     rows = [float(y) for y in re.findall(r'class="grid" d="M\S+ ([^H]+)H', drawn)]
@@ -168,13 +170,13 @@ def test_pictures_enlarge_and_the_way_back_is_to_their_group(tmp_path: Path) -> 
     (run / "mistakes.json").write_text(json.dumps([row | {"picture": "pictures/one.jpg"}]))
     report = write_report(run)
     page = Page(report)
-    ((figure, _),) = page.find("figure", cls="mistake")
+    ((figure, _),) = page.find("figure", cls="exhibit")
     ((zoom, _),) = page.find("a", cls="zoom")
     ((back, _),) = page.find("a", cls="close")
     ((group, _),) = page.find("div", cls="group")
     assert zoom["href"] == f"#{figure['id']}"
     assert back["href"] == f"#{group['id']}"
-    assert re.search(r"\.mistake:target \{[^}]*position: fixed; inset: 0;", report.read_text())
+    assert re.search(r"\.exhibit:target \{[^}]*position: fixed; inset: 0;", report.read_text())
 
 
 def test_the_sections_wrap_where_the_screen_is_narrow(tmp_path: Path) -> None:

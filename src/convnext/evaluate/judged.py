@@ -17,9 +17,9 @@ from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.evaluate.verdict import Judged
 from convnext.files import read_own
-from convnext.run.contents import overlap_of
 from convnext.run.folder import open_run, resuming
 from convnext.run.record import say
+from convnext.tasks.overlap import overlap_of
 from convnext.tasks.records import Records
 from convnext.tasks.table import of_result
 from convnext.tasks.task import Task

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from convnext.data.names import harmless
 from convnext.errors import UserError
-from convnext.report.words import counted, percent, points
 from convnext.run.folder import write_output
+from convnext.tasks.words import counted, percent, points
 
 if TYPE_CHECKING:
     from convnext.evaluate.compare import Comparison

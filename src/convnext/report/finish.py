@@ -10,8 +10,7 @@ from convnext.evaluate.evaluate import judge_run
 from convnext.report.page import write_report
 from convnext.run.folder import drop_state, is_judged, locked, open_run
 from convnext.run.record import say
-
-_SHOWN = ("model", "n", "split", "weights", "intervals", "per_class")
+from convnext.tasks.reporting import RunTables, reporting_of
 
 
 def finish_run(path: Path) -> tuple[dict[str, Any], Path]:
@@ -24,7 +23,7 @@ def finish_run(path: Path) -> tuple[dict[str, Any], Path]:
     """
     run = open_run(path)
     result = (run.read_table("result.json") or {}) if is_judged(run) else {}
-    if any(key not in result for key in _SHOWN):
+    if any(key not in result for key in reporting_of(RunTables(result=result).task).SHOWN):
         result = judge_run(path)
     page = write_report(path)
     if not load_complete(run.recipe).train.keep_state and run.state.exists():

@@ -61,17 +61,17 @@
     return press;
   };
   for (const row of document.querySelectorAll(".command")) row.append(copier("Copy", row.querySelector("code").textContent));
-  for (const file of document.querySelectorAll(".mistake .file")) file.after(copier("Copy name", file.dataset.copy));
+  for (const file of document.querySelectorAll(".exhibit .file")) file.after(copier("Copy name", file.dataset.copy));
 
   // Pictures: Escape closes an open one, arrows go to the next; the page stays where it was.
-  const open = () => { const at = document.getElementById(location.hash.slice(1)); return at && at.matches(".mistake") ? at : null; };
-  const shown = [...document.querySelectorAll(".mistake")];
+  const open = () => { const at = document.getElementById(location.hash.slice(1)); return at && at.matches(".exhibit") ? at : null; };
+  const shown = [...document.querySelectorAll(".exhibit")];
   const go = (hash) => { location.replace(hash); };
-  for (const link of document.querySelectorAll(".mistake .zoom, .mistake .close")) {
+  for (const link of document.querySelectorAll(".exhibit .zoom, .exhibit .close")) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
       const at = scrollY;
-      go(open() ? "#mistakes-closed" : link.getAttribute("href"));
+      go(open() ? "#closed" : link.getAttribute("href"));
       scrollTo({ top: at, behavior: "instant" });
     });
   }
@@ -79,7 +79,7 @@
     const at = open();
     if (!at) return;
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (event.key === "Escape") { const y = scrollY; go("#mistakes-closed"); scrollTo({ top: y, behavior: "instant" }); }
+    if (event.key === "Escape") { const y = scrollY; go("#closed"); scrollTo({ top: y, behavior: "instant" }); }
     else if (step) { const next = shown[shown.indexOf(at) + step]; if (next) go("#" + next.id); } else return;
     event.preventDefault();
   });
@@ -111,7 +111,7 @@
         if (point) marks.push(make("circle", { class: `near ${kind}`, cx: point[1], cy: point[2], r: 5 }));
       });
       chart.append(...marks);
-      at.textContent = `Epoch ${epoch}`;
+      at.textContent = `${chart.dataset.x || "Epoch"} ${epoch}`;
       at.hidden = false;
     };
     const rest = () => { clear(); now = null; at.hidden = true; items.forEach((item, index) => { item.querySelector("b").textContent = last[index]; }); };

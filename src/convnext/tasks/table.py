@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from convnext.tasks.task import Kind, Score, Task
 
 TASKS = {
-    "classify": "convnext.tasks.classify.kind",
+    "classify": "convnext.tasks.classify",
 }
-"""The module of each kind; see `tasks.task.Kind`."""
+"""The folder of each: its `kind` (see `tasks.task.Kind`) and its `reporting` (see `tasks.reporting.Reporting`)."""
 FIRST = "classify"
 """What files of before there was a second task are of. Its model files say the meaning in their own fields, as ever."""
 
@@ -29,7 +29,7 @@ def kind_of(name: str) -> Kind:
     Raises:
         KeyError: there is none.
     """
-    return cast("Kind", import_module(TASKS[name]))
+    return cast("Kind", import_module(f"{TASKS[name]}.kind"))
 
 
 def task_of(recipe: Recipe, dataset: Dataset) -> Task:

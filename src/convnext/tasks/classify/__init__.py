@@ -1,0 +1,1 @@
+"""Classification: one label a picture, or any number of labels. Its reporting is imported without torch."""

@@ -14,9 +14,9 @@ from convnext.metrics.classification import judge, judge_multi_label
 from convnext.report.advice import advise
 from convnext.report.files import RunFiles, for_result, read_run
 from convnext.report.page import write_report
-from convnext.report.tables import tiles, verdict
 from convnext.report.text import describe_advice, describe_result
-from convnext.report.verdict import baseline_of, settled
+from convnext.tasks.classify.baseline import baseline_of, settled
+from convnext.tasks.classify.reporting import tiles, verdict
 from tests.report.test_page import CLASSES, Page, log_row, make_run, percent, predictions
 
 
@@ -163,7 +163,7 @@ def test_classes_that_are_never_named(tmp_path: Path) -> None:
     (run / "recipe.toml").write_text("[train]\nclass_balance = 1.0\n")
     assert kinds(run)["never named"][1] == []
     page = Page(write_report(run))
-    assert [text for _, text in page.find("span", cls="never")] == ["never named"] * 2
+    assert [text for _, text in page.find("span", cls="fault")] == ["never named"] * 2
     assert "never named" in describe_result(read_run(run).result)
 
 
