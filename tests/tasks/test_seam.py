@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from convnext.study.subject import Search
 from convnext.study.trials import best_of
 from convnext.study.tune import load_study, search
 from convnext.study.tune_result import in_doubt, read_result
+from convnext.tasks.classify.meaning import Classes
+from convnext.tasks.classify.targets import ClassTargets
 from convnext.tasks.records import Records
 from convnext.tasks.score import Score
 from convnext.tasks.table import TASKS, task_of
@@ -62,6 +65,22 @@ class Length:
     def fields(self) -> dict[str, Any]:
         """One entry."""
         return {"value": self.value}
+
+
+class LengthMeaning(Classes):
+    """Places in a list of lengths, as the folders are called."""
+
+    def describe(self, dataset: Any) -> dict[str, Any]:
+        """The median length to learn from."""
+        return {"median": float(np.median([float(self.text(s.target)) for s in dataset.splits["train"]]))}
+
+
+class LengthTargets(ClassTargets):
+    """Folders whose names are numbers."""
+
+    def settle(self, root: Path, listing: Any, reading: Any) -> LengthMeaning:
+        """The lengths in order."""
+        return LengthMeaning(super().settle(root, listing, reading).classes)
 
 
 class Lengths:
@@ -93,9 +112,12 @@ class Lengths:
         apart = (forward(pictures).float() - targets).abs()
         return {"loss": apart.mean(), "mae": self.spread * apart.sum()}
 
-    def learned_from(self, dataset: Any) -> dict[str, Any]:
-        lengths = [float(dataset.classes[i]) for sample in dataset.splits["train"] for i in sample.labels]
-        return {"median": float(np.median(lengths))}
+    @property
+    def encoding(self) -> LengthMeaning:
+        return LengthMeaning(tuple(f"{length:g}" for length in self.lengths.tolist()))
+
+    def take(self, dataset: Any, data: Path, source: Path) -> list[str]:
+        return []
 
     def record(self, outputs: Tensor, truths: Tensor) -> Records:
         said = self.middle + self.spread * outputs[:, 0].float().cpu().numpy()
@@ -160,11 +182,14 @@ class Lengths:
         return {"mae": np.abs(apart)[rows].mean(1), "bias": apart[rows].mean(1)}
 
 
+TARGETS = LengthTargets()
+
+
 def for_training(recipe: Recipe, dataset: Any) -> Lengths:
     """As `Kind` has it, like the next three."""
     if not all(name.isdecimal() for name in dataset.classes):
         raise UserError("lengths are numbers")
-    seen = [float(dataset.classes[i]) for sample in dataset.splits["train"] for i in sample.labels]
+    seen = [float(dataset.classes[i]) for sample in dataset.splits["train"] for i in sample.target]
     return Lengths([float(name) for name in dataset.classes], float(np.median(seen)), float(np.std(seen)))
 
 
@@ -185,7 +210,8 @@ def of_network(network: Any, task: Lengths) -> Lengths:
 def _in_the_table() -> Iterable[None]:
     """One line of the table of tasks."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(TASKS, "length", __name__)
+        patched.setitem(TASKS, "length", "lengths")
+        patched.setitem(sys.modules, "lengths.kind", sys.modules[__name__])
         yield
 
 
@@ -402,7 +428,7 @@ def test_what_no_task_can_take_is_refused(run: RunFolder, data: Path, recipe: Re
 
 def test_the_toy_is_a_task(data: Path, recipe: Recipe) -> None:
     """It has every member that the protocol asks for."""
-    from convnext.data.sources import read_dataset
+    from convnext.tasks.classify.targets import read_dataset
 
     task = task_of(recipe, read_dataset(data))
     members = {name for name in vars(Task) if not name.startswith("_")}

@@ -184,8 +184,8 @@ class Task(Protocol):
 
         Args:
             records: of all pictures that were judged.
-            training: what `learned_from` put into data.json; None where several models gave the records, each of
-                which was trained on other pictures.
+            training: what the meaning of the data set put into data.json; None where several models gave the records,
+                each of which was trained on other pictures.
         """
         ...
 
