@@ -101,14 +101,12 @@ def curves(chart: Curves) -> Markup:
     return _svg(frame, chart.told, parts, told, "" if whole else chart.x)
 
 
-def _svg(frame: Frame, title: str, parts: Iterable[Markup], lines: str = "", x: str = "") -> Markup:
+def _svg(frame: Frame, title: str, parts: Iterable[Markup], lines: str = "", x: str = "", kind: str = "") -> Markup:
     head = Markup('<svg class="chart{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}"{}{}>')
-    square = " square" if frame.height >= frame.width else ""
+    kind = " square" if frame.height >= frame.width else kind
     told = Markup(' data-lines="{}"').format(lines) if lines else ""
     called = Markup(' data-x="{}"').format(x) if x else ""
-    return (
-        head.format(square, frame.width, frame.height, title, told, called) + Markup("").join(parts) + Markup("</svg>")
-    )
+    return head.format(kind, frame.width, frame.height, title, told, called) + Markup("").join(parts) + Markup("</svg>")
 
 
 def _y_axis(frame: Frame, ticks: Sequence[float], unit: Unit, title: str = "") -> Markup:
@@ -246,7 +244,7 @@ def histogram(chart: Histogram) -> Markup:
     sums = [sum(counts) for counts in zip(*(series.counts for series in chart.series), strict=True)]
     y_ticks = [tick for tick in nice_ticks(0, max(sums, default=0) or 1) if tick == int(tick)]
     x_ticks = nice_ticks(chart.edges[0], chart.edges[-1], 6)
-    frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], max(y_ticks[-1], max(sums, default=0)), width=720, height=260)
+    frame = Frame(x_ticks[0], x_ticks[-1], y_ticks[0], max(y_ticks[-1], max(sums, default=0)))
     parts = [_y_axis(frame, y_ticks, PLAIN), _x_axis(frame, x_ticks, Axis(chart.x, chart.unit))]
     for column, (low, high) in enumerate(zip(chart.edges, chart.edges[1:], strict=False)):
         floor = 0
@@ -262,4 +260,4 @@ def histogram(chart: Histogram) -> Markup:
             floor += count
     for mark in chart.marks:
         parts.append(_best_mark(frame, mark.value, mark.name))
-    return _svg(frame, chart.title, parts)
+    return _svg(frame, chart.title, parts, kind=" columns")
