@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from convnext.data import augment as A
 from convnext.data import transforms as T
+from convnext.data.framing import central_view
 from convnext.data.mixing import Mixing, cut_mix
 from convnext.recipe import AugmentRecipe, DataRecipe
 
@@ -22,17 +23,19 @@ PICTURE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.
 
 def test_the_evaluation_view_is_torchvisions() -> None:
     """Short side to size / ratio, bicubic with antialiasing, central crop: the same pixels as torchvision's presets."""
-    view = T.eval_view(PICTURE, 28, 0.875, "bicubic")
+    view = central_view(61, 83, 28, 0.875).picture(PICTURE, "bicubic")
     preset = v2.Compose([v2.Resize(32, v2.InterpolationMode.BICUBIC, antialias=True), v2.CenterCrop(28)])
     assert T.eval_resize(224, 0.875) == 256
     assert torch.equal(view, preset(PICTURE))
 
 
-@pytest.mark.parametrize("height", [58, 59, 60, 61])
+@pytest.mark.parametrize("size", [58, 59, 60, 61])
 @pytest.mark.parametrize("width", [80, 81, 82, 83])
-def test_the_central_crop_is_torchvisions(height: int, width: int) -> None:
-    """With pixels over that are even and odd in number."""
-    assert torch.equal(T.center_crop(PICTURE, height, width), TF.center_crop(PICTURE, [height, width]))
+def test_the_central_crop_is_torchvisions(size: int, width: int) -> None:
+    """With pixels over that are even and odd in number, of a picture that keeps its size."""
+    picture = PICTURE[:, :, :width]
+    view = central_view(61, width, size, crop_ratio=size / 61)
+    assert torch.equal(view.picture(picture, "bicubic"), TF.center_crop(picture, [size, size]))
 
 
 @pytest.mark.parametrize("name", ["imagenet", "unit", "symmetric"])

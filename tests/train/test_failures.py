@@ -14,8 +14,8 @@ from PIL import Image
 from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.data.dataset import Dataset
+from convnext.data.framing import central_view
 from convnext.data.loader import PictureCache
-from convnext.data.transforms import eval_view
 from convnext.errors import DataError, NonFiniteLoss, RunError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.create import create_model
@@ -91,10 +91,11 @@ def test_a_strip_is_seen_without_filling_the_memory() -> None:
     """Its middle, as if the whole had been enlarged; a picture of ordinary shape is seen as ever."""
     strip = torch.zeros(3, 1, 1_000_000, dtype=torch.uint8)
     strip[:, :, 499_000:501_000] = 200
-    assert (eval_view(strip, 64, 0.875, "bicubic") == 200).all()
+    assert (central_view(*strip.shape[1:], 64, 0.875).picture(strip, "bicubic") == 200).all()
     wide = torch.randint(0, 255, (3, 40, 300), dtype=torch.uint8)
     long = torch.cat([torch.zeros(3, 40, 50, dtype=torch.uint8), wide, torch.zeros(3, 40, 50, dtype=torch.uint8)], 2)
-    assert torch.equal(eval_view(wide, 35, 0.875, "bicubic"), eval_view(long, 35, 0.875, "bicubic"))
+    first, second = (central_view(*p.shape[1:], 35, 0.875).picture(p, "bicubic") for p in (wide, long))
+    assert torch.equal(first, second)
 
 
 def test_pictures_in_two_given_splits_are_remarked(stripes: Path, tmp_path: Path) -> None:

@@ -10,16 +10,19 @@ import contextlib
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.framing import framed_view, padded_view
 from convnext.data.looks import FAR_FROM_SQUARE
-from convnext.data.transforms import channel_statistics, filled, mix_seed, normalize, pad_to_square, resize, to_tensor
+from convnext.data.transforms import channel_statistics, mix_seed, normalize, to_tensor
+from convnext.data.view import View
+from convnext.errors import RecipeError
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 
@@ -48,7 +51,8 @@ class TrainTransform:
     The result is uint8, or normalised float32 when erasing is on (the paper fills the rectangle with normal noise after
     normalisation).
 
-    A rotation turns the crop's frame over the picture (see `rotated_crop`), by an angle uniform in +-augment.rotation.
+    A rotation turns the crop's frame over the picture (see `transforms.rotated_crop`), by an angle uniform in
+    +-augment.rotation. What becomes of a place in the picture is said by its `View` (see `with_view`).
     """
 
     def __init__(self, data: DataRecipe, augment: AugmentRecipe, size: int, in_chans: int) -> None:
@@ -59,40 +63,45 @@ class TrainTransform:
         self.randaugment = rand_augment(augment.randaugment, size, self.mean) if augment.randaugment else None
         self.jitters = augment.color_jitter > 0 and in_chans in (1, 3)
 
+    @property
+    def geometric_operations(self) -> tuple[str, ...]:
+        """RandAugment's operations that move pixels, by timm's names; () where a mask can follow the picture.
+
+        They come after the view is drawn, so a mask or boxes moved by the view would not lie on the picture.
+        """
+        if self.randaugment is None:
+            return ()
+        return tuple(op.name for op in self.randaugment.ops if op.name.removesuffix("Increasing") not in _OF_COLOUR)
+
     def __call__(self, picture: Tensor, seed: int, size: int | None = None) -> Tensor:
+        return self._from_seed(picture, seed, size)[0]
+
+    def with_view(self, picture: Tensor, seed: int, size: int | None = None) -> tuple[Tensor, View]:
+        """What a call gives, and the view in it: moves masks and boxes as the picture was moved.
+
+        Raises:
+            RecipeError: RandAugment moves pixels too, see `geometric_operations`; the message has the remedy.
+        """
+        if self.geometric_operations:
+            text = self.augment.randaugment
+            plain = "-".join(word for word in text.split("-") if not word.startswith("t"))
+            raise RecipeError(
+                f'augment.randaugment = "{text}" also turns, shears or shifts pictures '
+                f"({', '.join(self.geometric_operations)}), and a target that moves with the picture cannot follow; "
+                f'take "{plain}-t3a", which changes colours alone, or "", and augment.rotation to turn pictures'
+            )
+        return self._from_seed(picture, seed, size)
+
+    def _from_seed(self, picture: Tensor, seed: int, size: int | None) -> tuple[Tensor, View]:
         if self.randaugment is None and self.augment.erasing == 0:
             return self._vary(picture, random.Random(seed), size or self.size)
-        with seeded(mix_seed(seed, 1)):  # timm draws from the global states; its draws are not those of the crop
+        with seeded(mix_seed(seed, 1)):  # timm draws from the global states; its draws are not those of the view
             return self._vary(picture, random.Random(seed), size or self.size)
 
-    def _crop(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
-        """A random part of the picture, turned where the recipe asks for it, as a square."""
+    def _vary(self, picture: Tensor, draw: random.Random, size: int) -> tuple[Tensor, View]:
         height, width = picture.shape[1:]
-        aspects, rotation = (3 / 4, 4 / 3), self.augment.rotation
-        if self.fit == "pad":
-            side = max(height, width)
-            boxes = (random_box(draw, side, side, self.augment.crop_min) for _ in range(10))
-            box = next((b for b in boxes if shares_enough(b, height, width)), (0, 0, side, side))
-            if rotation == 0:
-                return padded_crop(picture, box, size, self.filter, self.mean)
-            picture = pad_to_square(picture, side, self.mean)
-        else:
-            if self.fit == "squash":
-                aspects = squash_aspects(height, width)
-            box = random_box(draw, height, width, self.augment.crop_min, aspects)
-        if rotation > 0:
-            return rotated_crop(picture, box, draw.uniform(-rotation, rotation), size, self.filter)
-        top, left, height, width = box
-        return resize(picture[:, top : top + height, left : left + width], size, size, self.filter)
-
-    def _vary(self, picture: Tensor, draw: random.Random, size: int) -> Tensor:
-        out = self._crop(picture, draw, size)
-        if draw.random() < self.augment.flip:
-            out = out.flip(2)
-        if draw.random() < self.augment.vertical_flip:
-            out = out.flip(1)
-        if self.augment.quarter_turns > 0 and draw.random() < self.augment.quarter_turns:
-            out = torch.rot90(out, draw.randint(1, 3), (1, 2))
+        view = draw_view(draw, self.augment, self.fit, self.mean, height, width, size)
+        out = view.picture(picture, self.filter)
         if self.randaugment is not None:
             rows = out.permute(1, 2, 0).contiguous().numpy()  # (H, W, C)
             out = to_tensor(self.randaugment(Image.fromarray(rows[..., 0] if self.in_chans == 1 else rows)))
@@ -101,7 +110,73 @@ class TrainTransform:
         if self.augment.erasing > 0:
             out = normalize(out.unsqueeze(0), self.mean, self.std).squeeze(0).contiguous()
             out = _erase(out, self.augment.erasing)
-        return out
+        return out, view
+
+
+_OF_COLOUR = frozenset((
+    "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast", "Brightness",
+    "Sharpness", "Desaturate", "GaussianBlur",
+))  # fmt: skip
+"""RandAugment's operations that leave every pixel at its place; one that timm adds counts as geometric until known."""
+
+
+def draw_view(
+    draw: random.Random,
+    augment: AugmentRecipe,
+    fit: str,
+    mean: tuple[float, ...],
+    height: int,
+    width: int,
+    size: int,
+) -> View:
+    """A random part of a picture, turned and mirrored where the recipe asks for it.
+
+    The order of the draws is part of what a seed means: box, angle, mirror, upside down, whether quarter turns, which.
+    Numbers for steps that are off are not drawn, but those for the two mirrors always are.
+
+    Args:
+        draw: where the random numbers come from.
+        augment: crop_min, rotation, flip, vertical_flip and quarter_turns count.
+        fit: how evaluation makes pictures square, "crop", "squash" or "pad".
+        mean: for "pad": colour of the border, for each channel of pictures in [0, 1].
+        height: of the picture, pixels.
+        width: likewise.
+        size: side of the result, pixels.
+    """
+    view = _draw_frame(draw, augment, fit, mean, height, width, size)
+    mirror = draw.random() < augment.flip
+    upside_down = draw.random() < augment.vertical_flip
+    turns = 0
+    if augment.quarter_turns > 0 and draw.random() < augment.quarter_turns:
+        turns = draw.randint(1, 3)
+    if not (mirror or upside_down or turns):
+        return view
+    return replace(view, mirror=mirror, upside_down=upside_down, quarter_turns=turns)
+
+
+def _draw_frame(
+    draw: random.Random,
+    augment: AugmentRecipe,
+    fit: str,
+    mean: tuple[float, ...],
+    height: int,
+    width: int,
+    size: int,
+) -> View:
+    """A random box of the picture, or of the square around it where evaluation pads, and its angle."""
+    rotation = augment.rotation
+    if fit == "pad":
+        side = max(height, width)
+        boxes = (random_box(draw, side, side, augment.crop_min) for _ in range(10))
+        box = next((b for b in boxes if shares_enough(b, height, width)), (0, 0, side, side))
+        degrees = draw.uniform(-rotation, rotation) if rotation > 0 else 0.0
+        if degrees == 0:
+            return padded_view(box, height, width, size, mean)
+        top, left = box[0] - (side - height) // 2, box[1] - (side - width) // 2
+        return framed_view((top, left, *box[2:]), height, width, size, degrees, mean)
+    aspects = squash_aspects(height, width) if fit == "squash" else (3 / 4, 4 / 3)
+    box = random_box(draw, height, width, augment.crop_min, aspects)
+    return framed_view(box, height, width, size, draw.uniform(-rotation, rotation) if rotation > 0 else 0.0)
 
 
 def random_box(
@@ -122,48 +197,6 @@ def random_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def rotated_crop(
-    picture: Tensor, box: tuple[int, int, int, int], degrees: float, size: int, interpolation: str
-) -> Tensor:
-    """A crop whose frame is turned about its middle: uint8 (C, H, W) -> (C, size, size), turned counterclockwise.
-
-    The frame shows what the picture has there; beyond the picture's edges it shows the picture mirrored, so that no
-    corner is filled with a colour. It is reduced with antialiasing first and turned then, at the size of the result;
-    0 degrees give the plain crop, as `resize` does.
-    """
-    top, left, height, width = box
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    down = right = 0  # pixels by which the upright frame around the turned one is larger
-    if degrees:
-        down = max(0, math.ceil((abs(cos) * height + abs(sin) * width - height) / 2)) + 1
-        right = max(0, math.ceil((abs(cos) * width + abs(sin) * height - width) / 2)) + 1
-    rows = _mirrored(top - down, top + height + down, picture.shape[1])
-    columns = _mirrored(left - right, left + width + right, picture.shape[2])
-    around = picture[:, rows][:, :, columns]
-    tall, wide = (round(size * (n + 2 * more) / n) for n, more in ((height, down), (width, right)))
-    around = resize(around, tall, wide, interpolation)
-    if degrees == 0:
-        return around
-    # positions in the result from its middle, in pixels of the picture
-    at = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) / size
-    y, x = torch.meshgrid(at * height, at * width, indexing="ij")
-    across, along = (cos * x - sin * y) * 2 / (width + 2 * right), (sin * x + cos * y) * 2 / (height + 2 * down)
-    grid = torch.stack([across, along], dim=-1)  # (size, size, 2), -1 and 1 at the edges of `around`
-    out = F.grid_sample(
-        around.unsqueeze(0).float(), grid.unsqueeze(0), mode=interpolation, padding_mode="border", align_corners=False
-    )
-    return out.squeeze(0).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _mirrored(start: int, stop: int, length: int) -> Tensor:
-    """Indices start .. stop - 1 into `length` places, mirrored at both ends without repeating the last place."""
-    at = torch.arange(start, stop)
-    if length == 1:
-        return torch.zeros_like(at)
-    at = at.remainder(2 * (length - 1))
-    return torch.minimum(at, 2 * (length - 1) - at)
-
-
 def squash_aspects(height: int, width: int) -> tuple[float, float]:
     """Aspects of the random crops where evaluation squashes: the usual ones, as the authors train for it.
 
@@ -174,33 +207,6 @@ def squash_aspects(height: int, width: int) -> tuple[float, float]:
     if max(aspect, 1 / aspect) <= FAR_FROM_SQUARE:
         return 3 / 4, 4 / 3
     return min(3 / 4, aspect), max(4 / 3, aspect)
-
-
-def padded_crop(
-    picture: Tensor, box: tuple[int, int, int, int], size: int, interpolation: str, mean: tuple[float, ...]
-) -> Tensor:
-    """A box of the picture on its square of the mean colour, resized to (C, size, size).
-
-    Args:
-        picture: (C, H, W), in the middle of a square whose side is its long side.
-        box: top, left, height and width in that square.
-        size: side of the result, pixels.
-        interpolation: resampling filter.
-        mean: of each channel.
-    """
-    out = filled(size, size, mean)
-    cuts = []
-    for start, length, have in zip(box[:2], box[2:], picture.shape[1:], strict=True):
-        border = (max(picture.shape[1:]) - have) // 2
-        first, last = max(0, start - border), min(have, start + length - border)  # of the picture
-        if first >= last:
-            return out
-        place = round((first + border - start) * size / length)
-        cuts.append((first, last, place, max(1, round((last + border - start) * size / length) - place)))
-    (top, bottom, y, height), (left, right, x, width) = cuts
-    y, x = min(y, size - height), min(x, size - width)
-    out[:, y : y + height, x : x + width] = resize(picture[:, top:bottom, left:right], height, width, interpolation)
-    return out
 
 
 def shares_enough(box: tuple[int, int, int, int], height: int, width: int) -> bool:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from convnext.data.decode import MODES
+from convnext.data.framing import central_view
 from convnext.data.given import Picture, Pictures, given_pixels, is_one, one_by_one, title_of
 from convnext.data.levels import Range
-from convnext.data.transforms import FITS, eval_resize, eval_view, from_pixels, normalize, per_channel
+from convnext.data.transforms import FITS, eval_resize, from_pixels, normalize, per_channel
+from convnext.data.view import View
 from convnext.errors import UserError
 from convnext.recipe import NORMALIZATIONS
 
@@ -145,16 +147,33 @@ class Preprocessing:
             "value_range": None if self.value_range is None else list(self.value_range),
         }  # fmt: skip
 
+    def view_of(self, height: int, width: int) -> View:
+        """Where the pixels of what the network sees come from, for a decoded picture of this size."""
+        return central_view(height, width, self.size, self.crop_ratio, self.fit, self.mean)
+
     def view(self, picture: Picture, name: str = "the picture") -> Tensor:
         """One picture as the network sees it, before normalisation: uint8 (C, size, size).
 
         Raises:
             PictureError: it cannot be read; `name` is what a picture that is no file is called.
         """
+        return self.with_view(picture, name)[0]
+
+    def with_view(self, picture: Picture, name: str = "the picture") -> tuple[Tensor, View]:
+        """What `view` gives, and the `View` in it: moves masks and boxes as the picture was moved, and back.
+
+        A large JPEG is decoded at a part of its size, so boxes need the full size, see `View.boxes`.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
         side = eval_resize(self.size, self.crop_ratio)
         mode = MODES[self.in_chans]
-        pixels = given_pixels(picture, mode=mode, at_least=side, value_range=self.value_range, name=name)
-        return eval_view(from_pixels(pixels), self.size, self.crop_ratio, self.interpolation, self.fit, self.mean)
+        pixels = from_pixels(
+            given_pixels(picture, mode=mode, at_least=side, value_range=self.value_range, name=name)
+        )  # (C, H, W)
+        view = self.view_of(*pixels.shape[1:])
+        return view.picture(pixels, self.interpolation), view
 
     def prepare(self, pictures: Pictures) -> Tensor:
         """One picture or several as a batch for the network: float32 (N, C, size, size), N = 1 for one.

@@ -1,4 +1,4 @@
-"""From a picture to a tensor, without chance: reduce, evaluation view, normalise; and seeds for the rest."""
+"""From a picture to a tensor, without chance: resize, rotate, pad, normalise; and seeds for the rest."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def resize(picture: Tensor, height: int, width: int, interpolation: str) -> Tens
     return out.squeeze(0)
 
 
-def resize_short(picture: Tensor, short_side: int, interpolation: str) -> Tensor:
-    """The same by the length of the short side; the long one follows, rounded down."""
-    height, width = picture.shape[1:]
+def short_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width of a picture whose short side becomes `short_side`; the long one follows, rounded down."""
     if height <= width:
-        return resize(picture, short_side, int(short_side * width / height), interpolation)
-    return resize(picture, int(short_side * height / width), short_side, interpolation)
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
 
 
 def shrink(picture: Tensor, short_side: int, interpolation: str) -> Tensor:
     """Reduces a picture (C, H, W) whose short side is longer than `short_side`; never enlarges."""
     if min(picture.shape[1:]) <= short_side:
         return picture
-    return resize_short(picture, short_side, interpolation)
+    height, width = picture.shape[1:]
+    return resize(picture, *short_size(height, width, short_side), interpolation)
 
 
 def eval_resize(size: int, crop_ratio: float) -> int:
@@ -57,57 +57,15 @@ def eval_resize(size: int, crop_ratio: float) -> int:
     return round(size / crop_ratio)
 
 
-STRIP = 8
-"""A picture longer than so many times its short side is a strip: it is cropped before it is resized."""
-
-
 FITS = ("crop", "squash", "pad")
-"""How a picture becomes a square; see `eval_view`."""
+"""How a picture becomes a square; see `framing.central_view`."""
 
 
-def eval_view(
-    picture: Tensor,
-    size: int,
-    crop_ratio: float,
-    interpolation: str,
-    fit: str = "crop",
-    mean: tuple[float, ...] = (),
-) -> Tensor:
-    """What the network sees in evaluation. uint8 (C, H, W) -> (C, size, size).
-
-    Args:
-        picture: all of it.
-        size: side of the square, pixels.
-        crop_ratio: share of what was resized that the central crop keeps.
-        interpolation: resampling filter.
-        fit: "crop" resizes the short side; "squash" both sides, to a square, as the authors do at 384 pixels; "pad" the
-            long side, and fills the rest.
-        mean: for "pad": what it is filled with, for each channel of pictures in [0, 1].
-    """
-    side = eval_resize(size, crop_ratio)
-    if fit == "squash":
-        return center_crop(resize(picture, side, side, interpolation), size, size)
-    if fit == "pad":
-        return pad_to_square(_resize_long(picture, side, interpolation), size, mean)
-    short, long = sorted(picture.shape[1:])
-    if long > STRIP * short:  # only the middle will be seen; enlarging all of a strip could fill the memory
-        picture = center_crop(picture, *(min(n, STRIP * short) for n in picture.shape[1:]))
-    picture = resize_short(picture, side, interpolation)
-    return center_crop(picture, size, size)
-
-
-def _resize_long(picture: Tensor, side: int, interpolation: str) -> Tensor:
-    """A picture (C, H, W) by the length of its long side; the short one follows, rounded, but is never nothing."""
-    ratio = max(picture.shape[1:]) / side
-    height, width = (max(1, round(n / ratio)) for n in picture.shape[1:])
-    return resize(picture, height, width, interpolation)
-
-
-def pad_to_square(picture: Tensor, size: int, mean: tuple[float, ...]) -> Tensor:
-    """The middle of a picture on a square of the mean colour; an odd pixel of the border goes right and below."""
-    picture = center_crop(picture, *(min(n, size) for n in picture.shape[1:]))
-    square = filled(size, size, mean)
-    top, left = ((size - n) // 2 for n in picture.shape[1:])
+def pad_to_square(picture: Tensor, mean: tuple[float, ...]) -> Tensor:
+    """A picture in the middle of a square of the mean colour; an odd pixel of the border goes right and below."""
+    side = max(picture.shape[1:])
+    square = filled(side, side, mean)
+    top, left = ((side - n) // 2 for n in picture.shape[1:])
     square[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
     return square
 
@@ -118,13 +76,46 @@ def filled(height: int, width: int, mean: tuple[float, ...]) -> Tensor:
     return colour.repeat(height, width, 1).permute(2, 0, 1)
 
 
-def center_crop(picture: Tensor, height: int, width: int) -> Tensor:
-    """The middle of a picture (C, H, W) that is at least as large; an odd pixel over is split as torchvision does.
+def rotated_crop(
+    picture: Tensor, box: tuple[int, int, int, int], degrees: float, size: int, interpolation: str
+) -> Tensor:
+    """A crop whose frame is turned about its middle: uint8 (C, H, W) -> (C, size, size), turned counterclockwise.
 
-    (torchvision itself takes a second to import, as long as all else that `predict` needs.)
+    The frame shows what the picture has there; beyond the picture's edges it shows the picture mirrored, so that no
+    corner is filled with a colour. It is reduced with antialiasing first and turned then, at the size of the result;
+    0 degrees give the plain crop, as `resize` does.
     """
-    top, left = (round((have - want) / 2) for have, want in zip(picture.shape[1:], (height, width), strict=True))
-    return picture[:, top : top + height, left : left + width]
+    top, left, height, width = box
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    down = right = 0  # pixels by which the upright frame around the turned one is larger
+    if degrees:
+        down = max(0, math.ceil((abs(cos) * height + abs(sin) * width - height) / 2)) + 1
+        right = max(0, math.ceil((abs(cos) * width + abs(sin) * height - width) / 2)) + 1
+    rows = _mirrored(top - down, top + height + down, picture.shape[1])
+    columns = _mirrored(left - right, left + width + right, picture.shape[2])
+    around = picture[:, rows][:, :, columns]
+    tall, wide = (round(size * (n + 2 * more) / n) for n, more in ((height, down), (width, right)))
+    around = resize(around, tall, wide, interpolation)
+    if degrees == 0:
+        return around
+    # positions in the result from its middle, in pixels of the picture
+    at = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2) / size
+    y, x = torch.meshgrid(at * height, at * width, indexing="ij")
+    across, along = (cos * x - sin * y) * 2 / (width + 2 * right), (sin * x + cos * y) * 2 / (height + 2 * down)
+    grid = torch.stack([across, along], dim=-1)  # (size, size, 2), -1 and 1 at the edges of `around`
+    out = F.grid_sample(
+        around.unsqueeze(0).float(), grid.unsqueeze(0), mode=interpolation, padding_mode="border", align_corners=False
+    )
+    return out.squeeze(0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _mirrored(start: int, stop: int, length: int) -> Tensor:
+    """Indices start .. stop - 1 into `length` places, mirrored at both ends without repeating the last place."""
+    at = torch.arange(start, stop)
+    if length == 1:
+        return torch.zeros_like(at)
+    at = at.remainder(2 * (length - 1))
+    return torch.minimum(at, 2 * (length - 1) - at)
 
 
 def normalization(name: str, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
