@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import random
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -18,10 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.augment import TrainTransform
+from convnext.data.augment import TrainTransform, draw_view
 from convnext.data.decode import MODES
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import from_pixels
+from convnext.data.view import View
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 GOLDEN = Path(__file__).with_name("view_golden.json")
@@ -66,6 +68,12 @@ class Training:
         """The decoded picture."""
         return made(*self.shape, self.in_chans)
 
+    def views(self) -> list[View]:
+        """One for each seed."""
+        transform, size = self.transform(), self.grown or self.size
+        drawn = (random.Random(seed) for seed in SEEDS)
+        return [draw_view(d, self.recipe(), self.fit, transform.mean, *self.shape, size) for d in drawn]
+
     def results(self) -> list[Tensor]:
         """One for each seed."""
         transform, picture = self.transform(), self.picture()
@@ -90,9 +98,17 @@ class Judging:
             self.size, self.crop_ratio, self.interpolation, (0.4, 0.5, 0.6), (0.2,) * 3, self.in_chans, self.fit
         )
 
+    def picture(self) -> Tensor:
+        """The decoded picture."""
+        return made(*self.shape, self.in_chans)
+
+    def views(self) -> list[View]:
+        """The one view."""
+        return [self.preprocessing().view_of(*self.shape)]
+
     def results(self) -> list[Tensor]:
         """The one picture."""
-        picture = made(*self.shape, self.in_chans)
+        picture = self.picture()
         if not self.jpeg:
             return [self.preprocessing().view(picture.permute(1, 2, 0).numpy())]
         buffer = BytesIO()
@@ -185,6 +201,11 @@ def hash_of(results: list[Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def hash_of_views(views: list[View]) -> str:
+    """Of all that they say; it is the same on every machine."""
+    return hashlib.sha256(repr(views).encode()).hexdigest()[:16]
+
+
 def machine() -> dict[str, str]:
     """What the bits of torch's and Pillow's resampling follow."""
     import PIL
@@ -196,5 +217,9 @@ def machine() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    found = {"machine": machine(), "pictures": {name: hash_of(case.results()) for name, case in CASES.items()}}
+    found = {
+        "machine": machine(),
+        "views": {name: hash_of_views(case.views()) for name, case in CASES.items()},
+        "pictures": {name: hash_of(case.results()) for name, case in CASES.items()},
+    }
     GOLDEN.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ import contextlib
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.framing import framed_view, padded_view
+from convnext.data.framing import frame_of, padded_frame
 from convnext.data.looks import FAR_FROM_SQUARE
 from convnext.data.transforms import channel_statistics, mix_seed, normalize, to_tensor
 from convnext.data.view import View
@@ -99,7 +98,7 @@ class TrainTransform:
             return self._vary(picture, random.Random(seed), size or self.size)
 
     def _vary(self, picture: Tensor, draw: random.Random, size: int) -> tuple[Tensor, View]:
-        height, width = picture.shape[1:]
+        _, height, width = picture.shape
         view = draw_view(draw, self.augment, self.fit, self.mean, height, width, size)
         out = view.picture(picture, self.filter)
         if self.randaugment is not None:
@@ -143,40 +142,32 @@ def draw_view(
         width: likewise.
         size: side of the result, pixels.
     """
-    view = _draw_frame(draw, augment, fit, mean, height, width, size)
+    box = _draw_box(draw, augment.crop_min, fit, height, width)
+    degrees = draw.uniform(-augment.rotation, augment.rotation) if augment.rotation > 0 else 0.0
     mirror = draw.random() < augment.flip
     upside_down = draw.random() < augment.vertical_flip
     turns = 0
     if augment.quarter_turns > 0 and draw.random() < augment.quarter_turns:
         turns = draw.randint(1, 3)
-    if not (mirror or upside_down or turns):
-        return view
-    return replace(view, mirror=mirror, upside_down=upside_down, quarter_turns=turns)
+    if fit == "pad" and not degrees:
+        shares, place = padded_frame(box, height, width, size)
+    else:
+        if fit == "pad":  # the square is turned, border and all
+            side = max(height, width)
+            box = (box[0] - (side - height) // 2, box[1] - (side - width) // 2, *box[2:])
+        shares, place = frame_of(box, height, width, size)
+    border = mean if fit == "pad" else ()
+    return View(size, height, width, shares, place, degrees, border, mirror, upside_down, turns)
 
 
-def _draw_frame(
-    draw: random.Random,
-    augment: AugmentRecipe,
-    fit: str,
-    mean: tuple[float, ...],
-    height: int,
-    width: int,
-    size: int,
-) -> View:
-    """A random box of the picture, or of the square around it where evaluation pads, and its angle."""
-    rotation = augment.rotation
+def _draw_box(draw: random.Random, crop_min: float, fit: str, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random box: of the picture, or of the square around it where it is padded."""
     if fit == "pad":
         side = max(height, width)
-        boxes = (random_box(draw, side, side, augment.crop_min) for _ in range(10))
-        box = next((b for b in boxes if shares_enough(b, height, width)), (0, 0, side, side))
-        degrees = draw.uniform(-rotation, rotation) if rotation > 0 else 0.0
-        if degrees == 0:
-            return padded_view(box, height, width, size, mean)
-        top, left = box[0] - (side - height) // 2, box[1] - (side - width) // 2
-        return framed_view((top, left, *box[2:]), height, width, size, degrees, mean)
+        boxes = (random_box(draw, side, side, crop_min) for _ in range(10))
+        return next((b for b in boxes if shares_enough(b, height, width)), (0, 0, side, side))
     aspects = squash_aspects(height, width) if fit == "squash" else (3 / 4, 4 / 3)
-    box = random_box(draw, height, width, augment.crop_min, aspects)
-    return framed_view(box, height, width, size, draw.uniform(-rotation, rotation) if rotation > 0 else 0.0)
+    return random_box(draw, height, width, crop_min, aspects)
 
 
 def random_box(

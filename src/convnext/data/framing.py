@@ -9,43 +9,36 @@ STRIP = 8
 """A picture longer than so many times its short side is a strip: it is cropped before it is resized."""
 
 
-def framed_view(
-    box: tuple[int, int, int, int],
-    height: int,
-    width: int,
-    size: int,
-    rotation: float = 0.0,
-    border: tuple[float, ...] = (),
-) -> View:
-    """A view that a box of the picture fills, without mirrors and turns.
+Frame = tuple[tuple[float, float, float, float], tuple[int, int, int, int]]
+"""A view's `box` and its `place`."""
+
+
+def frame_of(box: tuple[int, int, int, int], height: int, width: int, size: int) -> Frame:
+    """A box of the picture that fills the result.
 
     Args:
         box: top, left, height and width, pixels of the picture.
         height: of the picture.
         width: likewise.
         size: side of the result.
-        rotation: degrees.
-        border: colour of the square around the picture, () for none.
     """
     top, left, tall, wide = box
-    shares = (left / width, top / height, (left + wide) / width, (top + tall) / height)
-    return View(size, height, width, shares, (0, 0, size, size), rotation, border)
+    return (left / width, top / height, (left + wide) / width, (top + tall) / height), (0, 0, size, size)
 
 
-def padded_view(box: tuple[int, int, int, int], height: int, width: int, size: int, border: tuple[float, ...]) -> View:
-    """A view that a box of the square around the picture fills; the picture in it takes whole pixels of the result.
+def padded_frame(box: tuple[int, int, int, int], height: int, width: int, size: int) -> Frame:
+    """A box of the square around the picture that fills the result; the picture in it takes whole pixels of that.
 
     Args:
         box: top, left, height and width in that square, whose side is the picture's long side.
         height: of the picture, which lies in the square's middle.
         width: likewise.
         size: side of the result.
-        border: colour of the rest of the square.
 
     Raises:
         ValueError: the box shows nothing of the picture.
     """
-    cuts = []
+    spans = []
     for start, length, have in zip(box[:2], box[2:], (height, width), strict=True):
         before = (max(height, width) - have) // 2  # border above the picture, or left of it
         first, last = max(0, start - before), min(have, start + length - before)  # of the picture
@@ -54,9 +47,9 @@ def padded_view(box: tuple[int, int, int, int], height: int, width: int, size: i
         place = round((first + before - start) * size / length)
         long = max(1, round((last + before - start) * size / length) - place)
         place = min(place, size - long)
-        cuts.append((first / have, last / have, place, place + long))
-    (y0, y1, top, bottom), (x0, x1, left, right) = cuts
-    return View(size, height, width, (x0, y0, x1, y1), (left, top, right, bottom), border=border)
+        spans.append((first / have, last / have, place, place + long))
+    (y0, y1, top, bottom), (x0, x1, left, right) = spans
+    return (x0, y0, x1, y1), (left, top, right, bottom)
 
 
 def central_view(

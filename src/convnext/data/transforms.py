@@ -32,8 +32,12 @@ def resize(picture: Tensor, height: int, width: int, interpolation: str) -> Tens
     The values are those of torchvision's `resize`. Its quick way needs channels last in the batch's own strides, which
     a part of a picture does not have: copying it first takes half of the time.
     """
-    rows = picture.permute(1, 2, 0).contiguous().unsqueeze(0)  # (1, H, W, C)
-    out = F.interpolate(rows.permute(0, 3, 1, 2), size=(height, width), mode=interpolation, antialias=True)
+    batch, order = picture.unsqueeze(0), torch.channels_last  # (1, C, H, W)
+    if batch.is_contiguous(memory_format=order):  # nothing is copied: only these steps give the batch its own stride
+        batch = picture.permute(1, 2, 0).unsqueeze(0).permute(0, 3, 1, 2)
+    else:
+        batch = batch.contiguous(memory_format=order)
+    out = F.interpolate(batch, size=(height, width), mode=interpolation, antialias=True)
     return out.squeeze(0)
 
 

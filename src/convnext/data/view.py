@@ -64,8 +64,9 @@ class View:
                 any other they are rounded to them.
             interpolation: resampling filter, "bicubic" or "bilinear", with antialiasing.
         """
-        height, width = pixels.shape[1:]
-        x0, y0, x1, y1 = (round(share * n) for share, n in zip(self.box, (width, height) * 2, strict=True))
+        _, height, width = pixels.shape
+        x0, y0, x1, y1 = self.box
+        x0, y0, x1, y1 = round(x0 * width), round(y0 * height), round(x1 * width), round(y1 * height)
         if self.rotation:
             if self.border:
                 pixels = pad_to_square(pixels, self.border)
@@ -73,8 +74,14 @@ class View:
                 x0, y0, x1, y1 = x0 + right, y0 + down, x1 + right, y1 + down
             out = rotated_crop(pixels, (y0, x0, y1 - y0, x1 - x0), self.rotation, self.size, interpolation)
         else:
-            x0, y0 = min(x0, width - 1), min(y0, height - 1)
-            out = self._placed(pixels[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], interpolation)
+            if x0 == x1 or y0 == y1:  # of a picture much smaller than that for which the view was made
+                x0, y0 = min(x0, width - 1), min(y0, height - 1)
+                x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+            part = pixels[:, y0:y1, x0:x1]
+            left, top, right, bottom = self.place
+            out = resize(part, bottom - top, right - left, interpolation)
+            if self.place != (0, 0, self.size, self.size):
+                out = self._placed(out)
         return self._turned(out)
 
     def mask(self, mask: Tensor, fill: int = 255) -> Tensor:
@@ -166,10 +173,9 @@ class View:
         around = np.concatenate([corners.min(1), corners.max(1)], axis=1)
         return _like(around.clip(0, 1) * full, found)
 
-    def _placed(self, part: Tensor, interpolation: str) -> Tensor:
-        """The box's pixels, resized, at their place in the result."""
+    def _placed(self, part: Tensor) -> Tensor:
+        """The box's pixels, already of their size, at their place in the result."""
         x0, y0, x1, y1 = self.place
-        part = resize(part, y1 - y0, x1 - x0, interpolation)
         left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, self.size), min(y1, self.size)
         part = part[:, top - y0 : bottom - y0, left - x0 : right - x0]
         if part.shape[1:] == (self.size, self.size):
@@ -180,10 +186,10 @@ class View:
 
     def _turned(self, out: Tensor) -> Tensor:
         """Mirrors and quarter turns of something (..., size, size)."""
-        if self.mirror:
-            out = out.flip(-1)
-        if self.upside_down:
-            out = out.flip(-2)
+        if self.mirror and self.upside_down:
+            out = out.flip(-2, -1)
+        elif self.mirror or self.upside_down:
+            out = out.flip(-1 if self.mirror else -2)
         if self.quarter_turns:
             out = torch.rot90(out, self.quarter_turns, (-2, -1))
         return out
