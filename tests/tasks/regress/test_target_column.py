@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_what_pandas_writes_comes_back(values: list[float]) -> None:
     assert found.missing == tuple(at + 2 for at, value in enumerate(values) if math.isnan(value))
 
 
+@pytest.mark.parametrize("part", ["1", "1,", "1 ", "1;", "1 -", "[", "a", " "])
+def test_long_cells_are_text_at_once(part: str) -> None:
+    """A cell of 100,000 signs keeps no pattern busy, and neither does one of the longest that is looked at."""
+    begin = time.process_time()
+    assert kind_of("1" + part * 100_000 + "x9") == "text"
+    kind_of(("1" + part * 100)[:97] + "x9")
+    assert time.process_time() - begin < 0.5
+
+
 def test_missing_values_are_told() -> None:
     """How many cells have none, and where."""
     found = read_target(["4", "", "NaN", "5"], [2, 3, 4, 9], column="age")
@@ -104,7 +114,7 @@ def test_what_is_no_number_is_refused(cells: list[str], message: str) -> None:
 
 def test_codes_and_long_numbers_are_told() -> None:
     """007 loses its zeros, and numbers beyond 2^53 their last digits: read, and said."""
-    found = read_target(["007", "12345678901234567890", "0" * 5000], [2, 3, 4], column="id")
+    found = read_target(["007", "12345678901234567890", "0" * 90], [2, 3, 4], column="id")
     assert found.values.tolist() == [7, 1.2345678901234567e19, 0]
     assert "007 is read as 7: is it a number, or a code?" in found.notes[0]
     assert "holds numbers of more digits than are kept exactly" in found.notes[1]

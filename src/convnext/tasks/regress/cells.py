@@ -13,8 +13,9 @@ Kind = Literal[
     "unit", "text",
 ]  # fmt: skip
 
+_LONGEST = 100
 _WHOLE = r"[+-]?\d+"
-_PLAIN = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_PLAIN = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _COMMA = r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?"
 _ANY = rf"(?:{_COMMA}|{_PLAIN})"
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -42,9 +43,12 @@ def kind_of(cell: str) -> Kind:
     """What a cell is; white space around it does not matter.
 
     A comma is decimal where it cannot part thousands (`4,5`, `0,125`, `1234,567`); `1,234` may be either. Numbers are
-    written in the digits 0 to 9 with a decimal point: `0x10`, `1_000` and `½` are text, or grouped.
+    written in the digits 0 to 9 with a decimal point: `0x10`, `1_000` and `½` are text, or grouped. So is any cell of
+    more than 100 signs: no measurement is that long, and patterns take their time over long ones.
     """
     cell = cell.strip()
+    if len(cell) > _LONGEST:
+        return "text"
     if cell == "" or is_missing(cell):
         return "missing"
     if _NUMBER.fullmatch(cell):

@@ -52,9 +52,8 @@ def which_task(cells: Sequence[str]) -> WhichTask:
     at most 20 different values, codes such as 007, numbers among words, numbers with a unit or many dates: unclear.
     """
     cells = [cell.strip() for cell in cells]
-    kinds = Counter(kind_of(cell) for cell in cells)
-    kinds.pop("missing", None)
-    total, known = sum(kinds.values()), [cell for cell in cells if kind_of(cell) != "missing"]
+    known = [cell for cell in cells if kind_of(cell) != "missing"]
+    kinds, total = Counter(kind_of(cell) for cell in known), len(known)
     numeric = kinds["number"] + kinds["decimal comma"] + kinds["ambiguous comma"] + kinds["infinite"] + kinds["grouped"]
     if total == 0:
         return _unclear("has no value", "")
