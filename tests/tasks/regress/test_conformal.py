@@ -20,6 +20,7 @@ from convnext.tasks.regress.conformal import (
     Calibration,
     calibrate,
     conformal_quantile,
+    interval_text,
     intervals_in_unit,
     needed,
     rank,
@@ -198,6 +199,29 @@ def test_intervals_stay_within_the_range() -> None:
     assert ends == pytest.approx(np.array([[0, 1], [0, 1.2], [4, 6], [9, 10]]))
     answers = scaling.back(values)[:, 0]
     assert ((answers >= ends[:, 0]) & (answers <= ends[:, 1])).all()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((34.2, 25.1, 43.3), "34 ± 9 months, 90 %"),
+        ((34.2, 31.8, 36.6), "34.2 ± 2.4 months, 90 %"),
+        ((1234.5, 1088.5, 1380.5), "1,234 ± 146 months, 90 %"),
+        ((0.5123, 0.5096, 0.515), "0.5123 ± 0.0027 months, 90 %"),
+        ((4.0, 0.0, 9.0), "4 (0 to 9) months, 90 %"),
+        ((34.2, 25.0, 46.8), "34 (25 to 47) months, 90 %"),
+        ((10.0, 10.0, 10.0), "10.00 ± 0.00 months, 90 %"),
+        ((0.5, -9.4, 10.4), "0 ± 10 months, 90 %"),
+    ],
+)
+def test_answers_in_words(numbers: tuple[float, float, float], text: str) -> None:
+    """Value and half-width in the digits that the half-width bears (0.827 as 0.8, 0.123 as 0.12, 0.963 as 1.0)."""
+    assert interval_text(Target("age", "months"), *numbers, 0.9) == text
+
+
+def test_answers_without_a_unit_in_words() -> None:
+    """Levels that are no whole per cent are written out; no unit leaves no gap."""
+    assert interval_text(Target("x"), 1.0, 0.5, 1.5, 0.925) == "1.0 ± 0.5, 92.5 %"
 
 
 def test_a_spread_of_zero_divides_nothing() -> None:

@@ -252,7 +252,7 @@ def test_order_and_unit_change_nothing(seed: int, n: int) -> None:
 
 
 def test_records_of_several_targets() -> None:
-    """Each target is judged by itself, as `judge` does it: one without intervals has none, missing ones are left out."""
+    """Each target is judged by itself, as `judge` does it, with or without intervals and missing values."""
     truth, values = _pictures(40)
     records = [
         Record((x, x / 2), (y, y / 3), (y - 5, math.nan), (y + 5, math.nan)) for x, y in zip(truth, values, strict=True)

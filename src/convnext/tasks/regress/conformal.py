@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from convnext.data.names import count, printable
 from convnext.errors import DataError
-from convnext.tasks.regress.scaling import Scaling
+from convnext.tasks.regress.scaling import Scaling, Target
 
 Array = NDArray[np.float64]
 
@@ -204,3 +204,27 @@ def intervals_in_unit(
         found.append(None if half is None else np.empty(0))
     low, high = scaling.back(lows), scaling.back(highs)
     return [None if part is None else np.column_stack([low[:, t], high[:, t]]) for t, part in enumerate(found)]
+
+
+def interval_text(target: Target, value: float, low: float, high: float, level: float) -> str:
+    """`34 ± 9 months, 90 %`, or where the interval is lopsided `34 (25 to 46) months, 90 %`.
+
+    The digits are those that the half-width bears: two where it begins with 10 to 35, else one (Particle Data Group,
+    "Review of Particle Physics", section 5.3 of the introduction).
+    """
+    half = (high - low) / 2
+    decimals = _decimals(half)
+    if abs((high - value) - (value - low)) <= 1e-6 * half or half == 0:
+        text = f"{value:,.{decimals}f} ± {half:,.{decimals}f}"
+    else:
+        text = f"{value:,.{decimals}f} ({low:,.{decimals}f} to {high:,.{decimals}f})"
+    return f"{' '.join([text, *([target.unit] if target.unit else [])])}, {100 * level:g} %"
+
+
+def _decimals(half: float) -> int:
+    """Decimals after the point that a half-width bears; 0 where it is large, 2 where it is 0."""
+    if half == 0:
+        return 2
+    exponent = math.floor(math.log10(half))
+    leading = half / 10.0**exponent  # from 1 to 10
+    return min(12, max(0, -exponent + (1 if leading < 3.55 else 0 if leading < 9.5 else -1)))
