@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from convnext.memory import available_memory
+from convnext.tasks.score import Score
 
 Check = Callable[[Any, str], None]
 """(value, where it stands) -> nothing; raises `Damaged` where it is of another kind."""
@@ -213,6 +214,13 @@ def _state(value: Any, at: str) -> None:
         raise Damaged(at, value, "complete, pruned, fail, running or waiting")
 
 
+def _score(value: Any, at: str) -> None:
+    try:
+        Score.of_json(value)
+    except ValueError:
+        raise Damaged(at, value, "what a score is") from None
+
+
 def _by_step(value: Any, at: str) -> None:
     named(number)(value, at)
     for key in value:
@@ -252,6 +260,7 @@ FILES: dict[str, Check] = {
     "log.jsonl": _epoch,
     "tune.json": table({
         "data": text, "sampler": text, "pruner": text, "seed": whole, "objective": text, "best": maybe(count),
+        "score": _score,
         "judged_on": maybe(table({"pictures": count, "always": text, "trivial": number},
                                  ("pictures", "always", "trivial"))),
         "trials": rows(_trial),
