@@ -16,8 +16,8 @@ from convnext.report.figures import curves, histogram, scatter
 from convnext.report.files import read_run
 from convnext.report.page import write_report
 from convnext.report.text import describe_result, trivial_lines
-from convnext.tasks import reporting
 from convnext.tasks.blocks import Axis, Curves, Histogram, Line, Point, Scatter, Series
+from convnext.tasks.table import TASKS
 from convnext.tasks.words import SHARE, Unit
 from tests.report.test_page import Page, save_picture
 
@@ -30,7 +30,7 @@ MAE = float(np.mean([abs(said - true) for true, said in PAIRS]))
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run of the toy task, which is one line in the table of tasks."""
-    monkeypatch.setitem(reporting.MODULES, "months", "tests.report.months")
+    monkeypatch.setitem(TASKS, "months", "tests.report.months")
     run = tmp_path / "run"
     run.mkdir()
     rows = [
