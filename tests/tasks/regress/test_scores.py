@@ -44,6 +44,7 @@ def test_values_are_scipys_and_scikit_learns(n: int) -> None:
     assert found["within_5"] == np.mean(np.abs(truth - values) <= 5)
     assert found["within_10"] == np.mean(np.abs(truth - values) <= 10)
     assert found["intervals"] == {}
+    assert all(row["intervals"] == {} for row in found["by_range"])
 
 
 def test_resamples_are_judged_as_sets_of_their_own() -> None:
@@ -62,6 +63,14 @@ def test_resamples_are_judged_as_sets_of_their_own() -> None:
         assert found["pearson"][i] == pytest.approx(stats.pearsonr(x, y).statistic)
         assert found["spearman"][i] == pytest.approx(stats.spearmanr(x, y).statistic)
         assert found["within_4"][i] == pytest.approx(np.mean(np.abs(x - y) <= 4))
+
+
+def test_a_resample_of_one_picture_has_no_correlation() -> None:
+    """n times the same picture: R squared and correlations are NaN, not what rounding leaves over."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        found = measure(Answers.of(rng.normal(5, 3, 7), rng.normal(5, 3, 7)), 7 * np.eye(7, dtype=np.intp), ())
+        assert all(np.isnan(found[key]).all() for key in ("r2", "pearson", "spearman"))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +138,9 @@ def test_gains_are_paired() -> None:
     assert (gain["won"], gain["lost"]) == (np.sum(closer < 0), np.sum(closer > 0))
     wanted = stats.binomtest(gain["won"], gain["won"] + gain["lost"]).pvalue
     assert gain["p"] == pytest.approx(wanted) == pytest.approx(mcnemar(gain["won"], gain["lost"]))
+    of_mean = np.abs(values - truth) - np.abs(truth.mean() - truth)
+    for key in ("rmse", "r2"):
+        assert (found["gains"][key]["won"], found["gains"][key]["lost"]) == (np.sum(of_mean < 0), np.sum(of_mean > 0))
     (low, high), (mine, theirs) = gain["interval"], found["intervals"]["mae"]
     assert low < gain["value"] < high
     assert theirs < found["baselines"]["mae"]
