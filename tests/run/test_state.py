@@ -17,6 +17,7 @@ from convnext.run.state import (
     heal,
     keep_newest,
     previous,
+    progress_of,
     random_state,
     read_state_file,
     write_state_file,
@@ -36,6 +37,14 @@ def test_a_state_comes_back_and_the_one_before_it_is_kept(tmp_path: Path) -> Non
     assert read_state_file(path)["progress"]["epoch"] == 2
     assert read_state_file(previous(path))["progress"]["epoch"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.state.pt", "previous.state.pt"]
+
+
+def test_sums_of_an_older_version_are_found_under_their_names_of_today() -> None:
+    """A run that was stopped within an epoch has counted hits; keys that nobody knows any more are left out."""
+    older = {"progress": {"epoch": 1, "step": 9, "epoch_sums": {"hits": 7.0, "loss": 2.0}, "gone": 1, "best": 0.5}}
+    found = progress_of(older)
+    assert found.epoch_sums == {"train_top1": 7.0, "loss": 2.0}
+    assert (found.epoch, found.step, found.best) == (1, 9, 0.5)
 
 
 @pytest.mark.parametrize("where", [0, 100, -1, -40])

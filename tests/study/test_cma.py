@@ -72,13 +72,14 @@ def train(recipe: Recipe, out: Path, after_epoch: Callable[[dict[str, Any]], Non
                      "train.batch": recipe.train.batch})  # fmt: skip
 
 
-def test_proposals_are_those_of_optunas_sampler(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
+def test_proposals_are_those_of_optunas_sampler(direction: str, sign: int, tmp_path: Path) -> None:
     """Fifty trials, four generations, over plain, logarithmic, stepped and whole ranges: the same settings."""
     what = make(tmp_path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = []
     for own in (True, False):
-        study = optuna.create_study(direction="maximize")
+        study = optuna.create_study(direction=direction)
         for slot in range(50):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -87,7 +88,7 @@ def test_proposals_are_those_of_optunas_sampler(tmp_path: Path) -> None:
             trial = study.ask({knob.key: knob.distribution() for knob in what.knobs})
             if own and study.sampler.generation is not None:
                 trial.set_user_attr(GENERATION, study.sampler.generation)
-            study.tell(trial, value_of(trial.params))
+            study.tell(trial, sign * value_of(trial.params))
         found.append(study.trials)
     assert max(trial.user_attrs.get(GENERATION, 0) for trial in found[0]) >= 4
     for ours, theirs in zip(*found, strict=True):

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("optuna")
 
 from convnext.__main__ import main
-from convnext.config import load_recipe
+from convnext.config import load_recipe, override
 from convnext.errors import RunError
 from convnext.recipe import Recipe
 from convnext.report.tune_page import write_tune_report
@@ -135,6 +135,26 @@ def test_a_study_that_holds_nonsense_is_named(table: str, key: str, value: str, 
         return
     with pytest.raises(RunError, match=r"tune\.db cannot be used"):
         search(what, trials=3, minutes=None, train=train)
+
+
+def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """It says neither by which score it goes nor what its recipe asks; with another task it is another study."""
+    what = make(tmp_path)
+    search(what, trials=2, minutes=None, train=train)
+    with contextlib.closing(sqlite3.connect(what.out / "tune.db")) as base:
+        base.execute("delete from study_user_attributes where key = 'score'")
+        ((identity,),) = base.execute("select value_json from study_user_attributes where key = 'identity'")
+        known = json.loads(identity)
+        assert known["recipe"].pop("task.kind") == "classify"
+        base.execute("update study_user_attributes set value_json = ? where key = 'identity'", (json.dumps(known),))
+        base.commit()
+    table = json.loads((what.out / "tune.json").read_text())
+    assert table.pop("score")["key"] == "top1"
+    (what.out / "tune.json").write_text(json.dumps(table))
+    assert "report.html" in str(write_tune_report(what.out))
+    assert len(search(what, trials=3, minutes=None, train=train)) == 3
+    with pytest.raises(RunError, match=r"another recipe \(train.patience\)"):
+        search(replace(what, recipe=override(what.recipe, {"train.patience": 2})), trials=4, minutes=None, train=train)
 
 
 @pytest.mark.parametrize(

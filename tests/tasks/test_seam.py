@@ -20,6 +20,7 @@ from sklearn.metrics import mean_absolute_error
 from torch import Tensor
 
 import convnext
+from convnext.__main__ import main
 from convnext.config import load_complete, load_recipe, override
 from convnext.errors import RecipeError, RunError, Stopped, UserError, WeightsError
 from convnext.evaluate.compare import compare
@@ -90,11 +91,12 @@ class Lengths:
     scores = compared = SCORES
     won = "nearer to the truth"
 
-    def __init__(self, lengths: Sequence[float], middle: float, spread: float) -> None:
-        self.lengths, self.middle, self.spread = torch.tensor(lengths), middle, spread
+    def __init__(self, lengths: Sequence[float], middle: float, spread: float, width: float | None = None) -> None:
+        self.lengths, self.middle, self.spread, self.width = torch.tensor(lengths), middle, spread, width
 
     def meaning(self, settled: Mapping[str, Any]) -> dict[str, Any]:
-        return {"lengths": self.lengths.tolist(), "middle": self.middle, "spread": self.spread, **settled}
+        known = {"lengths": self.lengths.tolist(), "middle": self.middle, "spread": self.spread}
+        return known | ({} if self.width is None else {"width": self.width}) | dict(settled)
 
     def told(self) -> dict[str, Any]:
         return {"lengths": self.lengths.tolist(), "middle": self.middle, "spread": self.spread}
@@ -195,7 +197,7 @@ def for_training(recipe: Recipe, dataset: Any) -> Lengths:
 
 def of_meaning(meaning: Mapping[str, Any]) -> Lengths:
     """From a model file."""
-    return Lengths(meaning["lengths"], meaning["middle"], meaning["spread"])
+    return Lengths(meaning["lengths"], meaning["middle"], meaning["spread"], meaning.get("width"))
 
 
 of_result = of_meaning
@@ -316,7 +318,7 @@ def test_the_verdict_and_the_table_are_the_tasks(run: RunFolder) -> None:
     assert list_predictions(again) == (run.path / "predictions.csv").read_text()
 
 
-def test_predict_says_what_the_task_says(run: RunFolder, data: Path) -> None:
+def test_predict_says_what_the_task_says(run: RunFolder, data: Path, tmp_path: Path) -> None:
     """An answer for each file, in its own class, column and entry; a broken name has its reason."""
     pictures = sorted(data.rglob("*.png"))[:3]
     found: list[Any] = convnext.predict(run.path, [*pictures, "gone.png"])
@@ -332,7 +334,17 @@ def test_predict_says_what_the_task_says(run: RunFolder, data: Path) -> None:
     written = json.loads(to_json(found))
     assert [set(entry) for entry in written["predictions"]] == [{"path", "value"}] * 3
     assert written["unreadable"][0]["path"] == "gone.png"
-    assert repr(convnext.load(run.path)).startswith("<Model convnext_atto, length in mm, ")
+    model = convnext.load(run.path)
+    assert repr(model).startswith("<Model convnext_atto, length in mm, ")
+    saved = model.save(tmp_path / "model.safetensors")
+    assert (read_header(saved)[1] or {})["meaning"] == meaning, "what was settled on validation too"
+    again: list[Any] = convnext.predict(saved, pictures)
+    assert [one.value for one in again] == [one.value for one in found[:3]]
+    assert main(["convert", str(saved), str(tmp_path / "hf.safetensors"), "--to", "transformers"]) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["id2label"] == {"0": "LABEL_0"}
+    model.network.reset_classifier(2)
+    with pytest.raises(UserError, match="2 outputs"):
+        model.save(tmp_path / "other.safetensors")
 
 
 def test_of_two_runs_the_one_with_less_error_is_better(run: RunFolder, tmp_path: Path) -> None:

@@ -54,10 +54,8 @@ class Model:
     def __init__(self, loaded: Loaded, device: str = "cpu") -> None:
         self._set("_loaded", loaded)
         self._set("_device", device)
-        network = loaded.model
-        loaded.task.inform(network)
-        network.preprocessing = loaded.preprocessing
-        network.to(find_device(device))
+        loaded.inform()
+        loaded.model.to(find_device(device))
 
     @property
     def network(self) -> Network:

@@ -30,7 +30,7 @@ class Inference(Network):
         self.net, self.engine, self.dtype = net, engine, dtype
         self.kind = DTYPES[dtype]
         self.classes, self.multi_label, self.preprocessing = net.classes, net.multi_label, net.preprocessing
-        self.name, self.thresholds = net.name, net.thresholds
+        self.name, self.thresholds, self.meaning = net.name, net.thresholds, net.meaning
         self.requires_grad_(False).eval()
 
     def features(self, x: Tensor) -> list[Tensor]:

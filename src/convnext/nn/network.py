@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,6 +61,8 @@ class Network(nn.Module):
         self.classes: tuple[str, ...] = ()
         self.multi_label = False
         self.thresholds: tuple[float, ...] = ()
+        self.meaning: Mapping[str, Any] = {}
+        """What a model file says of outputs that are no classes: their task, and what they mean to it."""
         self.preprocessing: Preprocessing | None = None
         self.engine = "eager"
         self.name = ""
@@ -153,6 +156,7 @@ class Network(nn.Module):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
         self.num_classes, self.classes, self.multi_label, self.thresholds = num_classes, (), False, ()
+        self.meaning = {}
 
     def classifier(self) -> nn.Module:
         """The layer that gives the logits; `nn.Identity` when there is none."""

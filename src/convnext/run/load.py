@@ -23,7 +23,7 @@ from convnext.nn.variants import ROADMAP
 from convnext.nn.weights import load_state, read_header, read_model, recognise
 from convnext.run.folder import RunFolder, open_run, resuming
 from convnext.run.record import say
-from convnext.tasks.table import FIRST, TASKS, kind_of, of_model_file
+from convnext.tasks.table import FIRST, TASKS, kind_of, of_model_file, to_model_file
 from convnext.tasks.task import Kind, Task
 
 
@@ -41,6 +41,12 @@ class Loaded:
     thresholds: tuple[float, ...] = ()
     """With several labels: from which probability on each is named, as chosen on validation; () in older files."""
 
+    def inform(self) -> None:
+        """Tells the network what its outputs mean and what it must be shown, for whoever has the network alone."""
+        self.task.inform(self.model)
+        self.model.meaning = {} if self.classes else to_model_file(self.task, {})
+        self.model.preprocessing = self.preprocessing
+
 
 def load(source: str | Path) -> Network:
     """The network of a run folder or of one of its model files, in eval mode.
@@ -53,8 +59,7 @@ def load(source: str | Path) -> Network:
         WeightsError: the file is damaged, or it is a bare weight file (use `create_model(name, weights=file)`).
     """
     loaded = load_all(Path(source))
-    loaded.task.inform(loaded.model)
-    loaded.model.preprocessing = loaded.preprocessing
+    loaded.inform()
     return loaded.model
 
 

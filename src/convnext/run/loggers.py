@@ -129,9 +129,10 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def verdict(result: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a verdict: result/..., and result/at_thresholds/... where a run has thresholds."""
+    """The numbers of a verdict: result/..., and of a second verdict within it, as result/at_thresholds/..."""
     found = {}
-    for prefix, values in (("result", result), ("result/at_thresholds", result.get("at_thresholds", {}))):
+    second = {key: value for key, value in result.items() if isinstance(value, dict) and "intervals" in value}
+    for prefix, values in (("result", result), *((f"result/{key}", value) for key, value in second.items())):
         for key, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 found[f"{prefix}/{key}"] = float(value)

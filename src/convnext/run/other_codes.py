@@ -101,7 +101,7 @@ def files_of_transformers(native: Mapping[str, Tensor], described: Description |
     grn, norms = sizes_of(native).grn, any(key.startswith("output_norms.") for key in native)
     code = "ConvNextV2" if grn else "ConvNext"
     kind = "Backbone" if norms else "ForImageClassification" if classes else "Model"
-    names = described.classes if described else tuple(f"LABEL_{i}" for i in range(classes))
+    names = (described.classes if described else ()) or tuple(f"LABEL_{i}" for i in range(classes))
     config: dict[str, Any] = {
         "architectures": [code + kind], "model_type": code.lower(), "num_channels": 3, "patch_size": 4,
         **settings, "num_stages": len(settings["depths"]), "hidden_act": "gelu",
@@ -115,7 +115,8 @@ def files_of_transformers(native: Mapping[str, Tensor], described: Description |
         return files
     seen = described.preprocessing
     config["image_size"] = seen.size
-    config["problem_type"] = f"{'multi' if described.multi_label else 'single'}_label_classification"
+    if described.classes:
+        config["problem_type"] = f"{'multi' if described.multi_label else 'single'}_label_classification"
     if seen.in_chans == 3 and seen.value_range is None and seen.fit == ("crop" if seen.size < 384 else "squash"):
         files["preprocessor_config.json"] = {
             "image_processor_type": "ConvNextImageProcessor", "do_resize": True, "size": {"shortest_edge": seen.size},

@@ -75,14 +75,17 @@ def save(
         raise UserError(
             f"the network takes {network.in_chans} channels, the preprocessing gives {seen.in_chans}; set its in_chans"
         )
-    names = _checked(network.classes if classes is None else classes, network)
+    meaning = dict(network.meaning) if classes is None else {}
+    names = () if meaning else _checked(network.classes if classes is None else classes, network)
     state = network.state_dict()
     refuse_odd(state, "the network")
     several = network.multi_label if multi_label is None else multi_label
+    if not meaning:
+        meaning = {"classes": list(names), "multi_label": bool(several)}
+        meaning |= {"thresholds": list(network.thresholds)} if several and network.thresholds else {}
     config = {
-        "model": describe(network, seen.size), "classes": list(names), "multi_label": bool(several),
-        "preprocessing": seen.to_json(), "epoch": 0, "source": "model",
-        **({"thresholds": list(network.thresholds)} if several and network.thresholds else {}),
+        "model": describe(network, seen.size), **meaning, "preprocessing": seen.to_json(), "epoch": 0,
+        "source": "model",
     }  # fmt: skip
     if fault := fault_of(config, {key: tuple(tensor.shape) for key, tensor in state.items()}):
         raise UserError(

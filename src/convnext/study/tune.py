@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import shlex
 import time
@@ -212,11 +213,10 @@ def _refuse_files(out: Path) -> None:
 
 
 def _refuse_other(what: Search, known: dict[str, Any]) -> None:
-    asked, usual = what.identity(), as_dict(Recipe())
-    for key, value in asked["recipe"].items():
-        table, _, name = key.partition(".")
-        if key not in known["recipe"] and name and value == usual[table][name]:
-            known["recipe"][key] = value  # there was no such key when the study began
+    asked, usual = what.identity(), json.loads(json.dumps(as_dict(Recipe())))
+    new = {key: value for key, value in asked["recipe"].items() if key not in known["recipe"] and "." in key}
+    since = {key: value for key, value in new.items() if value == usual[key.split(".")[0]][key.split(".")[1]]}
+    known = known | {"recipe": known["recipe"] | since}  # keys that there were not when the study began
     if asked == known:
         return
     differ = [name for name in ("data", "grid") if asked[name] != known[name]]

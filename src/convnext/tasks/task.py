@@ -109,7 +109,8 @@ class Task(Protocol):
         """What a model file must say so that `Kind.of_meaning` makes the task again.
 
         Args:
-            settled: what `settle` gave with the weights that the file holds; {} before the first validation.
+            settled: what `settle` gave with the weights that the file holds; {} before the first validation, and for a
+                task of a model file, which says again what that said.
         """
         ...
 

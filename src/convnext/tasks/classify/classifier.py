@@ -59,7 +59,7 @@ class Classifier:
         return tuple(score for score in self.scores if score.key not in ("nll", "calibration_error"))
 
     def meaning(self, settled: Mapping[str, Any]) -> dict[str, Any]:
-        """Classes, whether a picture may have several of them, and with several the thresholds that were chosen."""
+        """Classes, whether a picture may have several of them, and what was settled."""
         return {"classes": list(self.classes), "multi_label": self.multi_label, **settled}
 
     def told(self) -> dict[str, Any]:

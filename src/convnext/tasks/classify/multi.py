@@ -52,6 +52,13 @@ class MultiLabel(Classifier):
         """How many labels."""
         return f"{self.outputs} labels, several a picture"
 
+    def meaning(self, settled: Mapping[str, Any]) -> dict[str, Any]:
+        """The same with thresholds: those that were settled, else those that it has."""
+        own: dict[str, Any] = {"thresholds": list(self.thresholds)} if self.thresholds else {}
+        if own and self.chosen is not None:
+            own |= {"thresholds_for": self.chosen[0], "thresholds_few": list(self.chosen[1])}
+        return super().meaning(own | dict(settled))
+
     def targets(self, truths: Tensor) -> Tensor:
         """(N, K) of 0 and 1 -> the same, drawn towards 1/2 by the label smoothing."""
         return truths.float() * (1 - self.smoothing) + self.smoothing / 2
