@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ def read_bounds(words: Sequence[str]) -> dict[str, float]:
     """Bounds by metric from words such as "top1=0.9"; the strictest where one is named twice.
 
     Raises:
-        UserError: a metric that is none, or a bound that is no share from 0 to 1.
+        UserError: a metric that is none, or a bound that is no share from 0 to 1, or no number where it has a unit.
     """
     scores = {score.key: score for score in bounded()}
-    known = [key for key, score in scores.items() if score.higher_is_better and score.unit == SHARE]
+    known = [key for key, score in scores.items() if score.higher_is_better]
     bounds: dict[str, float] = {}
     for word in words:
         name, sign, text = (part.strip() for part in word.partition("="))
@@ -34,11 +35,15 @@ def read_bounds(words: Sequence[str]) -> dict[str, float]:
             share = float(text)
         except ValueError:
             share = float("nan")
+        if scores[name].unit != SHARE and math.isfinite(share):
+            bounds[name] = max(share, bounds.get(name, -math.inf))
+            continue
         if not 0 <= share <= 1:
             percent = text.removesuffix("%").strip()
             is_percent = percent.replace(".", "", 1).isdigit() and 1 < float(percent) <= 100
             hint = f"; did you mean {name}={float(percent) / 100:g}?" if is_percent else ""
-            raise UserError(f"--fail-under {name}={text}: a bound is a share from 0 to 1{hint}")
+            rule = f"a share from 0 to 1{hint}" if scores[name].unit == SHARE else "a number"
+            raise UserError(f"--fail-under {name}={text}: a bound is {rule}")
         bounds[name] = max(share, bounds.get(name, 0.0))
     return bounds
 
