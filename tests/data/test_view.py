@@ -98,6 +98,15 @@ def test_a_mask_takes_what_lies_under_the_middle(have: int, want: int) -> None:
     assert torch.equal(ours, theirs[0].long())
 
 
+def test_ties_fall_alike_whatever_the_shares() -> None:
+    """Every second pixel of a crop: the edge under each middle counts for the later pixel, at any size and place."""
+    for length in range(30, 110, 3):
+        mask = torch.arange(length).expand(length, -1)
+        for left in range(length - 20):
+            moved = framed((left, left, 20, 20), length, length, 10).mask(mask, fill=-1)
+            assert torch.equal(moved[0], torch.arange(left + 1, left + 21, 2)), (length, left)
+
+
 @pytest.mark.parametrize("degrees", [-75.0, 10.0, 45.0, 130.0])
 def test_a_rotated_mask_is_torchvisions(degrees: float) -> None:
     """At the picture's own scale: the same values, and the same corners without a picture."""
@@ -127,6 +136,10 @@ def test_seen_shares_are_areas() -> None:
     found, shares = left.boxes(boxes)
     assert shares.tolist() == [0.5, 0.5, 0.0, 0.5, 0.0]
     assert found.tolist() == [[15, 0, 20, 20], [0, 0, 20, 20], [0, 0, 0, 0], [0, 0, 10, 5], [0, 0, 0, 0]]
+    padded = central_view(20, 40, 40, fit="pad", border=MEAN)
+    found, shares = padded.boxes(torch.tensor([[10, -10, 20, 10], [0, 25, 10, 40]]))
+    assert shares.tolist() == [0.5, 0.0]
+    assert found.tolist() == [[10, 10, 20, 20], [0, 0, 0, 0]]
     eighth = replace(framed((0, 0, 50, 50), 50, 50, 10), rotation=45.0)
     found, shares = eighth.boxes(torch.tensor([[0.0, 0.0, 50.0, 50.0]]))
     assert found.tolist() == [[0, 0, 10, 10]]
