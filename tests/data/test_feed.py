@@ -154,7 +154,7 @@ def same(one: Any, two: Any) -> bool:
     pairs = list(zip(one, two, strict=True))
     return len(pairs) > 1 and all(
         torch.equal(a.pictures, b.pictures) and a.pictures.stride() == b.pictures.stride()
-        and torch.equal(a.labels, b.labels) and torch.equal(a.indices, b.indices)
+        and torch.equal(a.targets, b.targets) and torch.equal(a.indices, b.indices)
         and (a.failed, a.reasons) == (b.failed, b.reasons)
         for a, b in pairs
     )  # fmt: skip

@@ -101,7 +101,7 @@ def test_evaluation_leaves_nothing_out_and_names_what_it_cannot_read(stripes: Pa
     indices = [int(i) for b in batches for i in b.indices]
     assert indices == [i for i in range(len(samples)) if i != 4]
     assert next(t for b in batches for t in b.failed).startswith(str(samples[4].path))
-    labels = [int(label) for b in batches for label in b.labels]
+    labels = [int(label) for b in batches for label in b.targets]
     assert labels == [samples[i].target[0] for i in indices]
 
 
@@ -128,6 +128,6 @@ def test_a_broken_training_picture_is_replaced_and_named(stripes: Path) -> None:
 def test_labels_become_indices_or_rows() -> None:
     """One label a picture: int64 indices. Several: a row of 0 and 1."""
     items = [(torch.zeros(3, 2, 2, dtype=torch.uint8), labels, i, "") for i, labels in enumerate([(2,), (0,)])]
-    assert Collate(Classes(("a", "b", "c")))(items).labels.tolist() == [2, 0]
+    assert Collate(Classes(("a", "b", "c")))(items).targets.tolist() == [2, 0]
     many = [(torch.zeros(3, 2, 2, dtype=torch.uint8), labels, i, "") for i, labels in enumerate([(0, 2), ()])]
-    assert Collate(Classes(("a", "b", "c"), True))(many).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert Collate(Classes(("a", "b", "c"), True))(many).targets.tolist() == [[1, 0, 1], [0, 0, 0]]

@@ -34,20 +34,20 @@ from convnext.errors import PictureError, UserError
 
 @dataclass
 class Batch:
-    """Pictures (N, C, S, S), uint8 or already normalised; labels (N,) int64 or (N, K) float; positions (N,).
+    """Pictures (N, C, S, S), uint8 or already normalised; targets (N, ...) as the meaning stacks them; positions (N,).
 
     `failed` says what could not be read, `reasons` the same of each position that has no picture for it.
     """
 
     pictures: Tensor
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
     failed: list[str]
     reasons: dict[int, str] = field(default_factory=dict)
 
     def pin_memory(self) -> Batch:
         """Called by torch's loader when the batch goes to a GPU."""
-        return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.indices, self.failed, self.reasons)
+        return Batch(self.pictures.pin_memory(), self.targets.pin_memory(), self.indices, self.failed, self.reasons)
 
 
 class PictureCache:

@@ -3,12 +3,12 @@
 Every picture draws a number in [0, 1) from the SHA-256 of its *content*. Below `test` it goes to test, below
 `test + val` to val, otherwise to train. So:
 
-- equal files are always in the same split, also when they lie in different classes;
+- equal files are always in the same split, also when they lie in different strata (classes, ranges of a number);
 - renaming, moving or copying files changes nothing, and adding files moves no other one.
 
-Small classes need one exception. A class with three or more distinct pictures has at least one in every split that is
+Small strata need one exception. A stratum with three or more distinct pictures has at least one in every split that is
 wanted: where the draw gave none, the picture with the smallest number among those that can be spared moves to test,
-the next to val (and the largest back to train). A class with fewer than three stays in train altogether. Only such
+the next to val (and the largest back to train). One with fewer than three stays in train altogether. Only such
 moves can change when files are added.
 
 Where pictures belong to groups, each group draws its number from the SHA-256 of its name, and goes as a whole.
@@ -20,7 +20,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-_ENOUGH = 3  # distinct pictures that a class needs to be in every split
+_ENOUGH = 3  # distinct pictures that a stratum needs to be in every split
 
 
 def draw(sha256: str) -> float:
@@ -55,23 +55,23 @@ def join_groups(pictures: Sequence[tuple[str, str]]) -> list[str]:
     return [min(names[root(f"content {sha256}")], default=sha256) for sha256, _ in keys]
 
 
-def stable_split(labels: Mapping[str, Iterable[str]], *, val: float, test: float) -> dict[str, str]:
+def stable_split(strata: Mapping[str, Iterable[str]], *, val: float, test: float) -> dict[str, str]:
     """The split of every content.
 
     Args:
-        labels: for each SHA-256, all the classes under which that content occurs.
+        strata: for each SHA-256, all the strata in which that content occurs.
         val: share for val, 0 for none.
         test: share for test, 0 for none.
 
     Returns:
         for each SHA-256, "train", "val" or "test".
     """
-    classes = {sha256: frozenset(names) for sha256, names in labels.items()}
+    strata_of = {sha256: frozenset(names) for sha256, names in strata.items()}
     members: dict[str, list[str]] = defaultdict(list)
-    for sha256 in sorted(classes):
-        for name in classes[sha256]:
+    for sha256 in sorted(strata_of):
+        for name in strata_of[sha256]:
             members[name].append(sha256)
-    splits = {sha256: _by_draw(draw(sha256), val, test) for sha256 in classes}
+    splits = {sha256: _by_draw(draw(sha256), val, test) for sha256 in strata_of}
     pinned = {sha256 for contents in members.values() if len(contents) < _ENOUGH for sha256 in contents}
     splits.update(dict.fromkeys(pinned, "train"))
     wanted = [split for split, share in (("test", test), ("val", val), ("train", 1.0)) if share > 0]
@@ -81,7 +81,7 @@ def stable_split(labels: Mapping[str, Iterable[str]], *, val: float, test: float
             continue
         for split in wanted:
             if held[name][split] == 0:
-                _move_one([item for item in members[name] if item not in pinned], split, classes, splits, held)
+                _move_one([item for item in members[name] if item not in pinned], split, strata_of, splits, held)
     return splits
 
 
@@ -94,19 +94,19 @@ def _by_draw(number: float, val: float, test: float) -> str:
 def _move_one(
     contents: list[str],
     split: str,
-    classes: Mapping[str, frozenset[str]],
+    strata_of: Mapping[str, frozenset[str]],
     splits: dict[str, str],
     held: dict[str, Counter[str]],
 ) -> None:
-    """Moves one of the contents to `split`, the first that leaves no class of its own without a picture where it was.
+    """Moves one of the contents to `split`, the first that leaves no stratum of its own without a picture where it was.
 
     The contents come with the smallest number first; for train the largest is taken, and if none can be spared the
-    largest all the same, since nothing can be learnt of a class without training pictures.
+    largest all the same, since nothing can be learnt of a stratum without training pictures.
     """
     order = contents[::-1] if split == "train" else contents
-    spared = [item for item in order if all(held[name][splits[item]] >= 2 for name in classes[item])]
+    spared = [item for item in order if all(held[name][splits[item]] >= 2 for name in strata_of[item])]
     for sha256 in (spared or (order if split == "train" else []))[:1]:
-        for name in classes[sha256]:
+        for name in strata_of[sha256]:
             held[name][splits[sha256]] -= 1
             held[name][split] += 1
         splits[sha256] = split

@@ -85,7 +85,7 @@ def collect(
             pictures = normalize(batch.pictures.to(device), preprocessing.mean, preprocessing.std)
             with autocast(device, precision):
                 outputs = model(pictures)
-            records.append(task.record(outputs, batch.labels))
+            records.append(task.record(outputs, batch.targets))
             indices.append(batch.indices.numpy())
         if advance is not None:
             advance(len(batch.indices) + len(batch.failed))

@@ -173,7 +173,7 @@ def _time_steps(
         start = time.perf_counter()
         for got in loader:
             shown = normalize(got.pictures.to(device), parts.preprocessing.mean, parts.preprocessing.std)
-            targets = parts.task.targets(got.labels.to(device))
+            targets = parts.task.targets(got.targets.to(device))
             for x, y in zip(shown.split(micro), targets.split(micro), strict=True):
                 loss = parts.task.losses(forward, x, y)["loss"]
                 loss.backward()
