@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from convnext.metrics.intervals import wilson
-
 SHARE = "%"
 """The unit of a share from 0 to 1, which people read in per cent."""
 
@@ -72,6 +70,8 @@ class Score:
 
     def interval(self, value: float, pictures: int) -> tuple[float, float] | None:
         """The 95 % interval that follows from the value and the number of pictures alone; None where none does."""
+        from convnext.metrics.intervals import wilson  # NumPy is not needed to know what a score is called
+
         return wilson(value, pictures) if self.counted else None
 
     def to_json(self) -> dict[str, Any]:
