@@ -374,6 +374,7 @@ from convnext.data.shards import read_sharded
 from convnext.data.shard_index import index_tars
 from convnext.data.shard_order import ShardSampler
 from convnext.data.decode import read_pixels
+from convnext.tasks.classify.targets import ClassTargets
 samples = read_sharded(Path(sys.argv[1]), targets=ClassTargets()).splits["train"]
 steps = 0
 for batch in ShardSampler(samples, 64, 0, 32):
