@@ -28,17 +28,22 @@ def read_run(folder: Path) -> RunFiles:
     """
     run = open_run(folder)
     text, recipe = _read_recipe(run)
-    return RunFiles(
+    young = RunFiles(
         folder=folder,
         recipe_text=text,
         recipe={key: value if isinstance(value, dict) or key == "weights" else {} for key, value in recipe.items()},
         environment=run.read_table("environment.json") or {},
-        data=run.read_table("data.json") or {},
         plan=_read_rows(run, "plan.json"),
         log=run.read_log(),
         result=run.read_table("result.json") or {},
-        mistakes=_read_rows(run, "mistakes.json"),
         batch=run.read_table("batch.json") or {},
+    )
+    task = young.task  # which words the page will have, whatever each file says that it is of
+    return replace(
+        young,
+        result=run.read_table("result.json", task) or {},
+        data=run.read_table("data.json", task) or {},
+        mistakes=_read_rows(run, "mistakes.json", task),
     )
 
 
@@ -57,6 +62,6 @@ def _read_recipe(run: RunFolder) -> tuple[str, Json]:
         raise RunError(f"{path} {error}. Mend it, or restore it from a copy") from None
 
 
-def _read_rows(run: RunFolder, name: str) -> list[Json]:
-    rows: list[Json] = run.read_json(name) or []
+def _read_rows(run: RunFolder, name: str, task: str = "") -> list[Json]:
+    rows: list[Json] = run.read_json(name, task) or []
     return rows

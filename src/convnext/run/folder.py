@@ -121,8 +121,8 @@ class RunFolder:
             why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise RunError(f"{path} cannot be read ({why}); the run folder is damaged") from None
 
-    def read_json(self, name: str) -> Any:
-        """The content of a JSON file, None when there is none. What `schema.FILES` names has the kinds named there.
+    def read_json(self, name: str, task: str = "") -> Any:
+        """The content of a JSON file, checked by `schema.parse` and its `task`; None when there is none.
 
         Raises:
             RunError: it cannot be read, or a value is of another kind.
@@ -131,13 +131,13 @@ class RunFolder:
         if text is None:
             return None
         try:
-            return parse(text.encode(), name)
+            return parse(text.encode(), name, task)
         except Damaged as error:
             raise RunError(f"{self.path / name} is damaged: {error}. {_REMEDY.get(name, _ANY_REMEDY)}") from None
 
-    def read_table(self, name: str) -> dict[str, Any] | None:
+    def read_table(self, name: str, task: str = "") -> dict[str, Any] | None:
         """The content of a JSON file that holds a table, None when there is none."""
-        value = self.read_json(name)
+        value = self.read_json(name, task)
         if value is not None and not isinstance(value, dict):
             raise RunError(f"{self.path / name} holds a {type(value).__name__}, no table; the run folder is damaged")
         return value

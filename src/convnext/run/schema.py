@@ -7,168 +7,38 @@ is named below; keys that are not named, as those of a later version, are handed
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from convnext.memory import available_memory
+from convnext.tasks.checks import (
+    Check,
+    Damaged,
+    count,
+    either,
+    flag,
+    maybe,
+    named,
+    number,
+    rows,
+    scalar,
+    table,
+    text,
+    whole,
+)
 from convnext.tasks.score import Score
+from convnext.tasks.table import FIRST, checks_of
 
-Check = Callable[[Any, str], None]
-"""(value, where it stands) -> nothing; raises `Damaged` where it is of another kind."""
-MOST = 2**63
+__all__ = ["FILES", "Damaged", "parse"]
+
 _DEEPEST = 32
 _GROWTH, _SMALL = 40, 1_000_000
 """Bytes of memory that a byte of JSON becomes, at most ("[],[],"); and bytes of it that always fit."""
 
 
-class Damaged(Exception):
-    """A value is not what its file should hold; the message says where, what it is, and what it must be."""
-
-    def __init__(self, at: str, value: Any, rule: str) -> None:
-        whole = f"it holds {_short(value)}, no {rule.removeprefix('a ')}"
-        super().__init__(f"{at} = {_short(value)}: it must be {rule}" if at else whole)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return f"a {'table' if isinstance(value, dict) else 'list'}"
-    try:
-        text = json.dumps(value, ensure_ascii=True)
-    except ValueError:  # more digits than Python writes
-        return "a number without end"
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def text(value: Any, at: str) -> None:
-    """Words."""
-    if not isinstance(value, str):
-        raise Damaged(at, value, "text")
-
-
-def flag(value: Any, at: str) -> None:
-    """true or false."""
-    if not isinstance(value, bool):
-        raise Damaged(at, value, "true or false")
-
-
-def number(value: Any, at: str) -> None:
-    """Any number, NaN too, that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, int) and abs(value) >= MOST):
-        raise Damaged(at, value, "a number")
-
-
-def whole(value: Any, at: str) -> None:
-    """A whole number below 2^63."""
-    if type(value) is not int or abs(value) >= MOST:
-        raise Damaged(at, value, "a whole number")
-
-
-def count(value: Any, at: str) -> None:
-    """A whole number from 0 on."""
-    if type(value) is not int or not 0 <= value < MOST:
-        raise Damaged(at, value, "a whole number, 0 or more")
-
-
-def scalar(value: Any, at: str) -> None:
-    """Text, a number, true, false or null."""
-    if not isinstance(value, str | bool) and value is not None:
-        number(value, at)
-
-
-def maybe(check: Check) -> Check:
-    """The same, or null."""
-
-    def checked(value: Any, at: str) -> None:
-        if value is not None:
-            check(value, at)
-
-    return checked
-
-
-def either(check: Check, other: Check) -> Check:
-    """One of two kinds."""
-
-    def checked(value: Any, at: str) -> None:
-        try:
-            check(value, at)
-        except Damaged:
-            other(value, at)
-
-    return checked
-
-
-def rows(check: Check, length: int | None = None) -> Check:
-    """A list of values of one kind."""
-
-    def checked(value: Any, at: str) -> None:
-        if not isinstance(value, list):
-            raise Damaged(at, value, "a list")
-        if length is not None and len(value) != length:
-            raise Damaged(at, len(value), f"a list of {length}")
-        for index, item in enumerate(value):
-            check(item, f"{at}[{index}]")
-
-    return checked
-
-
-def named(check: Check) -> Check:
-    """A table of values of one kind, by names that are not known beforehand."""
-
-    def checked(value: Any, at: str) -> None:
-        if not isinstance(value, dict):
-            raise Damaged(at, value, "a table")
-        for key, item in value.items():
-            check(item, f"{at}.{key[:40]}" if at else key[:40])
-
-    return checked
-
-
-def table(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
-    """A table whose keys have kinds of their own; `needed` must be there."""
-
-    def checked(value: Any, at: str) -> None:
-        if not isinstance(value, dict):
-            raise Damaged(at, value, "a table")
-        for key in needed:
-            if key not in value:
-                raise Damaged(f"{at}.{key}" if at else key, None, "there")
-        for key, check in known.items():
-            if key in value:
-                check(value[key], f"{at}.{key}" if at else key)
-
-    return checked
-
-
-def square(value: Any, at: str) -> None:
-    """Counts in as many rows as columns."""
-    rows(rows(count))(value, at)
-    for index, row in enumerate(value):
-        if len(row) != len(value):
-            raise Damaged(f"{at}[{index}]", len(row), f"a list of {len(value)}")
-
-
-def _bins(value: Any, at: str) -> None:
-    table({"confidence": rows(maybe(number)), "accuracy": rows(maybe(number)), "count": rows(count)},
-          ("confidence", "accuracy", "count"))(value, at)  # fmt: skip
-    for key in ("confidence", "accuracy"):
-        if len(value[key]) != len(value["count"]):
-            raise Damaged(f"{at}.{key}", len(value[key]), f"a list of {len(value['count'])}")
-
-
-def _data(value: Any, at: str) -> None:
-    table({
-        "root": text, "layout": text, "classes": rows(text), "multi_label": flag, "majority": rows(count),
-        "counts": named(rows(count)), "pictures": named(count), "fingerprint": text,
-        "contents": text,
-        "broken": rows(table({"path": text, "reason": text})), "notes": rows(text),
-    })(value, at)  # fmt: skip
-    classes = value.get("classes")
-    for split, counts in value.get("counts", {}).items():
-        if classes is not None and len(counts) != len(classes):
-            raise Damaged(f"counts.{split[:40]}", len(counts), f"a list of {len(classes)}, one for each class")
-    for index in value.get("majority", ()) if classes is not None else ():
-        if index >= len(classes):
-            raise Damaged("majority", index, f"below {len(classes)}, the number of classes")
+_DATA = table({
+    "task": text, "root": text, "layout": text, "pictures": named(count), "fingerprint": text, "contents": text,
+    "broken": rows(table({"path": text, "reason": text})), "notes": rows(text),
+})  # fmt: skip
 
 
 def _epoch(value: Any, at: str) -> None:
@@ -181,28 +51,19 @@ def _epoch(value: Any, at: str) -> None:
 
 
 _PACE = ("seconds", "epoch_seconds", "images_per_second", "data_wait", "lr")
-_PAIRS = named(maybe(rows(maybe(number), 2)))
-_CLASS = {"name": text, "n": count, "named": count, "intervals": _PAIRS} | {
-    key: maybe(number) for key in ("precision", "recall", "f1", "average_precision", "specificity", "threshold")
-}
+PAIRS = named(maybe(rows(maybe(number), 2)))
+"""Intervals by the name of their score."""
 _GAINS = named(
-    table({"value": number, "interval": maybe(rows(number, 2)), "won": count, "lost": count, "p": number}, ("value",))
-)
-_RESULT = (
-    {key: maybe(text) for key in ("split", "weights", "source", "model", "task", "data_root", "majority_class")}
-    | dict.fromkeys(("n", "correct", "params", "epoch", "epochs", "unreadable", "in_training", "in_validation"), count)
-    | {key: maybe(number) for key in (
-        "top1", "top5", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_f1", "exact_match",
-        "mean_average_precision", "calibration_error", "nll", "majority_top1", "micro_f1_baseline",
-        "exact_match_baseline", "train_seconds",
-    )}
+    table({
+        "value": maybe(number), "interval": maybe(rows(number, 2)), "won": count, "lost": count, "p": number,
+    }, ("value",))
+)  # fmt: skip
+_RESULT = table(
+    {key: maybe(text) for key in ("split", "weights", "source", "model", "task", "data_root")}
+    | dict.fromkeys(("n", "params", "epoch", "epochs", "unreadable", "in_training", "in_validation"), count)
     | {
-        "seed": whole, "multi_label": flag, "test_split": flag, "confusion": maybe(square), "reliability": maybe(_bins),
-        "per_class": maybe(rows(table(_CLASS, ("name",)))), "intervals": _PAIRS,
+        "seed": whole, "test_split": flag, "train_seconds": maybe(number), "intervals": PAIRS, "columns": rows(text),
         "last_val": named(maybe(number)), "baselines": named(maybe(number)), "gains": _GAINS,
-        "constant_labels": rows(text), "columns": rows(text),
-        "thresholds": table({"for": text, "values": named(number)}),
-        "at_thresholds": table({"intervals": _PAIRS, "per_class": rows(table(_CLASS, ("name",)))}),
     }
 )  # fmt: skip
 
@@ -240,17 +101,14 @@ _TRIAL: dict[str, Check] = {
 }  # fmt: skip
 
 FILES: dict[str, Check] = {
-    "result.json": table(_RESULT),
-    "data.json": _data,
+    "result.json": _RESULT,
+    "data.json": _DATA,
     "environment.json": table(
         {"command": either(text, rows(text)), "run": text, "date": text, "cores": maybe(number), "cpu": maybe(text),
          "gpu": maybe(text)}
     ),
     "plan.json": rows(table({"key": text, "value": _setting, "why": text}, ("key",))),
-    "mistakes.json": rows(table({
-        "path": text, "truth": maybe(either(text, rows(text))), "predicted": maybe(either(text, rows(text))),
-        "confidence": maybe(number), "picture": maybe(text), "label": text, "kind": text,
-    })),
+    "mistakes.json": rows(table({"path": text, "picture": maybe(text)})),
     "contents.json": table({"train": text, "val": text}),
     "batch.json": table({"labels": rows(either(text, rows(text)))}),
     "changes.json": rows(table({
@@ -267,11 +125,16 @@ FILES: dict[str, Check] = {
         "repeats": table({"trial": maybe(count), "values": rows(number)}, ("trial", "values")),
     }, ("trials",)),
 }  # fmt: skip
-"""The kinds of what each file of a run holds; of the log, each line."""
+"""The kinds of what each file of a run holds, whatever its task; of the log, each line."""
 
 
-def parse(content: bytes, name: str) -> Any:
+def parse(content: bytes, name: str, task: str = "") -> Any:
     """The content of a JSON file (or of a line of the log) of a run, checked.
+
+    Args:
+        content: the bytes of the file.
+        name: of the file.
+        task: in whose words it speaks besides; "" for what it says itself, else for a classification as of old.
 
     Raises:
         Damaged: it is no JSON, or a value is of another kind than it must be.
@@ -287,6 +150,9 @@ def parse(content: bytes, name: str) -> Any:
     if _deeper(value, _DEEPEST):
         raise Damaged("", "brackets in brackets", f"JSON of {_DEEPEST} levels at most")
     if (check := FILES.get(name)) is not None:
+        check(value, "")
+    said = value.get("task") if isinstance(value, dict) else None
+    if (check := checks_of(task or said or FIRST).get(name)) is not None:
         check(value, "")
     return value
 

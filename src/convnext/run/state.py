@@ -17,7 +17,7 @@ from convnext.errors import RunError
 from convnext.files import is_own_folder
 from convnext.run.folder import RunFolder, share, write_bytes
 from convnext.run.record import say
-from convnext.run.schema import Damaged, count, flag, named, number, rows, table, text
+from convnext.tasks.checks import Damaged, count, flag, named, number, rows, table, text
 
 RandomState = dict[str, Tensor]
 

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from convnext.data.dataset import Dataset
     from convnext.data.targets import Targets
     from convnext.recipe import Recipe
+    from convnext.tasks.checks import Check
     from convnext.tasks.task import Kind, Score, Task
 
 TASKS = {
     "classify": "convnext.tasks.classify",
 }
-"""The folder of each: its `kind` (see `tasks.task.Kind`) and its `reporting` (see `tasks.reporting.Reporting`)."""
+"""The folder of each: its `kind` (see `tasks.task.Kind`), its `reporting` (see `tasks.reporting.Reporting`), and where
+its part of a run's files has kinds that must be checked, its `files` (see `checks_of`)."""
 FIRST = "classify"
 """What files of before there was a second task are of. Its model files say the meaning in their own fields, as ever."""
 
@@ -56,6 +58,23 @@ def _asked(recipe: Recipe) -> Kind:
     if name not in TASKS:
         raise RecipeError(f'task.kind = "{name}": it is one of {", ".join(TASKS)}{nearest(name, TASKS)}')
     return kind_of(name)
+
+
+def checks_of(name: str) -> Mapping[str, Check]:
+    """What result.json, data.json and mistakes.json of a task hold beside what every run's do: a check by file.
+
+    It is `CHECKS` of the module `files` in the task's folder; none for a task without it, or of a later version. A run
+    folder may come from anybody: whoever reads a file relies on what is checked, and on nothing else.
+    """
+    if name not in TASKS:
+        return {}
+    try:
+        found: Mapping[str, Check] = import_module(f"{TASKS[name]}.files").CHECKS
+    except ModuleNotFoundError as error:
+        if error.name not in (TASKS[name], f"{TASKS[name]}.files"):
+            raise  # else a mistake in its imports would switch the checks off
+        return {}
+    return found
 
 
 def to_model_file(task: Task, settled: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def watched(ranks: Ranks) -> contextlib.AbstractContextManager[None]:
 def describe(run: RunFolder, dataset: Dataset, recipe: Recipe, parts: Parts) -> None:
     """Writes down the machine and a name that no other run has, the data, and a batch as the network sees it."""
     run.write_json("environment.json", describe_environment(command_line()) | {"run": uuid.uuid4().hex})
-    run.write_json("data.json", dataset.describe())
+    run.write_json("data.json", dataset.describe() | {"task": parts.task.name})
     write_contents(run, dataset)
     write_text(run.path / "splits.csv", dataset.list_splits())
     save_batch(run, parts.train_set, parts.preprocessing, recipe, dataset)
