@@ -18,7 +18,7 @@ from convnext.report.page import write_report
 from convnext.report.text import describe_result, trivial_lines
 from convnext.tasks.blocks import Axis, Curves, Histogram, Line, Point, Scatter, Series
 from convnext.tasks.table import TASKS
-from convnext.tasks.words import SHARE, Unit
+from convnext.tasks.words import PERCENT, Unit
 from tests.report.test_page import Page, save_picture
 
 PAIRS = [
@@ -175,7 +175,7 @@ def test_columns_are_as_high_as_their_counts() -> None:
 def test_curves_over_something_else_than_epochs() -> None:
     """Precision over recall: the axis and the words under the pointer name it, its ticks need not be whole."""
     line = Line("test", "val", ((0.0, 1.0), (0.45, 0.8), (1.0, 0.1)))
-    drawn = str(curves(Curves("p", (line,), "Precision over recall", unit=SHARE, x="recall")))
+    drawn = str(curves(Curves("p", (line,), "Precision over recall", unit=PERCENT, x="recall")))
     assert 'data-x="recall"' in drawn
     assert "recall 0.45, test: 80.0\u00a0%" in drawn
     assert re.findall(r'class="x" [^>]*>([^<]+)<', drawn) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]

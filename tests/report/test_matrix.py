@@ -12,7 +12,7 @@ from convnext.report.figures import curves
 from convnext.report.matrix import matrix, shortened
 from convnext.report.page import write_report
 from convnext.tasks.blocks import Curves, Line, Matrix
-from convnext.tasks.words import SHARE
+from convnext.tasks.words import PERCENT
 from tests.report.test_page import CLASSES, Page, log_row, make_run, save_picture
 
 
@@ -81,7 +81,9 @@ def test_names_that_begin_alike_can_be_told_apart() -> None:
 
 def test_two_epochs_are_two_points() -> None:
     """Each of two epochs has a tick and a dot of its own, apart from the edges; values stand in the drawing."""
-    drawn = str(curves(Curves("Accuracy", (Line("validation", "val", ((1, 0.4), (2, 0.5))),), "Accuracy", unit=SHARE)))
+    drawn = str(
+        curves(Curves("Accuracy", (Line("validation", "val", ((1, 0.4), (2, 0.5))),), "Accuracy", unit=PERCENT))
+    )
     assert re.findall(r'class="x" [^>]*>([^<]+)<', drawn) == ["1", "2"]
     assert drawn.count("<circle") == 2
     assert "epoch 1, validation: 40.0\u00a0%" in drawn
@@ -139,7 +141,7 @@ def test_labels_of_curves_never_collide(epochs: int, best: str) -> None:
     """No text lies on another one, on the drawn lines or beyond the margin of the card; a digit is 0.6 em wide."""
     points = tuple((epoch, 0.001 * (epoch % 7) + 0.02) for epoch in range(1, epochs + 1))
     at = {"first": 1, "middle": (epochs + 1) // 2, "last": epochs}[best]
-    drawn = str(curves(Curves("Accuracy", (Line("validation", "val", points),), "Accuracy", unit=SHARE, best=at)))
+    drawn = str(curves(Curves("Accuracy", (Line("validation", "val", points),), "Accuracy", unit=PERCENT, best=at)))
     width, height = (float(x) for x in re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn).groups())  # type: ignore[union-attr]
     left = float(re.search(r'class="grid" d="M(\S+) ', drawn)[1])  # type: ignore[index]
     rows = [float(y) for y in re.findall(r'class="grid" d="M\S+ ([^H]+)H', drawn)]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from convnext.data.names import harmless
 from convnext.errors import UserError
 from convnext.run.folder import write_output
-from convnext.tasks.words import counted, percent, points
+from convnext.tasks.words import counted
 
 if TYPE_CHECKING:
     from convnext.evaluate.compare import Comparison
@@ -37,22 +37,36 @@ def write_comparison(found: Comparison, path: str | Path) -> Path:
 def render(found: Comparison) -> str:
     """The page's HTML."""
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, points=points)
-    reach = max(
-        (abs(end) for each in found.differences for m in each.metrics.values() for end in m["interval"]), default=0.0
+    kinds = {score.key: score for score in found.kinds}
+    reach = {unit: max(_reach(found, unit), 1e-6) for unit in {score.unit for score in found.kinds}}
+    units = {score.points for score in found.kinds}
+    environment.globals.update(
+        counted=counted, bar=lambda name, metric: _bar(metric, reach[kinds[name].unit], kinds[name].gain(1.0))
     )
-    environment.globals.update(counted=counted, bar=lambda metric: _bar(metric, max(reach, 1e-6)))
     page = environment.get_template("compare.html.j2").render(
-        found=found, names=list(found.scores[0]), titles={score.key: score.title for score in found.kinds},
+        found=found, names=list(kinds), titles={key: score.title for key, score in kinds.items()},
+        units={key: score.written for key, score in kinds.items()}, unit=next(iter(units)) if len(units) == 1 else "",
         rows=list(zip(found.runs, found.judged, found.scores, strict=True)),
     )  # fmt: skip
     return harmless(page)
 
 
-def _bar(metric: dict[str, Any], reach: float) -> Markup:
-    """A difference as a dot with its interval, on a scale with 0 in the middle."""
-    low, high = metric["interval"]
-    at = [50 + 48 * value / reach for value in (low, metric["difference"], high)]
+def _reach(found: Comparison, unit: str) -> float:
+    """The largest difference of scores of one unit, intervals counted."""
+    ends = [
+        abs(end)
+        for each in found.differences
+        for score in found.kinds
+        if score.unit == unit
+        for end in each.metrics[score.key]["interval"]
+    ]
+    return max(ends, default=0.0)
+
+
+def _bar(metric: dict[str, Any], reach: float, sign: float) -> Markup:
+    """A difference as a dot with its interval, on a scale with 0 in the middle and what is better at the right."""
+    low, high = sorted(sign * end for end in metric["interval"])
+    at = [50 + 48 * value / reach for value in (low, sign * metric["difference"], high)]
     return Markup(
         '<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true"><path class="track" '
         'd="M0 6H100"/><path class="tick" d="M50 0V12"/><path class="band" d="M{:.2f} 6H{:.2f}"/>'

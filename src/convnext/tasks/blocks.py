@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from convnext.tasks.words import PLAIN, SHARE, Unit
+from convnext.tasks.words import PERCENT, PLAIN, Unit
 
 MATRIX_MOST = 200
 """Rows above which a matrix is not drawn: it would be wider than any screen and megabytes large."""
@@ -81,7 +81,7 @@ class Tile:
     baseline: float | None = None
     note: str = ""
     against: str = ""
-    unit: Unit = SHARE
+    unit: Unit = PERCENT
     low: float = 0.0
     high: float = 1.0
 

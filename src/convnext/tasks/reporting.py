@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, cast
 from convnext.errors import RunError
 from convnext.tasks.blocks import Block, Section, Tile
 from convnext.tasks.table import FIRST, TASKS
-from convnext.tasks.words import SHARE, Unit
+from convnext.tasks.words import PERCENT, Unit
 
 Json = dict[str, Any]
 
@@ -118,7 +118,7 @@ class Followed:
     name: str
     title: str
     why: str
-    unit: Unit = SHARE
+    unit: Unit = PERCENT
     higher_is_better: bool = True
     baseline: float | None = None
     rise: float = 0.01

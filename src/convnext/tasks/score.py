@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from convnext.tasks.words import PERCENT, Unit
 SHARE = "%"
 """The unit of a share from 0 to 1, which people read in per cent."""
 
@@ -67,6 +68,11 @@ class Score:
     def points(self) -> str:
         """The unit of a difference of two values: "points" for shares, else that of the values."""
         return "points" if self.unit == SHARE else self.unit
+
+    @property
+    def written(self) -> Unit:
+        """How values are written on a page."""
+        return Unit(self.unit, self.digits, PERCENT.factor if self.unit == SHARE else 1.0)
 
     def interval(self, value: float, pictures: int) -> tuple[float, float] | None:
         """The 95 % interval that follows from the value and the number of pictures alone; None where none does."""

@@ -66,7 +66,7 @@ class Unit:
         return f"{shown:.3f}" if abs(shown) >= 0.01 or shown == 0 else f"{shown:.2e}"
 
 
-SHARE = Unit("%", 1, 100.0)
+PERCENT = Unit("%", 1, 100.0)
 """Fractions, written as percentages with one decimal."""
 PLAIN = Unit()
 """Numbers without a unit, such as losses."""
@@ -81,12 +81,12 @@ def number(value: Any) -> float | None:
 
 def percent(value: Any) -> str:
     """A fraction as a percentage with one decimal: 0.8419 -> "84.2 %" (no-break space)."""
-    return SHARE.text(value)
+    return PERCENT.text(value)
 
 
 def points(difference: float) -> str:
     """A difference of fractions in percentage points, with its sign: 0.043 -> "+4.3", -0.024 -> "\u22122.4"."""
-    return SHARE.change(difference)
+    return PERCENT.change(difference)
 
 
 def counted(count: int, noun: str) -> str:

@@ -30,7 +30,7 @@ from convnext.tasks.classify.baseline import class_names, has_several, weakest_f
 from convnext.tasks.classify.gallery import arrow, linked_cells, mistakes, square_of
 from convnext.tasks.reporting import Json, RunTables
 from convnext.tasks.verdicts import interval_of, split_word
-from convnext.tasks.words import PLAIN, SHARE, number, percent
+from convnext.tasks.words import PERCENT, PLAIN, number, percent
 
 _COLUMNS = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"), ("average_precision", "Avg. precision"))
 _AT_THRESHOLDS = (
@@ -120,7 +120,7 @@ def _class_row(row: Json, keys: Sequence[str]) -> tuple[Cell, ...]:
         elif value is None:
             cells.append(Cell(percent(None), sort=sort))
         else:
-            cells.append(Cell(percent(value), SHARE.span(ends) if ends else "", sort, Gauge(value, ends)))
+            cells.append(Cell(percent(value), PERCENT.span(ends) if ends else "", sort, Gauge(value, ends)))
     return tuple(cells)
 
 
@@ -157,7 +157,7 @@ def _thresholds(result: Json) -> Section | None:
 
 def _share(metrics: Mapping[str, Any], key: str) -> Cell:
     ends = interval_of(metrics, key)
-    return Cell(percent(number(metrics.get(key))), SHARE.span(ends) if ends else "")
+    return Cell(percent(number(metrics.get(key))), PERCENT.span(ends) if ends else "")
 
 
 def _confidence(run: RunTables) -> Section | None:
@@ -174,7 +174,7 @@ def _confidence(run: RunTables) -> Section | None:
     drawn = reliability(bins["confidence"], bins["accuracy"], bins["count"], f"{what}, by confidence")
     apart: Words = (
         "Confidence and truth are ", Span(percent(result.get("calibration_error")), "strong"), " apart on average",
-        *_in_brackets(interval_of(result, "calibration_error"), SHARE.span),
+        *_in_brackets(interval_of(result, "calibration_error"), PERCENT.span),
         f": the calibration error, over {len(bins['count'])} equal steps of confidence.",
     )  # fmt: skip
     texts = [Text(apart)]
@@ -208,9 +208,9 @@ def reliability(
         for sure, right, pictures in zip(confidence, accuracy, count, strict=True)
         if pictures
     ]  # fmt: skip
-    axis = Axis("", SHARE, 0.0, 1.0)
+    axis = Axis("", PERCENT, 0.0, 1.0)
     told = "Accuracy against confidence"
-    return Scatter(title, Axis("confidence", SHARE, 0.0, 1.0), axis, tuple(points), told, equal=True)
+    return Scatter(title, Axis("confidence", PERCENT, 0.0, 1.0), axis, tuple(points), told, equal=True)
 
 
 def sureness(result: Json) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convnext.tasks.classify.baseline import baseline_of, gain_of, has_several, main_key, settled
 from convnext.tasks.reporting import Followed, Json, RunTables, Verdict
 from convnext.tasks.verdicts import Headline, ends_of, interval_of, unfinished, verdict_of
-from convnext.tasks.words import SHARE, counted, number, percent, points, quoted_names
+from convnext.tasks.words import PERCENT, counted, number, percent, points, quoted_names
 
 _HARDER = "varied pictures, softened labels"
 
@@ -17,7 +17,7 @@ def verdict(run: RunTables) -> Verdict:
     key, result = main_key(run), run.result
     name = "Micro-F1" if key == "micro_f1" else "Top-1"
     ends, baseline, where = interval_of(result, key), baseline_of(result, key), settled(result, key)
-    score = f"{name} {percent(number(result.get(key)))}{f' ({SHARE.span(ends)})' if ends else ''}"
+    score = f"{name} {percent(number(result.get(key)))}{f' ({PERCENT.span(ends)})' if ends else ''}"
     if where is None or baseline is None:
         return verdict_of(run, Headline(score, None))
     trivial, gets = _trivial(run, baseline)
