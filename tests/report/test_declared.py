@@ -41,7 +41,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files: dict[str, Any] = {
         "result.json": {
             "task": "months", "model": "convnext_atto", "n": 90, "split": "test", "weights": "best", "mae": MAE,
-            "pairs": PAIRS, "intervals": {"mae": [MAE - 1, MAE + 1]}, "baselines": {"mae": 41.2}, "data_root": "pets",
+            "pairs": PAIRS, "intervals": {"mae": [MAE - 1, MAE + 1]}, "baselines": {"mae": 41.2},
+            "gains": {"mae": {"value": 41.2 - MAE, "interval": [32.0, 36.0]}}, "within_12": 0.8, "data_root": "pets",
         },
         "data.json": {"root": "pets", "pictures": {"train": 20, "test": 90}},
         "mistakes.json": [
@@ -66,12 +67,16 @@ def test_a_page_of_numbers_is_drawn(run: Path) -> None:
     ((_, verdict),) = page.find("p", id="verdict")
     score = f"MAE {MAE:.1f} months ({MAE - 1:.1f}\u2013{MAE + 1:.1f}) on 90 test pictures"
     assert verdict.replace("\u00a0", " ") == f"{score}; always saying 47 months gets 41.2 months."
-    ((tile, text),) = page.find("div", cls="tile")
+    (tile, text), (other, share) = page.find("div", cls="tile")
     assert (tile["data-metric"], float(tile["data-value"])) == ("mae", MAE)
     assert f"{MAE:.1f} months" in text.replace("\u00a0", " ")
+    assert f"clearly better: +{41.2 - MAE:.1f} (+32.0 to +36.0)" in text
     assert "%" not in text
+    assert other["data-metric"] == "within_12"
+    assert "80.0 %" in share.replace("\u00a0", " ")
+    assert f"the gain is +{41.2 - MAE:.1f} months, 95 % interval +32.0 to +36.0." in page.shown
     assert [text for _, text in page.find("a") if text in ("Errors", "Worst")] == ["Errors", "Worst"]
-    assert page.shown.count("Mean absolute error") == 2  # the tile and the chart
+    assert "Mean absolute error" in [text for _, text in page.find("h3")]
     assert "validation MAE" in page.shown
     assert "validation 3.8 months" in page.shown.replace("\u00a0", " ")  # 30 / 8
     assert "Their ages" in page.shown
@@ -104,7 +109,7 @@ def test_less_is_better_in_verdict_and_advice(run: Path) -> None:
     assert found[0].text == "Validation still falls: \u22121.5 months in the last 2 epochs, on average. Train longer."
     assert "train.epochs=16" in found[0].command
     result = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps(result | {"baselines": {"mae": 1.0}}))
+    (run / "result.json").write_text(json.dumps(result | {"baselines": {"mae": 1.0}, "gains": {}}))
     assert advise(read_run(run))[0].text.startswith("Do not use this model yet: it is worse")
     page = Page(write_report(run))
     assert [text for _, text in page.find("span", cls="pill")] == ["Worse than the trivial answer"]

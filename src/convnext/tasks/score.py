@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from convnext.tasks.words import PERCENT, Unit
+
 SHARE = "%"
 """The unit of a share from 0 to 1, which people read in per cent."""
 

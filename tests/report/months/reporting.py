@@ -31,14 +31,17 @@ from convnext.tasks.blocks import (
     Steps,
     Table,
     Text,
-    Tile,
 )  # fmt: skip
 from convnext.tasks.reporting import Advice, Batch, Declared, Followed, RunTables, Verdict
+from convnext.tasks.score import Score
+from convnext.tasks.scored import followed_of, headline_of, settled, tile_of
 from convnext.tasks.text import opening, told_pictures
-from convnext.tasks.verdicts import Headline, interval_of, unfinished, verdict_of
-from convnext.tasks.words import Unit, number
+from convnext.tasks.verdicts import unfinished, verdict_of
+from convnext.tasks.words import PERCENT, number
 
-MONTHS = Unit("months", 1)
+MAE = Score("mae", "MAE", "months", higher_is_better=False, note="mean absolute error")
+WITHIN = Score("within_12", "within 12 months", note="share of the pictures")
+MONTHS = MAE.written
 SHOWN = ("model", "n", "split", "weights", "intervals", "mae")
 
 
@@ -48,7 +51,7 @@ def declare(run: RunTables) -> Declared:
         verdict=_verdict(run),
         followed=followed(run),
         batch=Batch("If you cannot guess the age here, the network can hardly learn it.", "Their ages", ("4", "60")),
-        tiles=(_tile(run.result),) if run.result else (),
+        tiles=tuple(tile for score in (MAE, WITHIN) if (tile := tile_of(score, run.result))),
         facts=(("Target", "age in months"), ("Pictures", told_pictures(run.data.get("pictures") or {}))),
         sections=(_errors(run), _worst(run)) if run.result else (),
         data=(_targets(run),),
@@ -57,12 +60,12 @@ def declare(run: RunTables) -> Declared:
 
 def followed(run: RunTables) -> Followed:
     """The mean absolute error of the log."""
-    return Followed("mae", "MAE", "Mean absolute error", "Lower is better.", MONTHS, False, 41.2, rise=0.4)
+    return followed_of(MAE, "Mean absolute error", "Lower is better.", 41.2)
 
 
 def advise(run: RunTables, own: bool) -> list[Advice]:
     """What is the same for all tasks."""
-    return in_order(run, followed(run), own, _where(run.result), ("Look at the data.", "Look at these."), ())
+    return in_order(run, followed(run), own, settled(MAE, run.result), ("Look at the data.", "Look at these."), ())
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -75,27 +78,8 @@ def against_trivial(result: Mapping[str, Any]) -> list[str]:
     return [f"  always 47 months {MONTHS.text(result['baselines']['mae'])}"]
 
 
-def _where(result: Mapping[str, Any]) -> int | None:
-    ends = interval_of(result, "mae")
-    if ends is None:
-        return None
-    return 1 if ends[1] < result["baselines"]["mae"] else -1 if ends[0] > result["baselines"]["mae"] else 0
-
-
 def _verdict(run: RunTables) -> Verdict:
-    if not run.result:
-        return unfinished(run, followed(run))
-    ends = interval_of(run.result, "mae")
-    score = f"MAE {MONTHS.text(run.result['mae'])}{f' ({MONTHS.span(ends)})' if ends else ''}"
-    gets = MONTHS.text(run.result["baselines"]["mae"])
-    return verdict_of(run, Headline(score, _where(run.result), "47 months", gets))
-
-
-def _tile(result: Mapping[str, Any]) -> Tile:
-    baseline = float(result["baselines"]["mae"])
-    note, tick = "lower is better", f"orange tick: always 47 months, {MONTHS.text(baseline)}"
-    ends = interval_of(result, "mae")
-    return Tile("mae", "Mean absolute error", float(result["mae"]), ends, baseline, note, tick, MONTHS, 0.0, 50.0)
+    return verdict_of(run, headline_of(MAE, run.result, "47 months")) if run.result else unfinished(run, followed(run))
 
 
 def _errors(run: RunTables) -> Section:
@@ -116,7 +100,7 @@ def _errors(run: RunTables) -> Section:
     table = Table((Column("Range", "name"), Column("Pictures", "count"), Column("MAE", "gauge", "ascending")), rows)
     shares = Curves(
         "Share within", (Line("test", "val", ((0.0, 0.0), (10.0, 0.6), (20.0, 0.9))),), "Share within k months",
-        "How many errors are below.", Unit("%", 1, 100.0), x="months",
+        "How many errors are below.", PERCENT, x="months",
     )  # fmt: skip
     ranking = Ranking((Ranked(("a ", Span("<b>", "wrong")), "31.0 months", "w-0"), Ranked("b", "2.0 months")))
     steps = Steps((Step("Look at <these>.", "convnext doctor x"), Step("Then go on.")))

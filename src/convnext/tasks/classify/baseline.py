@@ -9,9 +9,10 @@ import numpy as np
 
 from convnext.metrics.baselines import constant_scores, five_largest
 from convnext.metrics.intervals import wilson
-from convnext.metrics.paired import gain_of_counts, side
+from convnext.metrics.paired import gain_of_counts
+from convnext.tasks import scored
 from convnext.tasks.reporting import Json, RunTables
-from convnext.tasks.verdicts import ends_of, interval_of
+from convnext.tasks.verdicts import interval_of
 from convnext.tasks.words import number
 
 
@@ -39,8 +40,7 @@ def weakest_first(result: Mapping[str, Any]) -> list[Json]:
 
 def baseline_of(result: Mapping[str, Any], key: str) -> float | None:
     """What the trivial answer gets by a metric; results of before it was kept have it for the main ones."""
-    known = result.get("baselines")
-    if isinstance(known, dict) and (value := number(known.get(key))) is not None:
+    if (value := scored.baseline_of(result, key)) is not None:
         return value
     old = {"top1": "majority_top1", "micro_f1": "micro_f1_baseline", "exact_match": "exact_match_baseline"}
     return number(result.get(old[key])) if key in old else _constant(result).get(key)
@@ -61,11 +61,9 @@ def _constant(result: Mapping[str, Any]) -> dict[str, float]:
 
 def gain_of(result: Mapping[str, Any], key: str) -> Json | None:
     """The difference to the trivial answer on the same pictures; for top-1 found anew where an old result lacks it."""
-    known = result.get("gains")
-    gain = known.get(key) if isinstance(known, dict) else None
-    if isinstance(gain, dict) and number(gain.get("value")) is not None and ends_of(gain.get("interval")):
+    if (gain := scored.gain_of(result, key)) is not None:
         return gain
-    return _gain_of_matrix(result) if key == "top1" and not isinstance(known, dict) else None
+    return _gain_of_matrix(result) if key == "top1" and not isinstance(result.get("gains"), dict) else None
 
 
 def _gain_of_matrix(result: Mapping[str, Any]) -> Json | None:
@@ -85,9 +83,7 @@ def settled(result: Mapping[str, Any], key: str) -> int | None:
     value, baseline = number(result.get(key)), baseline_of(result, key)
     if value is None or baseline is None:
         return None
-    if (gain := gain_of(result, key)) is not None:
-        return side(gain)
     ends, n = interval_of(result, key), result.get("n")
     if ends is None:
         ends = wilson(value, n) if isinstance(n, int) and n > 0 and 0 <= value <= 1 else (value, value)
-    return 1 if ends[0] > baseline else -1 if ends[1] < baseline else 0
+    return scored.settle(baseline, gain_of(result, key), ends)

@@ -9,9 +9,10 @@ from convnext.tasks.classify.sections import sections
 from convnext.tasks.classify.text import against_trivial, describe
 from convnext.tasks.classify.verdict import followed, verdict
 from convnext.tasks.reporting import Batch, Declared, Json, RunTables
+from convnext.tasks.scored import against
 from convnext.tasks.text import told_pictures
-from convnext.tasks.verdicts import SPLIT_WORDS, ends_of, interval_of
-from convnext.tasks.words import counted, number, percent, points, show
+from convnext.tasks.verdicts import SPLIT_WORDS, interval_of
+from convnext.tasks.words import PERCENT, counted, number, percent, show
 
 __all__ = ["SHOWN", "advise", "against_trivial", "declare", "describe", "followed", "tiles", "verdict"]
 
@@ -77,13 +78,7 @@ def _against(result: Json, key: str, baseline: float | None) -> str:
         return ""
     if key == "calibration_error":
         return f"orange tick: naming each class by its share, {percent(baseline)}"
-    text = f"orange tick: trivial answer, {percent(baseline)}"
-    gain, where = gain_of(result, key), settled(result, key)
-    ends = ends_of(gain.get("interval")) if gain else None
-    if gain is None or ends is None or where is None:
-        return text
-    said = {1: "clearly better", 0: "not clearly better", -1: "clearly worse"}[where]
-    return f"{text}; {said}: {points(gain['value'])} ({points(ends[0])} to {points(ends[1])})"
+    return against(PERCENT, baseline, gain_of(result, key), settled(result, key))
 
 
 def _facts(run: RunTables) -> tuple[tuple[str, str], ...]:
