@@ -278,11 +278,11 @@ def doctor(
     from convnext.data.doctor import examine
     from convnext.data.reading import Reading
     from convnext.run.record import progress
-    from convnext.tasks.table import targets_of
+    from convnext.tasks.table import decided, targets_of
 
     options = {"path_column": path_column, "label_column": label_column, "split_column": split_column}
     words = [f"data.{key}={value}" for key, value in options.items() if value is not None]
-    recipe = load_recipe(*split_settings([*(settings or []), *words]))
+    recipe = decided(load_recipe(*split_settings([*(settings or []), *words])), data)
     with progress("checking pictures", 1) as bar:
         found = examine(data, Reading.of(recipe.data), targets_of(recipe), bar.update)
     print_out(json.dumps(found.to_json(), indent=1, ensure_ascii=False) if as_json else found.to_text())

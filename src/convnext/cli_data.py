@@ -35,12 +35,12 @@ def shard(
     from convnext.data.reading import Reading
     from convnext.data.shard_writer import write_shards
     from convnext.data.tarball import is_tars
-    from convnext.errors import RecipeError
+    from convnext.errors import DataError, RecipeError
     from convnext.report.commands import quoted
     from convnext.run.reading import read_data
     from convnext.run.record import progress, say
     from convnext.tasks.classify.tars import read_tars
-    from convnext.tasks.table import targets_of
+    from convnext.tasks.table import decided, targets_of
 
     if idle := [word for word in settings or () if "=" in word and not word.strip().startswith("data.")]:
         raise RecipeError(f"{idle[0]} changes nothing in shards; settings say how DATA is read: data.path_column=")
@@ -53,6 +53,9 @@ def shard(
             with progress("listing", 1, "tars") as bar:
                 dataset = read_tars(source.expanduser().absolute(), val, Path(index), bar.update)
         else:
+            recipe = decided(recipe, source)
+            if why := targets_of(recipe).unpackable:
+                raise DataError(f"{source}: {why}")
             dataset = read_data(source, Reading.of(recipe.data), targets_of(recipe))
         with progress("writing", 1) as bar:
             done = write_shards(dataset, out, megabytes=shard_size, seed=seed, side=side, progress=bar.update)

@@ -107,7 +107,7 @@ def load_complete(path: Path) -> Recipe:
         raise RecipeError(f"{path} is a link to another place, which is not followed; put a copy of the recipe there")
     recipe = load_recipe(path)
     # not used once epochs are known; not there in runs of before; "auto" is a rule of its own
-    open_ended = ("train.minutes", "model.init", "data.value_range", "data.label_separator")
+    open_ended = ("task.kind", "train.minutes", "model.init", "data.value_range", "data.label_separator")
     left = [key for key in all_keys() if key not in open_ended and get(recipe, key) == "auto"]
     if left:
         raise RecipeError(

@@ -17,6 +17,7 @@ from convnext.data.listing import Entry, Listing
 from convnext.data.reading import Reading
 from convnext.data.rows import Row
 from convnext.data.target import Meaning, Told
+from convnext.recipe import TaskRecipe
 
 
 class Targets(Protocol):
@@ -26,6 +27,24 @@ class Targets(Protocol):
     """What a data set must look like, for messages."""
     noun: str
     """What the targets are called, in the plural: "labels"."""
+    unpackable: str
+    """Why they cannot be packed into shards, and what to do; "" where they can."""
+
+    def for_recipe(self, task: TaskRecipe) -> Targets:
+        """The same as a recipe asks for them."""
+        ...
+
+    def for_model(self, meaning: Meaning) -> Targets:
+        """The same as a model asks for them, whose targets mean that: other data are read for it."""
+        ...
+
+    def claim(self, table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Columns) -> int:
+        """Whether a table asks for such targets, where nobody says what is asked.
+
+        2 where the recipe names them, 1 where a column is called and filled as they are, else 0. Raises DataError where
+        a column may mean something else too.
+        """
+        ...
 
     def in_folder(self, root: Path, reading: Reading) -> Listing:
         """The pictures of a data set in folders. Raises DataError where folders are not laid out as they should be."""

@@ -11,7 +11,7 @@ from convnext.config import as_dict
 from convnext.data.dataset import Dataset
 from convnext.recipe import Recipe
 from convnext.study.space import Knob
-from convnext.tasks.table import kind_of, task_of
+from convnext.tasks.table import asked, task_of
 from convnext.tasks.task import Score
 
 WHERE = (
@@ -49,7 +49,7 @@ class Search:
     def score(self) -> Score:
         """By what trials are compared: the first score of the task, as far as it follows from what is known."""
         if self.dataset is None:
-            return kind_of(self.recipe.task.kind).SCORES[0]
+            return asked(self.recipe).SCORES[0]
         return task_of(self.recipe, self.dataset).scores[0]
 
     def identity(self) -> dict[str, Any]:

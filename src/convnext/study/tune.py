@@ -49,7 +49,7 @@ from convnext.study.trials import (
     turn,
 )
 from convnext.study.tune_result import RESULT, Train, describe, keep_best, mend_result, write_result
-from convnext.tasks.table import targets_of
+from convnext.tasks.table import decided, targets_of
 from convnext.tasks.task import Score
 from convnext.train.distributed import Ranks
 from convnext.train.plan import Plan
@@ -78,6 +78,7 @@ def with_data(what: Search) -> Search:
     refuse_unfit(what.sampler, what.pruner, what.knobs)
     refuse_nesting(what.data, what.out)
     _refuse_files(what.out)
+    what = replace(what, recipe=decided(what.recipe, what.data))
     reading, targets = Reading.of(what.recipe.data), targets_of(what.recipe)
     dataset = read_data(what.data, reading, targets)
     targets.refuse_unlearnable(dataset, reading)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast
 
 from convnext.errors import RunError
 from convnext.tasks.blocks import Block, Section, Tile
-from convnext.tasks.table import FIRST, TASKS
+from convnext.tasks.table import AUTO, FIRST, TASKS
 from convnext.tasks.words import PERCENT, Unit
 
 Json = dict[str, Any]
@@ -49,7 +49,8 @@ class RunTables:
     def task(self) -> str:
         """The name of the run's task."""
         known = self.recipe.get("task")
-        return str(self.result.get("task") or (known or {}).get("kind") or FIRST)
+        name = str(self.result.get("task") or (known or {}).get("kind") or FIRST)
+        return FIRST if name == AUTO else name
 
     def place_of(self, path: Any) -> str:
         """A picture's whole name below the data, or as it is where it lies elsewhere."""

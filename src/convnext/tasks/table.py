@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from convnext.config import nearest
-from convnext.errors import RecipeError, RunError, WeightsError
+from convnext.config import nearest, override
+from convnext.errors import DataError, RecipeError, RunError, WeightsError
 
 if TYPE_CHECKING:
     from convnext.data.dataset import Dataset
@@ -21,6 +22,8 @@ TASKS = {
 }
 """The folder of each: its `kind` (see `tasks.task.Kind`), its `reporting` (see `tasks.reporting.Reporting`), and where
 its part of a run's files has kinds that must be checked, its `files` (see `checks_of`)."""
+AUTO = "auto"
+"""In a recipe: by the data."""
 FIRST = "classify"
 """What files of before there was a second task are of. Its model files say the meaning in their own fields, as ever."""
 
@@ -41,7 +44,7 @@ def task_of(recipe: Recipe, dataset: Dataset) -> Task:
         RecipeError: there is no such task.
         UserError: the data cannot be asked that.
     """
-    return _asked(recipe).for_training(recipe, dataset)
+    return asked(recipe).for_training(recipe, dataset)
 
 
 def targets_of(recipe: Recipe) -> Targets:
@@ -50,13 +53,18 @@ def targets_of(recipe: Recipe) -> Targets:
     Raises:
         RecipeError: there is no such task.
     """
-    return _asked(recipe).TARGETS
+    return asked(recipe).TARGETS.for_recipe(recipe.task)
 
 
-def _asked(recipe: Recipe) -> Kind:
-    name = recipe.task.kind
+def asked(recipe: Recipe) -> Kind:
+    """The kind that a recipe asks for; the first one where it leaves that open, as recipes of before did.
+
+    Raises:
+        RecipeError: there is no such task.
+    """
+    name = FIRST if recipe.task.kind == AUTO else recipe.task.kind
     if name not in TASKS:
-        raise RecipeError(f'task.kind = "{name}": it is one of {", ".join(TASKS)}{nearest(name, TASKS)}')
+        raise RecipeError(f'task.kind = "{name}": it is one of {", ".join([AUTO, *TASKS])}{nearest(name, TASKS)}')
     return kind_of(name)
 
 
@@ -75,6 +83,50 @@ def checks_of(name: str) -> Mapping[str, Check]:
             raise  # else a mistake in its imports would switch the checks off
         return {}
     return found
+
+
+def decided(recipe: Recipe, root: str | Path) -> Recipe:
+    """The recipe with its task said, where it left that to the data.
+
+    The columns of a table decide: each kind says whether they are its own. Folders and shards, and tables that none
+    claims, are of the first kind, whose reader then says what is wrong with them.
+
+    Raises:
+        DataError: it cannot be told; the message says how to say it.
+        RecipeError: there is no such task.
+    """
+    from convnext.data.table import TABLE_SUFFIXES
+
+    asked(recipe)
+    if recipe.task.kind != AUTO:
+        return recipe
+    table = Path(root).expanduser().absolute()
+    claims = dict.fromkeys(TASKS, 0)
+    if table.suffix.lower() in TABLE_SUFFIXES and table.is_file():
+        claims = _claims(table, recipe)
+    best = max(TASKS, key=lambda name: claims[name])  # of equal ones the first
+    return override(recipe, {"task.kind": best})
+
+
+def _claims(table: Path, recipe: Recipe) -> dict[str, int]:
+    """How far each kind claims a table; a kind is not asked where one before it has a column of its own there, but
+    for what the recipe names."""
+    from convnext.data.columns import columns_of
+    from convnext.data.rows import read_rows
+
+    try:
+        columns, rows, _ = read_rows(table)
+    except DataError:  # the reader will say it
+        return dict.fromkeys(TASKS, 0)
+    spec, claims = columns_of(recipe.data), dict.fromkeys(TASKS, 0)
+    for name in TASKS:
+        targets = kind_of(name).TARGETS.for_recipe(recipe.task)
+        try:
+            claims[name] = targets.claim(table, columns, rows, spec)
+        except DataError:
+            if not any(claims.values()):
+                raise
+    return claims
 
 
 def to_model_file(task: Task, settled: Mapping[str, Any]) -> dict[str, Any]:

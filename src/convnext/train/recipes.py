@@ -15,7 +15,7 @@ from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe
 from convnext.run.reading import read_data
-from convnext.tasks.table import targets_of
+from convnext.tasks.table import decided, targets_of
 from convnext.train.distributed import Ranks
 from convnext.train.groups import parameter_groups
 from convnext.train.optimizers import decay_of
@@ -93,6 +93,7 @@ def check_all(names: list[str], data: Path | None, settings: Sequence[str] = ())
         try:
             recipe = load_recipe(find_recipe(name), settings)
             if data is not None and dataset is None:
+                recipe = decided(recipe, data)
                 dataset = read_data(data, Reading.of(recipe.data), targets_of(recipe), quiet=True)
             found.append(Checked(name, True, tuple(_check(recipe, dataset))))
         except UserError as error:

@@ -41,7 +41,7 @@ from convnext.run.record import clock, say, silenced
 from convnext.run.sample import save_batch
 from convnext.run.state import EMA, Progress, TrainState
 from convnext.tasks.collect import EVAL_BATCH
-from convnext.tasks.table import targets_of
+from convnext.tasks.table import decided, targets_of
 from convnext.train import budget
 from convnext.train.distributed import Ranks, joined, planned
 from convnext.train.freeze import Freezing
@@ -104,6 +104,7 @@ def train_run(
     root, out, began = Path(root), Path(out), time.monotonic()
     with joined(recipe.train.device) as ranks, silenced(not ranks.first), watched(ranks):
         ranks.together(lambda: _refuse_places(root, recipe, out, overwrite=overwrite))
+        recipe = ranks.agree(lambda: decided(recipe, root))
         reading, targets = Reading.of(recipe.data), targets_of(recipe)
         dataset = known or ranks.agree(lambda: read_data(root, reading, targets))
         if ranks.world > 1:
@@ -167,6 +168,7 @@ def preview_run(root: str | Path, recipe: Recipe, *, gpus: int = 1, nodes: int =
     Raises:
         UserError: as `train_run`.
     """
+    recipe = decided(recipe, root)
     reading, targets = Reading.of(recipe.data), targets_of(recipe)
     dataset = read_data(Path(root), reading, targets)
     targets.refuse_unlearnable(dataset, reading)

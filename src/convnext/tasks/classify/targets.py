@@ -25,6 +25,7 @@ from convnext.data.reading import Reading
 from convnext.data.rows import Row
 from convnext.data.sources import all_of, survey
 from convnext.errors import DataError
+from convnext.recipe import TaskRecipe
 from convnext.tasks.classify.column import Labels, read_labels
 from convnext.tasks.classify.findings import balance, giveaways, similar_names
 from convnext.tasks.classify.folders import EXPECTED, list_folder
@@ -34,7 +35,19 @@ from convnext.tasks.classify.meaning import ALIKE, Classes, counts
 class ClassTargets:
     """How classes are found, and refused."""
 
-    expected, noun = EXPECTED, "labels"
+    expected, noun, unpackable = EXPECTED, "labels", ""
+
+    def for_recipe(self, task: TaskRecipe) -> ClassTargets:
+        """Classes are what they are: a recipe says nothing more of them."""
+        return self
+
+    def for_model(self, meaning: Any) -> ClassTargets:
+        """A model's classes are part of the reading."""
+        return self
+
+    def claim(self, table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Columns) -> int:
+        """Any column of labels, whatever it holds."""
+        return int(bool(self.named(columns, spec)))
 
     def in_folder(self, root: Path, reading: Reading) -> Listing:
         """Class folders, in splits or not, and what else people have."""
