@@ -90,6 +90,7 @@ class Lengths:
     name, outputs, output_names, followed = "length", 1, (), ("mae",)
     scores = compared = SCORES
     won = "nearer to the truth"
+    aside = frozenset()
 
     def __init__(self, lengths: Sequence[float], middle: float, spread: float, width: float | None = None) -> None:
         self.lengths, self.middle, self.spread, self.width = torch.tensor(lengths), middle, spread, width

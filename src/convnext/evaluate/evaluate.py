@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from convnext.config import load_complete, nearest
@@ -34,7 +35,8 @@ from convnext.run.loggers import log_result
 from convnext.run.reading import read_data, say_broken
 from convnext.run.record import progress, say
 from convnext.tasks.collect import EVAL_BATCH, Predictions, collect
-from convnext.tasks.table import kind_of, targets_of
+from convnext.tasks.records import SETTLED, Records
+from convnext.tasks.table import FIRST, kind_of, targets_of, task_of
 from convnext.tasks.task import Task
 
 
@@ -104,7 +106,8 @@ def evaluate_run(
     samples = _samples(dataset, chosen)
     workers = int(recipe.data.workers)
     predictions = _run_over(samples, loaded, recipe.train.precision, recipe.train.device, workers)
-    result = _verdict(loaded.task, predictions, known)
+    aside = task_of(recipe, dataset).aside if not other and chosen == "val" else ()
+    result = _verdict(loaded.task, predictions, known, aside)
     log = run.read_log()
     planned = int(log[-1].get("epochs", recipe.train.epochs)) if log else int(recipe.train.epochs)
     if len(log) < planned and recipe.train.patience == 0:
@@ -189,9 +192,12 @@ def evaluate_weights(
         hint = nearest(normalization, NORMALIZATIONS)
         raise UserError(f'--normalization "{normalization}": it is one of {", ".join(NORMALIZATIONS)}{hint}')
     columns = with_columns(DataRecipe(), settings)
-    dataset = read_data(data, Reading.of(columns).to_judge(), kind_of_file(path).TARGETS, quiet=True)
-    loaded = load_file(path, model, dataset.meaning.output_names, size, normalization)
-    if loaded.task.encoding != dataset.meaning:
+    kind, dataset, names = kind_of_file(path), None, None
+    if kind is kind_of(FIRST):  # a bare file is of it, and has its names from the data
+        dataset = read_data(data, Reading.of(columns).to_judge(), kind.TARGETS, quiet=True)
+        names = dataset.meaning.output_names
+    loaded = load_file(path, model, names, size, normalization)
+    if dataset is None or loaded.task.encoding != dataset.meaning:
         dataset = _foreign(data, loaded, columns)
     dataset = dataset.as_a_whole()
     split = split or _default_split(dataset)
@@ -209,12 +215,19 @@ def evaluate_weights(
     return Judged(result, samples, predictions)
 
 
-def _verdict(task: Task, predictions: Predictions, training: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict(
+    task: Task, predictions: Predictions, training: Mapping[str, Any], aside: Collection[int] = ()
+) -> dict[str, Any]:
+    """What the task says; `aside` are positions of pictures by which it settled what belongs to the model."""
     if not len(predictions):
         raise DataError(
             "none of the pictures can be read, so there is nothing to judge; run `convnext doctor` on the data"
         )
-    return task.judge(predictions.records, training)
+    records = predictions.records
+    if aside:
+        settled = np.isin(predictions.indices, sorted(aside))
+        records = Records({**records.columns, SETTLED: settled})
+    return task.judge(records, training)
 
 
 def _run_over(samples: Sequence[Sample], loaded: Loaded, precision: str, device: str, workers: int) -> Predictions:
@@ -254,7 +267,7 @@ def _foreign(data: Path, loaded: Loaded, columns: DataRecipe) -> Dataset:
     """Another data set, its targets as the model means them; all of it is judged where it has no split."""
     task = loaded.task
     reading = Reading.of(columns).to_judge(task.output_names)
-    dataset = read_data(data, reading, kind_of(task.name).TARGETS, quiet=True)
+    dataset = read_data(data, reading, kind_of(task.name).TARGETS.for_model(task.encoding), quiet=True)
     for note in () if dataset.in_shards else dataset.notes:
         if not note.startswith(OWN_SPLIT):
             say(note)

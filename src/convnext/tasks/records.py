@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 TRUTH = "truth"
 """The column that holds what is known of a picture, where a task keeps that; the others hold what the model says."""
 
+SETTLED = "settled"
+"""The column that says which of the judged pictures the task had for `settle` alone, where there are such."""
+
 Columns = Mapping[str, NDArray[Any]]
 
 

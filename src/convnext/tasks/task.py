@@ -17,7 +17,7 @@ How four tasks fit, each by what a record is and what a bootstrap resamples:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -174,6 +174,12 @@ class Task(Protocol):
 
     def metrics(self, records: Records) -> dict[str, float]:
         """The few numbers logged every epoch; `loss` and the first score's key are among them."""
+        ...
+
+    @property
+    def aside(self) -> Collection[int]:
+        """Positions in the validation split of pictures that choose no epoch, and that `settle` alone sees; where there
+        are none, all of them choose and settle."""
         ...
 
     def settle(self, records: Records) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -58,8 +59,10 @@ class Judge:
                 "none of the validation pictures can be read any more; the last saved state is kept. Bring them "
                 "back, then go on by --resume"
             )
-        self.settled[source] = self.task.settle(found.records)
-        return self.task.metrics(found.records), list(found.failed)
+        aside = np.isin(found.indices, sorted(self.task.aside))
+        chooses, settles = (found.records.at(np.flatnonzero(rows)) for rows in (~aside, aside))
+        self.settled[source] = self.task.settle(settles if self.task.aside else found.records)
+        return self.task.metrics(chooses), list(found.failed)
 
 
 def build_twin(model: nn.Module) -> nn.Module:

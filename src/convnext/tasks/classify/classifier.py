@@ -40,6 +40,7 @@ class Classifier:
 
     name = "classify"
     followed: tuple[str, ...] = ("top1",)
+    aside: frozenset[int] = frozenset()
     multi_label: bool
     scores: tuple[Score, ...]
     thresholds: tuple[float, ...] = ()
