@@ -65,7 +65,8 @@ def list_table(table: Path, reading: Reading, targets: Targets) -> Listing:
         Entry(path, truth, split, group)
         for path, truth, split, group in zip(paths, told.truths, given.splits, groups.names, strict=True)
     ]
-    _add(table, listing, rows, entries, targets)
+    known = [at for at, entry in enumerate(entries) if entry.truth is not None]
+    _add(table, listing, [rows[at] for at in known], [entries[at] for at in known], targets)
     return listing
 
 

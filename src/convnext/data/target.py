@@ -14,7 +14,8 @@ class Told:
     """What a table says about targets.
 
     Attributes:
-        truths: of each row, as written: hashable, and equal where they mean the same.
+        truths: of each row, as written: hashable, and equal where they mean the same; None for a row without a
+            target, which is left out.
         columns: where it stood.
         notes: one-line remarks for the user.
     """
