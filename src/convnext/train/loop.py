@@ -244,7 +244,7 @@ class Loop:
         """Gradients of this process's part of a batch, averaged over all: its loss, and sums of what is followed."""
         recipe, done = self.recipe, self.state.progress
         pictures = normalize(batch.pictures.to(self.device), self.preprocessing.mean, self.preprocessing.std)
-        targets = self.task.targets(batch.targets.to(self.device))
+        targets = self.task.targets(batch.targets).to(self.device)
         pictures, targets = self.mixing(pictures, targets, done.epoch, done.step_in_epoch)
         micro, total = int(recipe.train.micro_batch), 0.0
         followed = {f"train_{key}": 0.0 for key in self.task.followed}
