@@ -173,7 +173,7 @@ def test_a_recipe_may_have_an_equals_sign_in_its_name(tmp_path: Path, monkeypatc
         ("train.learning_rate", "train.lr"), ("train.batch_size", "train.batch"), ("lr0", "train.lr"),
         ("train.dropout", "model.drop_path"), ("model.drop_path_rate", "model.drop_path"),
         ("data.image_size", "data.size"), ("train.img_size", "data.size"), ("data.num_workers", "data.workers"),
-        ("train.loss", "augment.label_smoothing"), ("train.class_weights", "train.class_balance"),
+        ("train.loss", "task.loss"), ("train.class_weights", "train.class_balance"),
         ("train.early_stopping", "train.patience"), ("train.amp", "train.precision"), ("train.gpu", "train.device"),
         ("train.random_state", "train.seed"), ("augment.hflip", "augment.flip"), ("model.arch", "model.name"),
         ("model.pretrained", "weights"), ("train.scheduler", "train.min_lr"), ("train.wd", "train.weight_decay"),

@@ -19,6 +19,7 @@ Positive = Annotated[float, Gt(0), Lt(1e9)]
 NonNegative = Annotated[float, Ge(0), Lt(1e9)]
 Count = Annotated[int, Ge(1), Le(10_000_000)]
 Side = Annotated[int, Ge(8), Le(4096)]
+Scale = Literal["linear", "log"]
 
 NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -58,7 +59,17 @@ def knob(default: Any, doc: str) -> Any:
 class TaskRecipe:
     """What is asked of a picture."""
 
-    kind: str = knob("classify", "the kind of question: classify")
+    kind: str = knob("auto", "the kind of question: classify (which class?), regress (how much?); auto: by the data")
+    targets: tuple[str, ...] = knob((), "regress: columns of the numbers; empty: data.label_column, or target")
+    unit: str | tuple[str, ...] = knob("", "regress: what the number is counted in, as months; of several a list")
+    range: tuple[float, ...] = knob((), "regress: smallest and largest possible value, as [0, 192]; of several in turn")
+    scale: Scale | tuple[Scale, ...] = knob("linear", "regress: linear, or log: errors are ratios; of several a list")
+    loss: Literal["l1", "huber", "mse", "gaussian", "distribution", "ordinal"] = knob(
+        "huber", "regress: l1, huber, mse; with a spread of its own: gaussian, distribution, ordinal (over bins)"
+    )
+    coverage: Probability = knob(0.9, "regress: share of the intervals that shall hold the truth; 0 for no intervals")
+    balance: Fraction = knob(0.0, "regress: weight of rare values in the loss: 0 as they come, 1 by inverse density")
+    within: tuple[Positive, ...] = knob((), "regress: tells the share of answers within so many units; empty: chosen")
 
 
 @dataclass(frozen=True)

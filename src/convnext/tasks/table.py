@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "classify": "convnext.tasks.classify",
+    "regress": "convnext.tasks.regress",
 }
 """The folder of each: its `kind` (see `tasks.task.Kind`), its `reporting` (see `tasks.reporting.Reporting`), and where
 its part of a run's files has kinds that must be checked, its `files` (see `checks_of`)."""

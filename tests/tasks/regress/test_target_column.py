@@ -97,11 +97,11 @@ def test_decimal_commas_are_told() -> None:
         (["4,5", "4.5", "6"], r'decimal comma in line 2 \("4,5"\) and a decimal point in line 3 \("4.5"\)'),
         (["1.234,5", "4,5", "6"], "signs or spaces between its digits"),
         (["4", "inf", "1e999"], r'line 3: "inf" .* is not finite \(so is line 4\)'),
-        (["4", "true", "5"], "is true or false; .*task.name=classify"),
+        (["4", "true", "5"], "is true or false; .*task.kind=classify"),
         (["4", "2024-05-01", "5"], "looks like a date or a time; .*days or hours"),
         (["4", "3;4", "5"], "holds several numbers; .*a column of its own"),
         (["4", "3-5", "x"], "is no single number; 1 other cell is no number either; every cell must be one number"),
-        (["4", "old", "?"], r'line 3: "old" in column "age" is text \(so is line 4\).*task.name=classify'),
+        (["4", "old", "?"], r'line 3: "old" in column "age" is text \(so is line 4\).*task.kind=classify'),
         (["4", "\x1b[31m", "5"], r'"\\x1b\[31m"'),
         (["", "NaN", ""], 'column "age" has no value in 3 rows'),
     ],
@@ -174,7 +174,7 @@ def test_which_task_is_meant(cells: list[str], task: str, reason: str) -> None:
     assert found.task == task
     with pytest.raises(ValueError, match=reason):
         raise ValueError(message)
-    ways = [f"task.name={way}" in message for way in ("regress", "classify")]
+    ways = [f"task.kind={way}" in message for way in ("regress", "classify")]
     assert ways == [task == "unclear"] * 2
 
 
@@ -182,7 +182,7 @@ def test_a_message_says_what_to_do() -> None:
     """One line, as it is printed."""
     assert which_task(["0", "1", "2"]).message("target", "t.csv") == (
         't.csv: column "target" holds 3 different whole numbers (0, 1, 2): is it a number or a class?; say '
-        "task.name=regress for a number, or task.name=classify for classes"
+        "task.kind=regress for a number, or task.kind=classify for classes"
     )
     assert "(once it stands alone, with task.unit=months)" in which_task(["1 months", "2 months", "3 months"]).message(
         "t"

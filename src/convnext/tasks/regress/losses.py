@@ -47,12 +47,28 @@ class RegressionLoss(Protocol):
         """The mean loss of a batch, a scalar in fp32."""
         ...
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each value, (N, T) in fp32; without a meaning where the target is NaN."""
+        ...
+
     def answer(self, outputs: Tensor) -> Answer:
         """Values and spreads in standardised units, (N, T) each."""
         ...
 
 
-class _Point:
+class _Mean:
+    """What all losses share: the mean over the values that are known."""
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each value, (N, T) in fp32; without a meaning where the target is NaN."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The mean over the known values, each times its weight, a scalar in fp32."""
+        return _mean_of_known(self.each(outputs, targets), targets, weights)
+
+
+class _Point(_Mean):
     """What losses share that see one number a target, the value itself."""
 
     @property
@@ -64,10 +80,9 @@ class _Point:
         """One a target."""
         return targets
 
-    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mean over the known values, a scalar in fp32."""
-        found = _by_target(outputs, targets, 1)[..., 0]
-        return _mean_of_known(self._each(found, _filled(targets)), targets, weights)
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How far the outputs are from the targets, by the loss's own measure, (N, T)."""
+        return self._each(_by_target(outputs, targets, 1)[..., 0], _filled(targets))
 
     def answer(self, outputs: Tensor) -> Answer:
         """The outputs as they are, without a spread."""
@@ -117,7 +132,7 @@ class Huber(_Point):
 
 
 @dataclass(frozen=True)
-class GaussianNLL:
+class GaussianNLL(_Mean):
     """A mean and a variance for each value: the likelihood of a normal distribution, made stable by beta.
 
     L = stop(v^beta) * (log v + (y - m)^2 / v) / 2, with the mean m and the variance v that the head gives. With beta 0
@@ -151,11 +166,11 @@ class GaussianNLL:
         """Two a target."""
         return 2 * targets
 
-    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mean over the known values of the weighted likelihood, negative, without its constant log(2 pi) / 2."""
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The weighted likelihood of each value, negative, without its constant log(2 pi) / 2."""
         mean, log_variance = self._parts(_by_target(outputs, targets, 2))
         each = (log_variance + (_filled(targets) - mean).square() * torch.exp(-log_variance)) / 2
-        return _mean_of_known(torch.exp(self.beta * log_variance.detach()) * each, targets, weights)
+        return torch.exp(self.beta * log_variance.detach()) * each
 
     def answer(self, outputs: Tensor) -> Answer:
         """The mean, and the square root of the variance."""
@@ -169,7 +184,7 @@ class GaussianNLL:
 
 
 @dataclass(frozen=True)
-class LabelDistribution:
+class LabelDistribution(_Mean):
     """Label distribution learning: how probable each bin of the range is, and the expectation as the answer.
 
     The target is a normal distribution around the true value, taken at the bins' centres and made to sum to 1. The loss
@@ -216,13 +231,13 @@ class LabelDistribution:
         distance = (at - self.bins.positions(_filled(targets))[..., None]) / self.sigma
         return torch.softmax(-distance.square() / 2, dim=-1)
 
-    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mean over the known values of the divergence plus the error of the expectation."""
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The divergence plus the error of the expectation, (N, T)."""
         log_probs = _by_target(outputs, targets, self.width).log_softmax(-1)
         divergence = F.kl_div(log_probs, self.target(targets), reduction="none").sum(-1)
         value, _ = _moments(log_probs.exp(), self.bins)
         error = (value - _filled(targets)).abs()
-        return _mean_of_known(divergence + self.expectation * error, targets, weights)
+        return divergence + self.expectation * error
 
     def answer(self, outputs: Tensor) -> Answer:
         """Expectation and standard deviation of the distribution; the deviation holds the width of the target's own."""
@@ -230,7 +245,7 @@ class LabelDistribution:
 
 
 @dataclass(frozen=True)
-class Ordinal:
+class Ordinal(_Mean):
     """Bins in their order: for each the probability that the value lies beyond it, given that it reaches it (CORN).
 
     Niu et al. (CVPR 2016) ask "is it more than bin k?" once for each k, but nothing keeps their answers from
@@ -263,13 +278,13 @@ class Ordinal:
         self.bins.check(targets)
         return self.width * targets
 
-    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The mean over the known values of the negative log-likelihood of their bins."""
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood of each value's bin, (N, T)."""
         logits = _by_target(outputs, targets, self.width) + self._even(outputs.device)
         ahead = self.bins.positions(_filled(targets))[..., None] - torch.arange(self.width, device=outputs.device)
         beyond, reach = ahead.clamp(0, 1), (ahead + 1).clamp(0, 1)
         each = beyond * F.logsigmoid(logits) + (reach - beyond) * F.logsigmoid(-logits)
-        return _mean_of_known(-each.sum(-1), targets, weights)
+        return -each.sum(-1)
 
     def answer(self, outputs: Tensor) -> Answer:
         """Expectation and standard deviation over the bins' centres."""

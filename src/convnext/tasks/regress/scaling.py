@@ -163,6 +163,22 @@ class Scaling:
         standardised: Array = (moved - np.array(self.mean)) / np.array(self.deviation)
         return standardised
 
+    def to_learn(self, values: Array) -> Array:
+        """As `standardise`, of values that were looked at before: what a log scale has no place for becomes NaN."""
+        values = _shaped(values, len(self.targets))
+        logs = np.array([target.log for target in self.targets])
+        possible = ~logs | (values > 0)
+        with np.errstate(invalid="ignore"):
+            moved = np.where(logs, np.log(np.where(possible & logs, values, 1.0)), values)
+        standardised: Array = (moved - np.array(self.mean)) / np.array(self.deviation)
+        return np.where(possible & np.isfinite(values), standardised, np.nan)
+
+    @property
+    def deviation_in_unit(self) -> tuple[float, ...]:
+        """The deviations in the targets' units; on a log scale as far as one goes above the mean and below, halved."""
+        zeros, ones = np.zeros((1, len(self.targets))), np.ones((1, len(self.targets)))
+        return tuple(self.spread_back(zeros, ones)[0].tolist())
+
     def back(self, values: Array) -> Array:
         """Standardised values in their units, within the targets' ranges: (N, T) -> (N, T)."""
         found = self._unbounded(_shaped(values, len(self.targets)))

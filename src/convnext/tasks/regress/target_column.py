@@ -152,11 +152,11 @@ def _remedy(cell: str, kind: Kind) -> tuple[str, str]:
     return {
         "grouped": ("has signs or spaces between its digits", "write a decimal point, and no sign between thousands"),
         "infinite": ("is not finite", "write a value, or empty the cell"),
-        "boolean": ("is true or false", "for a question of yes or no, say task.name=classify; else write numbers"),
+        "boolean": ("is true or false", "for a question of yes or no, say task.kind=classify; else write numbers"),
         "date": ("looks like a date or a time", "write a number, such as days or hours since a beginning"),
         "list": ("holds several numbers", "give each target a column of its own, and name them all as targets"),
         "span": ("is no single number", "write one number, such as the middle, or empty the cell"),
-    }.get(kind, ("is text", "write the number, or empty the cell; if the column holds classes, say task.name=classify"))
+    }.get(kind, ("is text", "write the number, or empty the cell; if the column holds classes, say task.kind=classify"))
 
 
 def _notes(

@@ -16,7 +16,7 @@ from typing import Literal
 from convnext.data.names import count, listed, printable
 from convnext.tasks.regress.cells import is_code, is_whole, kind_of, parts_of
 
-SETTING = "task.name"
+SETTING = "task.kind"
 """The key of the recipe that says it."""
 FEW = 20
 """Different whole numbers up to which they may be classes."""
