@@ -17,6 +17,11 @@ from convnext.metrics.intervals import resamples
 from convnext.tasks.classify.multi import MultiLabel
 from convnext.tasks.classify.single import SingleLabel
 from convnext.tasks.records import Records, joined
+from convnext.tasks.regress.bins import Bins
+from convnext.tasks.regress.conformal import Calibration
+from convnext.tasks.regress.kind import loss_of
+from convnext.tasks.regress.regressor import Regressor
+from convnext.tasks.regress.scaling import Scaling, Target
 from convnext.tasks.table import TASKS, kind_of, of_model_file, of_result, to_model_file
 from convnext.tasks.task import Task
 
@@ -35,10 +40,27 @@ class Example:
 
 _DRAW = torch.Generator().manual_seed(0)
 _LABELS = (torch.rand(N, 3, generator=_DRAW) < 0.4).float()
+_NUMBERS = 50 + 20 * torch.randn(N, 2, generator=_DRAW, dtype=torch.float64)
+
+
+def _regressor(names: tuple[str, ...], loss: str, level: float = 0.0) -> Regressor:
+    """Numbers about 50 with a deviation of 20; with intervals where there is a level."""
+    t = len(names)
+    scaling = Scaling(tuple(Target(name, "mm") for name in names), (50.0,) * t, (20.0,) * t)
+    calibrations = (Calibration(level, 30, 1.0, 1.2),) * t if level else ()
+    return Regressor(
+        scaling, loss_of(loss, Bins((-3.0,) * t, (3.0,) * t, 20)), loss, level=level, within=((2.0, 5.0),) * t,
+        seen=((0.0, 100.0),) * t, calibrations=calibrations,
+    )  # fmt: skip
+
+
 EXAMPLES = {
     "two": Example(SingleLabel(CLASSES[:2]), torch.randint(0, 2, (N,), generator=_DRAW), {"majority": [0]}),
     "seven": Example(SingleLabel(CLASSES, 0.1), torch.randint(0, 7, (N,), generator=_DRAW), {"majority": [1]}),
     "labels": Example(MultiLabel(("a", "b, too", "=c")), _LABELS, {"majority": [0, 2]}),
+    "number": Example(_regressor(("a",), "l1"), _NUMBERS[:, :1], {}),
+    "numbers": Example(_regressor(("a", "b, too"), "gaussian", 0.8), _NUMBERS, {"targets": {}}),
+    "distributions": Example(_regressor(("a",), "distribution", 0.8), _NUMBERS[:, :1], {}),
     "thresholds": Example(
         MultiLabel(("a", "b, too", "=c"), thresholds=(0.3, 0.5, 0.7), chosen=("f1", (1,))), _LABELS, {"majority": []}
     ),
@@ -56,7 +78,7 @@ def example(request: pytest.FixtureRequest) -> Example:
 def records(example: Example) -> Records:
     """Of outputs that are somewhat right, in two batches."""
     outputs = torch.randn(N, example.task.outputs, generator=torch.Generator().manual_seed(1))
-    if example.truths.ndim == 1:
+    if example.truths.ndim == 1 and example.task.name == "classify":
         outputs[torch.arange(N), example.truths] += 1.0
     halves = [(outputs[: N // 2], example.truths[: N // 2]), (outputs[N // 2 :], example.truths[N // 2 :])]
     return joined([example.task.record(some, truths) for some, truths in halves])
@@ -138,7 +160,7 @@ def test_predictions_are_read_as_they_were_written(example: Example, records: Re
         old, new = (task.resampled(of, whole)[score.key][0] for of in (records, again))
         assert new == pytest.approx(old, abs=1e-6)
     with pytest.raises(ValueError, match="truth"):
-        task.read([name for name in header if name != "truth"], rows)
+        task.read([name for name in header if not name.startswith("truth")], rows)
 
 
 def test_files_say_what_the_task_is(example: Example, records: Records) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from convnext.tasks.regress.measures import within_key
 from convnext.tasks.score import Score
 
 _MEDIAN = "always the median"
@@ -26,28 +25,21 @@ WIDTH = Score("width", "interval width", "", False, note="Mean width of the inte
 BIAS = Score("bias", "bias", "", False, note="Mean of answer - truth.", digits=3, minor=True)
 ERROR = Score("error", "mean error", "deviations", False, _MEDIAN, "Mean over the targets of MAE / deviation.", 3)
 ALL = (MAE, RMSE, MEDIAN_ERROR, R2, SPEARMAN, COVERAGE, WIDTH, BIAS, ERROR)
-"""Everything that a verdict may have, but for the shares within k units, which depend on the target."""
+"""Everything that a verdict may be told by; the shares within k units stand beside them, as the k are of the target."""
 
 
-def of_target(unit: str, deviation: float, within: tuple[float, ...]) -> tuple[Score, ...]:
+def of_target(unit: str, deviation: float) -> tuple[Score, ...]:
     """The scores of one target, the mean absolute error first.
 
     Args:
         unit: of the target.
         deviation: of the training pictures, from which the decimals follow.
-        within: the K of the shares within K.
     """
     digits = digits_of(deviation)
     mae, rmse, median, width, bias = (
         replace(score, unit=unit, digits=digits) for score in (MAE, RMSE, MEDIAN_ERROR, WIDTH, BIAS)
     )
-    return (mae, rmse, median, *(share_within(k, unit) for k in within), R2, SPEARMAN, COVERAGE, width, bias)
-
-
-def share_within(k: float, unit: str) -> Score:
-    """The share of answers that are at most k from the truth."""
-    title = f"within {k:g} {unit}".rstrip()
-    return Score(within_key(k), title, baseline=_MEDIAN, note="Share of answers that are so near.", minor=True)
+    return (mae, rmse, median, R2, SPEARMAN, COVERAGE, width, bias)
 
 
 def digits_of(deviation: float) -> int:

@@ -16,7 +16,7 @@ from convnext.errors import UserError
 from convnext.tasks.records import TRUTH, Records
 from convnext.tasks.regress.answers import Estimate, Estimates
 from convnext.tasks.regress.conformal import Calibration, calibrate, intervals_in_unit, needed
-from convnext.tasks.regress.declared import COVERAGE, ERROR, MAE, R2, SPEARMAN, WIDTH, digits_of, of_target
+from convnext.tasks.regress.declared import BIAS, COVERAGE, ERROR, R2, SPEARMAN, WIDTH, of_target
 from convnext.tasks.regress.density import DensityWeights
 from convnext.tasks.regress.losses import RegressionLoss
 from convnext.tasks.regress.meaning import Quantities, summary, values_of
@@ -91,24 +91,14 @@ class Regressor:
     def scores(self) -> tuple[Score, ...]:
         """Of one target its mean absolute error first; of several the mean over them in deviations."""
         if len(self.asked) == 1:
-            found = of_target(self.asked[0].unit, self.scaling.deviation_in_unit[0], self.within[0])
+            found = of_target(self.asked[0].unit, self.scaling.deviation_in_unit[0])
             return found if self.has_intervals else tuple(s for s in found if s.key not in (COVERAGE.key, WIDTH.key))
-        return (ERROR, *self._maes)
-
-    @property
-    def _maes(self) -> tuple[Score, ...]:
-        """The mean absolute error of each target, where there are several."""
-        return tuple(
-            Score(f"mae_{of.name}", f"MAE of {of.name}", of.unit, False, MAE.baseline, MAE.note, digits_of(deviation))
-            for of, deviation in zip(self.asked, self.scaling.deviation_in_unit, strict=True)
-        )
+        return (ERROR,)
 
     @property
     def compared(self) -> tuple[Score, ...]:
-        """Those that every sample of pictures has: errors, and the shares within K."""
-        if len(self.asked) > 1:
-            return self.scores
-        keys = {R2.key, SPEARMAN.key, COVERAGE.key, WIDTH.key, "bias"}
+        """The errors: every sample of pictures has them."""
+        keys = {R2.key, SPEARMAN.key, COVERAGE.key, WIDTH.key, BIAS.key}
         return tuple(score for score in self.scores if score.key not in keys)
 
     @property
