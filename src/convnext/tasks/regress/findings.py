@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convnext.data.dataset import Dataset
 from convnext.data.findings import Case, Finding, Picture
 from convnext.data.names import count, figure, listed
-from convnext.tasks.regress.meaning import values_of
+from convnext.tasks.regress.meaning import asked_of, values_of
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _UNEVEN = 20.0
 def findings(data: Dataset, pictures: Sequence[Picture]) -> list[Finding]:
     """All that is wrong with the values; each target by itself."""
     found: list[Finding] = []
-    for t, target in enumerate(data.meaning.targets):  # type: ignore[attr-defined]
+    for t, target in enumerate(asked_of(data)):
         values = np.array([picture.target[t] for picture in pictures], np.float64)
         found += [
             *_missing(target, values, pictures), *_outliers(target, values, pictures), *_uneven(data, target, t),

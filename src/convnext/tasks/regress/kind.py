@@ -17,7 +17,7 @@ from convnext.tasks.regress.conformal import Calibration
 from convnext.tasks.regress.declared import ALL
 from convnext.tasks.regress.density import DensityWeights
 from convnext.tasks.regress.losses import L1, MSE, GaussianNLL, Huber, LabelDistribution, Ordinal, RegressionLoss
-from convnext.tasks.regress.meaning import values_of
+from convnext.tasks.regress.meaning import asked_of, values_of
 from convnext.tasks.regress.regressor import Regressor
 from convnext.tasks.regress.scaling import Scaling
 from convnext.tasks.regress.scores import usual_within
@@ -35,7 +35,7 @@ MARGIN = 6.0
 
 def for_training(recipe: Recipe, dataset: Dataset) -> Regressor:
     """Standardised by the training pictures alone; rare values weigh more where the recipe says so."""
-    asked, task = dataset.meaning.targets, recipe.task  # type: ignore[attr-defined]
+    asked, task = asked_of(dataset), recipe.task
     values = values_of(dataset, "train")
     places = [str(sample.path) for sample in dataset.splits["train"]]
     scaling = Scaling.of(asked, values, places)

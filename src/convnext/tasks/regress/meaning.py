@@ -112,6 +112,17 @@ class Quantities:
         return {"task.targets": self.names}
 
 
+def asked_of(dataset: Dataset) -> tuple[Target, ...]:
+    """The targets of a data set that was read for a regression.
+
+    Raises:
+        TypeError: it was read for another task.
+    """
+    if not isinstance(dataset.meaning, Quantities):
+        raise TypeError(f"the data set was read for {type(dataset.meaning).__name__}, not for numbers")
+    return dataset.meaning.targets
+
+
 def values_of(dataset: Dataset, split: str) -> Array:
     """The values of a split's pictures, (N, T) in their units, NaN where one is missing."""
     rows = [sample.target for sample in dataset.splits.get(split, ())]

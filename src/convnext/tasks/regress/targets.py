@@ -28,7 +28,7 @@ from convnext.data.target import Told
 from convnext.errors import DataError
 from convnext.recipe import DataRecipe, TaskRecipe
 from convnext.tasks.regress.findings import findings
-from convnext.tasks.regress.meaning import Quantities, summary, values_of
+from convnext.tasks.regress.meaning import Quantities, asked_of, summary, values_of
 from convnext.tasks.regress.scaling import Scaling, Target
 from convnext.tasks.regress.target_column import read_targets
 from convnext.tasks.regress.which_task import which_task
@@ -174,7 +174,7 @@ class NumberTargets:
 
     def refuse_unlearnable(self, dataset: Dataset, reading: Reading) -> None:
         """Every target must have different values among the training pictures."""
-        Scaling.of(dataset.meaning.targets, values_of(dataset, "train"))  # type: ignore[attr-defined]
+        Scaling.of(asked_of(dataset), values_of(dataset, "train"))
 
     def remarks(self, meaning: Any, reading: Reading) -> list[str]:
         """None: what is remarkable about a column is said where it is read."""
@@ -184,17 +184,16 @@ class NumberTargets:
         """Pictures with a value, and the values' range and median, in each split."""
         rows: list[tuple[Any, ...]] = []
         facts: dict[str, Any] = {}
-        for t, target in enumerate(data.meaning.targets):  # type: ignore[attr-defined]
+        for t, target in enumerate(asked_of(data)):
             found = {split: summary(values_of(data, split)[:, t]) for split in data.splits}
             facts[target.name] = {"unit": target.unit, "splits": found}
-            ahead = f"{printable(target.name)}, " if len(data.meaning.targets) > 1 else ""  # type: ignore[attr-defined]
+            ahead = f"{printable(target.name)}, " if len(asked_of(data)) > 1 else ""
             rows.append((f"{ahead}with a value", *(each["n"] for each in found.values())))
             for key in ("min", "median", "max"):
                 shown = (None if each[key] is None else round(each[key], 6) for each in found.values())
                 rows.append((f"{ahead}{key}", *("-" if value is None else value for value in shown)))
         told = listed(
-            (f"{target.name} in {target.unit}" if target.unit else target.name for target in data.meaning.targets),
-            4,  # type: ignore[attr-defined]
+            (f"{target.name} in {target.unit}" if target.unit else target.name for target in asked_of(data)), 4
         )
         return Overview(f"a table of {told}", rows, {"targets": facts}, totals=False)
 
