@@ -7,6 +7,9 @@ from collections.abc import Collection
 from shlex import quote
 
 _LISTS = {
+    "task.targets": ('["age","weight"]', ""),
+    "task.range": ("[0,192]", ""),
+    "task.within": ("[1,5]", ""),
     "data.mean": ("[0.485,0.456,0.406]", " (a number for each channel)"),
     "data.std": ("[0.229,0.224,0.225]", " (a number for each channel)"),
     "data.value_range": ("[0,4095]", ""),

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import optuna
 
 MEASURE = (
-    "task.kind", "data.root", "data.val", "data.test", "data.classes", "data.path_column", "data.label_column",
-    "data.split_column", "data.label_separator", "data.val_fold", "data.test_fold", "data.group_column",
-    "data.ignore_columns",
+    "task.kind", "task.targets", "task.unit", "task.range", "task.coverage", "task.within", "data.root", "data.val",
+    "data.test", "data.classes", "data.path_column", "data.label_column", "data.split_column", "data.label_separator",
+    "data.val_fold", "data.test_fold", "data.group_column", "data.ignore_columns",
 )  # fmt: skip
 """Keys that decide what a trial is judged on: trials that differ in them could not be compared."""
 _WORDS = ("choices", "low", "high", "step", "log")
