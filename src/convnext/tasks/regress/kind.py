@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convnext.data.dataset import Dataset
-from convnext.errors import DataError, UserError
+from convnext.errors import DataError, RecipeError, UserError
 from convnext.nn.network import Network
 from convnext.recipe import Recipe
 from convnext.tasks.regress.aside import set_aside
@@ -34,7 +34,17 @@ MARGIN = 6.0
 
 
 def for_training(recipe: Recipe, dataset: Dataset) -> Regressor:
-    """Standardised by the training pictures alone; rare values weigh more where the recipe says so."""
+    """Standardised by the training pictures alone; rare values weigh more where the recipe says so.
+
+    Raises:
+        RecipeError: classes shall be balanced, of which there are none.
+        DataError: a target that cannot be learnt.
+    """
+    if recipe.train.class_balance:
+        raise RecipeError(
+            f"train.class_balance = {recipe.train.class_balance:g}: there are no classes in a regression; "
+            f"task.balance={recipe.task.balance or recipe.train.class_balance:g} weighs rare values"
+        )
     asked, task = asked_of(dataset), recipe.task
     values = values_of(dataset, "train")
     places = [str(sample.path) for sample in dataset.splits["train"]]
