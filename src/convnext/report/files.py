@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +20,21 @@ class RunFiles(RunTables):
     folder: Path
     recipe_text: str = field(default="", kw_only=True)
     environment: Json = field(default_factory=dict, kw_only=True)
+
+    def predictions(self) -> list[dict[str, str]]:
+        """The rows of predictions.csv by their columns; none where there is no file.
+
+        Raises:
+            RunError: it cannot be read, or is no table.
+        """
+        text = RunFolder(self.folder).read_text("predictions.csv")
+        try:
+            header, *rows = csv.reader(io.StringIO(text or "path\n", newline=""), strict=True)
+            return [dict(zip(header, row, strict=True)) for row in rows]
+        except (csv.Error, ValueError) as error:
+            table = self.folder / "predictions.csv"
+            again = "Remove it and result.json: `convnext train --resume --out RUN` judges the run again"
+            raise RunError(f"{table} is damaged or was edited ({error}). {again}") from None
 
 
 def read_run(folder: Path) -> RunFiles:

