@@ -75,6 +75,7 @@ def test_a_page_of_numbers_is_drawn(run: Path) -> None:
     assert other["data-metric"] == "within_12"
     assert "80.0 %" in share.replace("\u00a0", " ")
     assert f"the gain is +{41.2 - MAE:.1f} months, 95 % interval +32.0 to +36.0." in page.shown
+    assert [text for _, text in page.find("span", cls="unit")] == ["months"], "smaller: a long unit breaks no number"
     assert [text for _, text in page.find("a") if text in ("Errors", "Worst")] == ["Errors", "Worst"]
     assert "Mean absolute error" in [text for _, text in page.find("h3")]
     assert "validation MAE" in page.shown
