@@ -83,10 +83,10 @@ def test_a_rise_is_a_hundredth_of_what_is_to_be_beaten() -> None:
     [
         (PERCENT, 0.8419, "84.2 %", "+84.2", "84.19\u202f%"),
         (Unit("months", 1), 8.64, "8.6 months", "+8.6", "8.64"),
-        (Unit("months", 1), -8.64, "-8.6 months", "\u22128.6", "-8.64"),
+        (Unit("months", 1), -8.64, "\u22128.6 months", "\u22128.6", "-8.64"),
         (PLAIN, 0.00123, "1.23e-03", "+0.001", "0.00123"),
         (PLAIN, 0.0, "0.000", "0.000", "0"),
-        (PERCENT, -0.0001, "-0.0 %", "0.0", "-0.01\u202f%"),
+        (PERCENT, -0.0001, "0.0 %", "0.0", "-0.01\u202f%"),
         (PERCENT, float("inf"), "\u2013", None, None),
     ],
 )

@@ -32,10 +32,10 @@ class Unit:
         return NO_VALUE if known is None else f"{self._figures(known)}{self._behind}"
 
     def span(self, ends: Sequence[float]) -> str:
-        """An interval without its unit: (0.81, 0.871) -> "81.0-87.1" with an en dash."""
+        """An interval without its unit: (0.81, 0.871) -> "81.0-87.1" with an en dash; below 0 "\u22122.4 to 1.0"."""
         digits = 3 if self.digits is None else self.digits
-        low, high = (f"{self.factor * end:.{digits}f}" for end in ends)
-        return f"{low}\u2013{high}"
+        low, high = (f"{self.factor * end:.{digits}f}".replace("-", "\u2212") for end in ends)
+        return f"{low} to {high}" if "\u2212" in low + high else f"{low}\u2013{high}"
 
     def change(self, difference: float) -> str:
         """A difference with its sign and without its unit: "+4.3", "\u22122.4"."""
@@ -60,10 +60,11 @@ class Unit:
         return f"\u00a0{self.name}" if self.name else ""
 
     def _figures(self, value: float) -> str:
-        if self.digits is not None:
-            return f"{self.factor * value:.{self.digits}f}"
         shown = self.factor * value
-        return f"{shown:.3f}" if abs(shown) >= 0.01 or shown == 0 else f"{shown:.2e}"
+        if self.digits is None and 0 < abs(shown) < 0.01:
+            return f"{shown:.2e}"
+        text = f"{shown:.{3 if self.digits is None else self.digits}f}"
+        return text.removeprefix("-") if not text.strip("-0.") else text.replace("-", "\u2212")
 
 
 PERCENT = Unit("%", 1, 100.0)
