@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from convnext.data.names import figure
 from convnext.tasks.blocks import Axis, Cell, Column, Curves, Histogram, Line, Mark, Point, Scatter, Series, Table
 from convnext.tasks.regress.judged import Answered, Judged, splits_of
 from convnext.tasks.reporting import Json
@@ -102,16 +104,16 @@ def target_table(data: Mapping[str, Any], judged: Judged) -> Table | None:
         missing = number(table.get("missing")) or 0
         note = f"{int(missing):,} without a value" if missing else ""
         rows.append((Cell(SPLIT_WORDS[split]), Cell(f"{int(table['n']):,}", note), *shown))
-    titles = ("Split", "Pictures", "Smallest", "Median", "Mean", "Largest", "Deviation")
+    unit = f"{judged.name}, {judged.unit.name}" if judged.unit.name else judged.name
+    titles = (unit, "Pictures", "Smallest", "Median", "Mean", "Largest", "Deviation")
     return Table(tuple(map(Column, titles)), tuple(rows)) if rows else None
 
 
 def _value(judged: Judged, table: Json, key: str) -> Cell:
     found = number(table.get(key))
-    text = (
-        judged.unit.text(found) if key in ("mean", "deviation") else "\u2013" if found is None else judged.told(found)
-    )
-    return Cell(text, whole=True)
+    if found is None or key in ("mean", "deviation"):
+        return Cell(replace(judged.unit, name="").text(found), whole=True)
+    return Cell(figure(found), whole=True)
 
 
 def _some(answers: Sequence[Answered]) -> Sequence[Answered]:

@@ -11,6 +11,7 @@ from convnext.tasks.blocks import (
     Cell,
     Column,
     Gauge,
+    Interval,
     Row,
     Section,
     Span,
@@ -25,7 +26,7 @@ from convnext.tasks.regress.scaling import Target
 from convnext.tasks.regress.verdict import difference_of
 from convnext.tasks.reporting import RunTables
 from convnext.tasks.verdicts import split_word
-from convnext.tasks.words import SHARE, counted, number, percent
+from convnext.tasks.words import SHARE, Unit, counted, number, percent
 
 NAMES = {
     "mae": "Mean absolute error", "rmse": "Root mean square error", "median_error": "Median error", "bias": "Bias",
@@ -92,13 +93,17 @@ def _scores(judged: Judged) -> Table:
         rows.append(
             (
                 Cell(title),
-                Cell(shown, f"({unit.span(ends)})" if ends else "", whole=True),
+                Cell(shown, f"({_span(unit, key, ends)})" if ends else "", whole=True),
                 Cell(trivial, whole=True),
                 Cell(difference_of(judged, key), whole=True),
             )
         )
     titles = ("Score", "Model", "Trivial answer", "Difference on the same pictures")
     return Table(tuple(map(Column, titles)), tuple(rows), tall=len(rows))
+
+
+def _span(unit: Unit, key: str, ends: Interval) -> str:
+    return f"{unit.change(ends[0])} to {unit.change(ends[1])}" if key == "bias" else unit.span(ends)
 
 
 def _ranges(judged: Judged) -> Card | None:

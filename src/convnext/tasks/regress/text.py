@@ -100,7 +100,7 @@ def _row(judged: Judged, key: str, name: str) -> str:
     shown = unit.text(value) if key != "bias" else f"{unit.change(value)} {unit.of_change}".rstrip()
     span = ""
     if ends:
-        span = f"[{unit.span(ends)}]".replace("\u2013", ", ")
+        span = f"[{unit.span(ends)}]".replace("\u2013", ", ").replace(" to ", ", ")
         span = f"[{unit.change(ends[0])}, {unit.change(ends[1])}]" if key == "bias" else span
     trivial = f"trivial {unit.text(gets)}" if gets is not None and key != "bias" else ""
     return f"  {name:<{_NAME}}{shown:>{_VALUE}}  {span:<18}{trivial}".rstrip()
