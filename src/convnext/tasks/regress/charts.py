@@ -53,10 +53,12 @@ def residuals(judged: Judged, answers: Sequence[Answered]) -> Scatter:
 
 def shares_within(judged: Judged, answers: Sequence[Answered]) -> Curves | None:
     """The share of answers that are at most k from the truth, for every k: the model and always saying the median."""
+    if not answers:
+        return None
     truth = np.array([a.truth for a in answers])
     errors = np.abs(np.array([a.value for a in answers]) - truth)
     trivial = np.abs(truth - np.median(truth))
-    most = float(np.quantile(trivial, 0.9)) if len(truth) else 0.0
+    most = float(np.quantile(trivial, 0.9))
     if most <= 0:
         return None
     ks = np.linspace(0, most, _STEPS + 1)

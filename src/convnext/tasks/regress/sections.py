@@ -37,7 +37,7 @@ NAMES = {
 
 def sections(run: RunTables) -> list[Section]:
     """A part for each target, and the worst answers."""
-    targets = targets_of(run.result, run.data)
+    targets = targets_of(run.result, run.data) if run.result else []
     rows = run.predictions() if targets else []
     found = [_errors(run, each, at, len(targets), answers_of(rows, each.name)) for at, each in enumerate(targets)]
     gallery = worst(run, targets)
