@@ -16,7 +16,7 @@ from convnext.tasks.blocks import Interval
 from convnext.tasks.regress.measures import within_key
 from convnext.tasks.reporting import Json
 from convnext.tasks.verdicts import ends_of
-from convnext.tasks.words import SHARE, Unit, number
+from convnext.tasks.words import SHARE, Unit, counted, number
 
 DEVIATIONS = Unit("deviations", 3)
 """How the mean error over several targets is written: each in deviations of its training pictures."""
@@ -123,6 +123,14 @@ class Judged:
         return number(self.table.get("level")) if self.score("coverage") is not None else None
 
     @property
+    def covered(self) -> str:
+        """On which pictures the coverage stands, where it is not all of them; with a comma ahead."""
+        n = number(self.table.get("coverage_n"))
+        if n is None or n == self.n or self.level is None:
+            return ""
+        return f", over {counted(int(n), 'picture')} that did not calibrate them"
+
+    @property
     def calibration(self) -> Json:
         """What its intervals stand on; {} where none were wanted."""
         return self._part("calibration")
@@ -170,12 +178,12 @@ def headline_of(result: Mapping[str, Any], data: Mapping[str, Any] = _NO_INTERVA
 
 
 def unit_of(table: Mapping[str, Any], deviation: float | None = None) -> Unit:
-    """How values of a target are written: three figures of what the trivial answer is wrong by, so errors have two."""
+    """How values of a target are written: a hundredth of the deviation of training can be told."""
     training, baselines = table.get("training"), table.get("baselines")
     known = [
-        number(baselines.get("mae")) if isinstance(baselines, dict) else None,
         number(training.get("deviation")) if isinstance(training, dict) else None,
         deviation,
+        number(baselines.get("mae")) if isinstance(baselines, dict) else None,
         number(table.get("mae")),
     ]
     scale = next((value for value in known if value is not None and value > 0), 1.0)

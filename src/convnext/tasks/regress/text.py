@@ -84,11 +84,11 @@ def _target(judged: Judged) -> list[str]:
     if level is not None and judged.level is None:
         lines.append(f"  no intervals: {known.get('shortage') or 'none was measured on these pictures'}")
     elif level is not None:
-        n = number(judged.table.get("coverage_n"))
-        on = f", over {counted(int(n), 'picture')} that did not calibrate" if n is not None and n != judged.n else ""
         pictures = int(number(known.get("pictures")) or 0)
         stands = f"from {counted(pictures, 'calibration picture')}"
-        lines.append(f"  (coverage: {100 * level:g} % of the intervals are to hold the truth, {stands}{on})")
+        lines.append(
+            f"  (coverage: {100 * level:g} % of the intervals are to hold the truth, {stands}{judged.covered})"
+        )
     return lines + _ranges(judged)
 
 
