@@ -57,9 +57,10 @@ class RunTables:
         return []
 
     def place_of(self, path: Any) -> str:
-        """A picture's whole name below the data, or as it is where it lies elsewhere."""
-        text, root = str(path).replace("\\", "/"), self.data_root.rstrip("/") + "/"
-        return text.removeprefix(root) if len(root) > 1 else text
+        """A picture's whole name below the data's folder or beside its table, or as it is where it lies elsewhere."""
+        text, root = str(path).replace("\\", "/"), self.data_root.rstrip("/")
+        homes = [root, root.rpartition("/")[0] if root.lower().endswith((".csv", ".tsv")) else ""]
+        return next((text[len(home) + 1 :] for home in homes if home and text.startswith(f"{home}/")), text)
 
 
 @dataclass(frozen=True)
