@@ -157,6 +157,8 @@ def test_ends_that_are_drawn_to_the_middle_get_more_weight(tmp_path: Path) -> No
     for changed in ({"bias": 18.0, "intervals": {"bias": [12.0, 24.0]}}, {"intervals": {"bias": [-40.0, 4.0]}}):
         change(run, "result.json", by_range=[*rows[:-1], last | changed])
         assert kinds(run) == ["use"], "away from the middle, or by chance"
+    change(run, "result.json", by_range=[*rows[:-1], last], gains={"mae": {"value": 0.1, "interval": [-1.0, 1.2]}})
+    assert kinds(run) == ["doubt"], "what has learnt nothing says the middle everywhere"
 
 
 @pytest.mark.parametrize(("slip", "log", "found"), [(900.0, False, True), (900.0, True, False), (0.0, False, False)])

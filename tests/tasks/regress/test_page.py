@@ -168,6 +168,8 @@ def test_the_worst_answers_have_pictures_and_intervals(tmp_path: Path) -> None:
         (text,) = [text for text in shown if f"truth {row['truth']}said {row['answer']}off" in text]
         assert ("outside its interval" in text) == row["outside"]
         assert f"{row['error']:+.1f}".replace("-", "\u2212") in text
+    names = {attrs["data-copy"]: text for attrs, text in page.find("span", cls="file")}
+    assert names == {row["path"]: row["path"].removeprefix("pets/") for row in rows}, "beside the table"
     titles = [text for _, text in page.find("h3") if text.startswith("Answers that are")]
     assert len(titles) == 2
     assert re.fullmatch(r"-?\d+ ± 14 months, 90 %", rows[0]["answer"])

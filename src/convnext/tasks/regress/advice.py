@@ -106,7 +106,7 @@ def _apart(run: RunTables, key: str, judged: Judged | None) -> Advice | None:
 def _neglected(run: RunTables, judged: Judged, named: str, own: bool) -> Advice | None:
     """An end of the range whose answers are drawn to the middle, beyond what chance explains."""
     rows, mae = judged.ranges, judged.score("mae")
-    if len(rows) < 3 or not mae:
+    if len(rows) < 3 or not mae or judged.settled("mae") != 1:  # what has learnt nothing says the middle everywhere
         return None
     ends = [row for row, towards in ((rows[0], 1), (rows[-1], -1)) if _drawn_in(row, towards, mae)]
     if not ends:
