@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convnext.tasks.words import PLAIN, SHARE, Unit, for_terminal
+from convnext.tasks.words import PERCENT, PLAIN, Unit, for_terminal
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_an_interval_below_zero_is_not_written_with_three_dashes() -> None:
     """An en dash between two minus signs cannot be read."""
     assert Unit("", 3).span((-3.309, -0.294)) == "\u22123.309 to \u22120.294"
     assert Unit("", 1).span((-2.4, 1.0)) == "\u22122.4 to 1.0"
-    assert SHARE.span((0.81, 0.871)) == "81.0\u201387.1"
+    assert PERCENT.span((0.81, 0.871)) == "81.0\u201387.1"
 
 
 def test_small_numbers_without_digits_are_written_with_a_power() -> None:

@@ -18,6 +18,8 @@ from sklearn.metrics import mean_absolute_error, median_absolute_error, r2_score
 from convnext.errors import RunError
 from convnext.report.files import read_run
 from convnext.report.page import write_report
+from convnext.report.text import describe_result
+from convnext.run.folder import RunFolder
 from convnext.tasks.regress.reporting import declare
 from convnext.tasks.regress.verdict import verdict
 from convnext.tasks.reporting import RunTables
@@ -206,8 +208,12 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path, value: float | None)
     """A constant truth has no R squared, one picture no interval, and a run may lack any field: the page is drawn."""
     run = make_run(tmp_path / "run", spearman=value, r2=value)
     result = json.loads((run / "result.json").read_text())
-    result["targets"]["age"] |= {"spearman": value, "r2": value, "by_range": [{"low": value, "high": 1}, None]}
-    result["targets"]["age"]["intervals"] = {"mae": value, "rmse": [1.0, value]}
+    result["targets"]["age"] |= {
+        "spearman": value,
+        "r2": value,
+        "by_range": [{"low": 0.5, "high": 1, "n": 3, "mae": value}],
+    }
+    result["targets"]["age"]["intervals"] = {"mae": None, "rmse": [1.0, value]}
     result["targets"]["age"]["baselines"]["rmse"] = value
     (run / "result.json").write_text(json.dumps(result))
     shown = tiles(Page(write_report(run)))
@@ -226,6 +232,29 @@ def test_a_field_that_is_missing_costs_its_own_part_alone(tmp_path: Path) -> Non
         assert told.tiles[0].key == "mae", gone
         assert "MAE" in told.verdict.sentence, gone
         assert [section.key for section in told.sections] == ["errors", "worst"], gone
+
+
+def test_the_pages_of_real_runs_are_drawn(run: RunFolder, run_of_two: RunFolder) -> None:
+    """Of one target and of two that predict a spread: all parts are there, and the numbers are the verdict's."""
+    for each, keys in ((run, ["errors", "worst"]), (run_of_two, ["errors-0", "errors-1", "worst"])):
+        page = Page(write_report(each.path))
+        result, shown = json.loads(each.result.read_text()), tiles(page)
+        assert list(shown)[0] == ("mae" if each is run else "error")
+        assert all(value == pytest.approx(_at(result, key)) for key, (value, _) in shown.items())
+        assert [attrs["id"] for attrs, _ in page.find("section") if attrs.get("id") in keys] == keys
+        assert len(page.find("svg", cls="square")) == 2 * len(result["targets"])
+        assert len(page.find("svg", cls="columns")) == len(result["targets"])
+        assert page.find("span", cls="gone") == []
+        said = describe_result(result)
+        assert "lux" in said
+        assert "nan" not in said
+
+
+def _at(result: dict[str, Any], key: str) -> float:
+    """A number of the result by the tile's key."""
+    for part in key.split("."):
+        result = result[part]
+    return float(result)  # type: ignore[arg-type]
 
 
 def test_dots_of_another_result_are_not_drawn(tmp_path: Path) -> None:

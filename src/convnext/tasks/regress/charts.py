@@ -13,7 +13,7 @@ from convnext.tasks.blocks import Axis, Cell, Column, Curves, Histogram, Line, M
 from convnext.tasks.regress.judged import Answered, Judged, splits_of
 from convnext.tasks.reporting import Json
 from convnext.tasks.verdicts import SPLIT_WORDS
-from convnext.tasks.words import SHARE, counted, number, percent
+from convnext.tasks.words import PERCENT, counted, number, percent
 
 NAMED = 400
 """Pictures up to which a dot says under the pointer what it is."""
@@ -69,7 +69,7 @@ def shares_within(judged: Judged, answers: Sequence[Answered]) -> Curves | None:
         (Line("the model", "val", model), Line("always the median", "train", always)),
         "Share of answers that are at most k from the truth",
         "The share of answers that are at most so far from the truth. The numbers are those at the right end.",
-        SHARE,
+        PERCENT,
         f"distance, {unit}" if unit else "distance",
     )
 
@@ -138,7 +138,7 @@ def _told(judged: Judged, answer: Answered, drawn: int) -> str:
 def _share(judged: Judged) -> str:
     """How many intervals hold the truth."""
     ends = judged.interval("coverage")
-    span = f" ({SHARE.span(ends)})" if ends else ""
+    span = f" ({PERCENT.span(ends)})" if ends else ""
     promised = f"{100 * (judged.level or 0):g}\u00a0%"
     return f"{percent(judged.score('coverage'))}{span} of the {promised} intervals hold the truth."
 

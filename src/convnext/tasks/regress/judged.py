@@ -5,7 +5,6 @@ What a file does not hold, or holds as something else, is None here and is left 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 from convnext.data.names import figure
 from convnext.metrics.paired import side
 from convnext.tasks.blocks import Interval
+from convnext.tasks.regress.declared import digits_of
 from convnext.tasks.regress.measures import within_key
 from convnext.tasks.reporting import Json
 from convnext.tasks.verdicts import ends_of
-from convnext.tasks.words import SHARE, Unit, counted, number
+from convnext.tasks.words import PERCENT, Unit, counted, number
 
 DEVIATIONS = Unit("deviations", 3)
 """How the mean error over several targets is written: each in deviations of its training pictures."""
@@ -24,7 +24,6 @@ BARE = Unit("", 3)
 """R squared and correlations."""
 LESS = ("error", "mae", "rmse", "median_error", "width")
 """Scores of which less is better."""
-_MOST_DIGITS = 12
 _NO_INTERVALS: Json = {}
 
 
@@ -98,7 +97,7 @@ class Judged:
     def unit_of(self, key: str) -> Unit:
         """How a score is written."""
         if key.startswith("within_") or key == "coverage":
-            return SHARE
+            return PERCENT
         return BARE if key in ("r2", "pearson", "spearman") else self.unit
 
     @property
@@ -187,7 +186,7 @@ def unit_of(table: Mapping[str, Any], deviation: float | None = None) -> Unit:
         number(table.get("mae")),
     ]
     scale = next((value for value in known if value is not None and value > 0), 1.0)
-    return Unit(str(table.get("unit") or ""), min(_MOST_DIGITS, max(0, 2 - math.floor(math.log10(scale)))))
+    return Unit(str(table.get("unit") or ""), digits_of(scale))
 
 
 def span_of(low: float, high: float) -> str:

@@ -26,7 +26,7 @@ from convnext.tasks.regress.scaling import Target
 from convnext.tasks.regress.verdict import difference_of
 from convnext.tasks.reporting import RunTables
 from convnext.tasks.verdicts import split_word
-from convnext.tasks.words import SHARE, Unit, counted, number, percent
+from convnext.tasks.words import PERCENT, Unit, counted, number, percent
 
 NAMES = {
     "mae": "Mean absolute error", "rmse": "Root mean square error", "median_error": "Median error", "bias": "Bias",
@@ -155,7 +155,7 @@ def _intervals(run: RunTables, judged: Judged, answers: Sequence[Answered]) -> C
         why = shortage or "No interval was measured on these pictures."
         return Card(title, (Text("The answers have no intervals."), Text(why, note=True)))
     promised, value, ends = f"{100 * level:g}\u00a0%", judged.score("coverage"), judged.interval("coverage")
-    span = f" ({SHARE.span(ends)})" if ends else ""
+    span = f" ({PERCENT.span(ends)})" if ends else ""
     texts = [*_example(judged, answers, level)]
     told = f" hold the truth{judged.covered}; {promised} were promised."
     if run.result.get("split") == "val" and not judged.covered:
