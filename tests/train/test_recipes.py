@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,33 @@ def test_a_shipped_recipe_runs_when_it_is_shrunk(name: str, stripes: Path, tmp_p
         "data.workers": 0, "train.precision": "fp32", "train.lr": 1e-3,
         "train.lr_batch": 24, "train.min_lr": 0.0, "train.minutes": "auto",
     })  # fmt: skip
-    run = train_run(stripes, shrunk, tmp_path / "run")
+    run = train_run(_data_of(recipe, stripes, tmp_path), shrunk, tmp_path / "run")
     row = run.read_log()[0]
     assert row["step"] == 2
     assert math.isfinite(row["train_loss"])
+
+
+def _data_of(recipe: Recipe, stripes: Path, place: Path) -> Path:
+    """Pictures of classes, or for a recipe of numbers a table of the same pictures with a number each."""
+    if recipe.task.kind != "regress":
+        return stripes
+    files = sorted(stripes.rglob("*.png"))
+    rows = [f"{file},{3 * at % 191}" for at, file in enumerate(files)]
+    (place / "numbers.csv").write_text("\n".join(["path,target", *rows]) + "\n")
+    return place / "numbers.csv"
+
+
+def test_the_pet_recipe_has_the_reports_figures() -> None:
+    """Range, unit, size and length as the report says, and its six published errors in the header."""
+    recipe, text = shipped_recipe("regress/pet_age"), find_recipe("regress/pet_age").read_text(encoding="utf-8")
+    assert (recipe.task.kind, recipe.task.unit, recipe.task.range) == ("regress", "months", (0.0, 192.0))
+    assert (recipe.train.epochs, recipe.data.size, recipe.task.loss) == (20, 224, "l1")
+    assert (recipe.augment.mixup, recipe.augment.cutmix) == (0.0, 0.0)
+    published = dict(re.findall(r"^# +([A-Z]\S+) +\d+ M.* (\d\d\.\d{4})$", text, re.M))
+    assert published == {
+        "ResNet18": "22.7002", "ResNet50": "21.9790", "ViT": "29.6323", "Swin-B": "29.8819", "ConvNeXt-B": "21.4573",
+        "ConvNeXt-L": "20.6912",
+    }  # fmt: skip
 
 
 def test_recipes_are_found_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

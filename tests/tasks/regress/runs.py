@@ -96,7 +96,7 @@ def _result(targets: tuple[Made, ...], *arrays: Any) -> dict[str, Any]:
         table |= {
             "unit": target.unit, "log": False, "range": [0, 192 if target.name == "age" else None],
             "training": {"n": 400, "missing": 0, "median": 35.0, "deviation": target.scale},
-            "training_median": {"mae": float(np.abs(known - 35).mean()) if len(known) else None},
+            "training_median": {"mae": float(np.abs(known - 35).mean())} if len(known) else None,
             "coverage_n": table["n"],
             "calibration": {
                 "level": 0.9, "pictures": calibration if enough else 5, "needed": needed(0.9),

@@ -239,7 +239,7 @@ def test_the_pages_of_real_runs_are_drawn(run: RunFolder, run_of_two: RunFolder)
     for each, keys in ((run, ["errors", "worst"]), (run_of_two, ["errors-0", "errors-1", "worst"])):
         page = Page(write_report(each.path))
         result, shown = json.loads(each.result.read_text()), tiles(page)
-        assert list(shown)[0] == ("mae" if each is run else "error")
+        assert next(iter(shown)) == ("mae" if each is run else "error")
         assert all(value == pytest.approx(_at(result, key)) for key, (value, _) in shown.items())
         assert [attrs["id"] for attrs, _ in page.find("section") if attrs.get("id") in keys] == keys
         assert len(page.find("svg", cls="square")) == 2 * len(result["targets"])
