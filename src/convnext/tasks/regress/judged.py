@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from convnext.data.names import figure
 from convnext.metrics.paired import side
+from convnext.tasks import scored
 from convnext.tasks.blocks import Interval
 from convnext.tasks.regress.declared import digits_of
 from convnext.tasks.regress.measures import within_key
@@ -73,15 +74,11 @@ class Judged:
 
     def baseline(self, key: str) -> float | None:
         """What the trivial answer gets."""
-        return number(self._part("baselines").get(key))
+        return scored.baseline_of(self.table, key)
 
-    def gain(self, key: str) -> tuple[float, Interval] | None:
-        """How much better than the trivial answer on the same pictures (above 0 is better), and its interval."""
-        found = self._part("gains").get(key)
-        if not isinstance(found, Mapping):
-            return None
-        ends, value = ends_of(found.get("interval")), number(found.get("value"))
-        return None if value is None or ends is None else (value, ends)
+    def gain(self, key: str) -> Json | None:
+        """How much better than the trivial answer on the same pictures, with its interval; above 0 is better."""
+        return scored.gain_of(self.table, key)
 
     def settled(self, key: str) -> int | None:
         """1: better than the trivial answer, -1: worse, 0: chance may be all, None: nothing to compare.
@@ -91,8 +88,8 @@ class Judged:
         """
         if self.score(key) is None or self.baseline(key) is None:
             return None
-        found = self._part("gains").get(key)
-        return side(dict(found)) if isinstance(found, Mapping) else 0
+        gain = self.gain(key)
+        return 0 if gain is None else side(gain)
 
     def unit_of(self, key: str) -> Unit:
         """How a score is written."""

@@ -23,7 +23,7 @@ from convnext.tasks.regress.conformal import interval_text
 from convnext.tasks.regress.gallery import worst
 from convnext.tasks.regress.judged import Answered, Judged, answers_of, targets_of
 from convnext.tasks.regress.scaling import Target
-from convnext.tasks.regress.verdict import difference_of
+from convnext.tasks.regress.verdict import gain_text
 from convnext.tasks.reporting import RunTables
 from convnext.tasks.verdicts import split_word
 from convnext.tasks.words import PERCENT, Unit, counted, number, percent
@@ -95,10 +95,10 @@ def _scores(judged: Judged) -> Table:
                 Cell(title),
                 Cell(shown, f"({_span(unit, key, ends)})" if ends else "", whole=True),
                 Cell(trivial, whole=True),
-                Cell(difference_of(judged, key), whole=True),
+                Cell(gain_text(judged, key), whole=True),
             )
         )
-    titles = ("Score", "Model", "Trivial answer", "Difference on the same pictures")
+    titles = ("Score", "Model", "Trivial answer", "Gain on the same pictures")
     return Table(tuple(map(Column, titles)), tuple(rows), tall=len(rows))
 
 

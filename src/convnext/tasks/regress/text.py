@@ -7,7 +7,7 @@ from typing import Any
 
 from convnext.tasks.regress.judged import DEVIATIONS, Judged, headline_of, targets_of
 from convnext.tasks.regress.sections import scores_of
-from convnext.tasks.regress.verdict import difference_of
+from convnext.tasks.regress.verdict import gain_text
 from convnext.tasks.text import opening
 from convnext.tasks.verdicts import LABELS
 from convnext.tasks.words import counted, for_terminal, number
@@ -58,7 +58,7 @@ def against_trivial(result: Mapping[str, Any]) -> list[str]:
 
 
 def _trivial(judged: Judged, key: str, always: str) -> list[str]:
-    gets, where, told = judged.baseline(key), judged.settled(key), difference_of(judged, key)
+    gets, where, told = judged.baseline(key), judged.settled(key), gain_text(judged, key)
     if gets is None:
         return []
     lines = [f"  {always:<{_NAME}}{judged.unit.text(gets):>{_VALUE}}  (the trivial answer)"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convnext.tasks.blocks import Tile
 from convnext.tasks.regress.judged import DEVIATIONS, LESS, Judged, headline_of, targets_of
 from convnext.tasks.regress.sections import NAMES
-from convnext.tasks.regress.verdict import difference_of
+from convnext.tasks.regress.verdict import gain_text
 from convnext.tasks.reporting import Json
 from convnext.tasks.words import percent
 
@@ -78,5 +78,5 @@ def _against(judged: Judged, key: str, baseline: float | None) -> str:
         return f"orange tick: {unit.text(baseline)}, by one interval for all pictures"
     always = "each target's median" if key == "error" else "the mean" if key in ("rmse", "r2") else judged.trivial
     text = f"orange tick: {unit.text(baseline)}, by always saying {always}"
-    where, told = judged.settled(key), difference_of(judged, key)
+    where, told = judged.settled(key), gain_text(judged, key)
     return f"{text}; {_SAID[where]}: {told}" if told and where is not None else text

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from convnext.tasks.regress.judged import DEVIATIONS, LESS, Judged, headline_of, splits_of, targets_of
+from convnext.tasks.regress.judged import DEVIATIONS, Judged, headline_of, splits_of, targets_of
 from convnext.tasks.reporting import Followed, RunTables, Verdict
+from convnext.tasks.scored import difference
 from convnext.tasks.verdicts import LABELS, Headline, unfinished, verdict_of
 from convnext.tasks.words import PLAIN, number
 
@@ -29,8 +30,9 @@ def verdict(run: RunTables) -> Verdict:
     if where is None or gets is None:
         return verdict_of(run, Headline(score, None))
     trivial = "each target's median" if key == "error" else judged.trivial
-    difference = " ".join(filter(None, (_difference(judged, key), _each(run) if key == "error" else "")))
-    found = verdict_of(run, Headline(score, where, trivial, judged.unit.text(gets), difference))
+    told = difference(judged.unit, judged.gain(key), where)
+    told = f"{told} {_each(run)}".lstrip() if key == "error" else told
+    found = verdict_of(run, Headline(score, where, trivial, judged.unit.text(gets), told))
     if key == "error" and where == 1 and any(each.settled("mae") != 1 for each in targets_of(run.result)):
         return replace(found, tone="open", label="Better, but not for every target")
     return found
@@ -50,24 +52,14 @@ def followed(run: RunTables) -> Followed:
     return Followed("mae", "MAE", "Mean absolute error", why, unit, False, rise=RISE * _deviation(run, targets))
 
 
-def difference_of(judged: Judged, key: str) -> str:
-    """The difference to the trivial answer with its interval, as numbers fall: "-12.9 months (-15.0 to -10.8)"."""
-    found = judged.gain(key)
-    if found is None:
+def gain_text(judged: Judged, key: str) -> str:
+    """The gain over the trivial answer on the same pictures, with its interval: "+12.9 months (+10.8 to +15.0)"."""
+    gain = judged.gain(key)
+    if gain is None:
         return ""
-    unit, sign = judged.unit_of(key), -1 if key in LESS else 1
-    value, ends = sign * found[0], sorted(sign * end for end in found[1])
-    return (
-        f"{unit.change(value)}\u00a0{unit.of_change}".rstrip() + f" ({unit.change(ends[0])} to {unit.change(ends[1])})"
-    )
-
-
-def _difference(judged: Judged, key: str) -> str:
-    told = difference_of(judged, key)
-    if not told:
-        return ""
-    end = ": chance may do that." if judged.settled(key) == 0 else "."
-    return f"On the same pictures the error differs by {told.replace(' (', ', 95 % interval ').replace(')', '')}{end}"
+    unit, (low, high) = judged.unit_of(key), gain["interval"]
+    told = f"{unit.change(gain['value'])}\u00a0{unit.of_change}".rstrip()
+    return f"{told} ({unit.change(low)} to {unit.change(high)})"
 
 
 def _each(run: RunTables) -> str:
