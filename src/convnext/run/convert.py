@@ -90,7 +90,8 @@ def convert(source: Path, target: Path, format: str, *, overwrite: bool = False)
     if config and name.startswith(TIMM) and format == "timm":
         written = {key.removeprefix(OWN): tensor for key, tensor in state.items()}
         write_output(target, _packed(written, target, format))
-        return Conversion(path, target, "convnext", format, name, len(written), config["model"]["num_classes"], _LOST)
+        outputs = len(config.get("classes", ())) or int(config["model"].get("num_classes", 0))
+        return Conversion(path, target, "convnext", format, name, len(written), outputs, _LOST)
     if name.startswith((TIMM, ROADMAP)):
         other = "; --to timm writes it for timm" if name.startswith(TIMM) else ", which no other code has"
         raise WeightsError(f"{path} is a {name}{other}. The formats are those of ConvNeXt")
