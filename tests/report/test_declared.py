@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convnext import report
 from convnext.errors import RunError
 from convnext.report.advice import advise
 from convnext.report.figures import curves, histogram, scatter
@@ -185,3 +186,16 @@ def test_curves_over_something_else_than_epochs() -> None:
     assert 'data-x="recall"' in drawn
     assert "recall 0.45, test: 80.0\u00a0%" in drawn
     assert re.findall(r'class="x" [^>]*>([^<]+)<', drawn) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+
+
+def test_the_report_knows_no_task() -> None:
+    """No file of report/ names what is a task's own, or imports it; plots.py draws the paper's tables, which do."""
+    words = r"top.?1|top.?5|confusions?|majority|multi.?label|per_class|micro.?f1|macro.?f1|recall|labels|accuracy"
+    for path in sorted(Path(report.__file__).parent.iterdir()):
+        if path.suffix in (".py", ".j2", ".js", ".css") and path.name != "plots.py":
+            text = path.read_text(encoding="utf-8")
+            assert re.findall(rf"\b(?:{words})\b", text, re.IGNORECASE) == [], path.name
+            assert re.findall(r"\bclasses\b(?! of the page)", text.replace("CSS\n", "CSS "), re.IGNORECASE) == [], (
+                path.name
+            )
+            assert re.findall(r"convnext\.tasks\.(?:classify|regress)", text) == [], path.name

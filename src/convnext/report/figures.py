@@ -23,7 +23,7 @@ MARKED = 40
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps data to drawing units, with room at the left and below for tick labels."""
+    """Maps data to drawing units, with room at the left and below for the numbers of the axes."""
 
     x_low: float
     x_high: float

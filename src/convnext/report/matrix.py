@@ -117,7 +117,7 @@ def shortened(text: str, most: int) -> str:
 def _cell(sizes: _Sizes, truth: int, guess: int, pictures: int, total: int, told: str) -> Markup:
     part = pictures / total if total else 0.0
     kind = "right" if truth == guess else "wrong"
-    strength = part ** (0.6 if sizes.rows <= 30 else 0.45)  # a confusion of a few per cent must still be seen
+    strength = part ** (0.6 if sizes.rows <= 30 else 0.45)  # a few per cent must still be seen
     box = Markup('<g class="{}" style="--i:{};--j:{}"><title>{}: {} of {} ({})</title><rect fill-opacity="{:.2f}"/>')
     out = box.format(kind, truth, guess, told, pictures, total, percent(part), strength)
     if sizes.rows <= COUNTED:

@@ -1,7 +1,17 @@
 """What a task says of a run to people: declared here in words and numbers, drawn and printed by report/.
 
 A task's `reporting` module makes it from the plain tables of a run folder. It needs no network, so a page is written
-without loading torch.
+without loading torch. What every task has in common is in `verdicts`, `advice`, `text` and, for any score, `scored`.
+
+How four tasks fit, each by the blocks of its sections (see `tasks.blocks`):
+
+- classification: a matrix with a ranking of confusions, a table of classes with gauges, a scatter of confidence, a
+  gallery of mistakes by what was taken for what, bars of the classes' pictures.
+- regression: scatters of predicted against true (`equal`) and of residuals (`level`), a table of ranges with gauges in
+  the unit, curves of the share within k units, a histogram of the target, a gallery of the worst errors with lines as
+  "said 34 \u00b1 9 months".
+- segmentation: a table of classes by IoU, a matrix of pixels, a gallery whose pictures show truth and answer together.
+- detection: a table of classes by AP, curves of precision over recall, a gallery of missed and invented objects.
 """
 
 from __future__ import annotations
