@@ -32,7 +32,7 @@ def test_the_curve_is_that_of_a_score_of_the_task(name: str) -> None:
     followed = reporting_of(name).followed(RunTables())
     (score,) = [score for score in kind_of(name).SCORES if score.key == followed.key]
     assert followed.higher_is_better == score.higher_is_better
-    assert followed.unit == score.written
+    assert followed.unit.name == score.written.name
 
 
 def test_names_of_sections_do_not_hide_the_reports_own() -> None:

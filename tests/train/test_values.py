@@ -53,7 +53,7 @@ def test_training_and_judging_see_one_scale(tmp_path: Path, high: float, expecte
     assert "32-bit float values of" in next(c["why"] for c in plan.choices if c["key"] == "data.value_range")
     parts = make_parts(plan.recipe, dataset)
     assert parts.preprocessing.value_range == parts.train_set.value_range == expected
-    assert model_config(plan.recipe, dataset, parts.preprocessing)["preprocessing"]["value_range"] == list(expected)
+    assert model_config(plan.recipe, parts, {})["preprocessing"]["value_range"] == list(expected)
     for samples, seen in (
         (dataset.splits["train"], parts.train_set.decode(0)),
         (dataset.splits["val"], parts.preprocessing.view(dataset.splits["val"][0].path)),

@@ -15,7 +15,7 @@ _SCORES: dict[str, Check] = {
         "low": number, "high": number, "n": count, "intervals": named(maybe(rows(maybe(number), 2))),
         **dict.fromkeys(("mae", "mae_baseline", "median_error", "bias", "coverage", "width"), maybe(number)),
     }, ("low", "high", "n"))),
-    "training_median": maybe(named(number)), "unit": text,
+    "training_median": maybe(named(maybe(number))), "unit": text,
     **dict.fromkeys(("mae", "rmse", "median_error", "bias", "r2", "pearson", "spearman", "coverage", "width"),
                     maybe(number)),
 }  # fmt: skip
