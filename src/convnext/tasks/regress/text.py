@@ -85,9 +85,9 @@ def _target(judged: Judged) -> list[str]:
         lines.append(f"  no intervals: {known.get('shortage') or 'none was measured on these pictures'}")
     elif level is not None:
         pictures = int(number(known.get("pictures")) or 0)
-        stands = f"from {counted(pictures, 'calibration picture')}"
+        stands = f"made from {counted(pictures, 'calibration picture')}"
         lines.append(
-            f"  (coverage: {100 * level:g} % of the intervals are to hold the truth, {stands}{judged.covered})"
+            f"  (coverage: {100 * level:g} % are to hold the truth, {stands}{judged.covered})"
         )
     return lines + _ranges(judged)
 
