@@ -75,7 +75,7 @@ def test_evaluate_judges_a_bare_weight_file(run: Path, tmp_path: Path, capsys: C
     """The same network, stripped of its description, gives the same accuracy when it is named."""
     import torch
 
-    from convnext.nn.weights import from_native, read_model
+    from convnext.nn.weights.load import from_native, read_model
 
     state, _ = read_model(run / "last.safetensors")
     torch.save(from_native(state, "timm"), tmp_path / "bare.pth")

@@ -33,7 +33,7 @@ def test_modules_import_only_from_the_left() -> None:
     offences = []
     for path in sorted(SOURCE.rglob("*.py")):
         where = path.relative_to(SOURCE).parts
-        if len(where) == 1:
+        if len(where) == 1 or where[0] == "cli":
             continue
         allowed = set(ORDER[: ORDER.index(where[0]) + 1]) | ROOT
         offences += [f"{'/'.join(where)} imports {name}" for name in imported(path) - allowed]

@@ -17,7 +17,7 @@ from torch import nn
 
 import convnext
 from convnext.errors import PictureError, UserError, WeightsError
-from convnext.nn.description import describe
+from convnext.nn.weights.description import describe
 
 SEEN = convnext.Preprocessing(size=32)
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import convnext
-from convnext.cli import app
+from convnext.cli.app import app
 from convnext.config import all_keys
-from convnext.nn.variants import MODELS
+from convnext.nn.tables.variants import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

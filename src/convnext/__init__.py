@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convnext.api import Run, doctor, evaluate, train
-    from convnext.data.preprocessing import Preprocessing
+    from convnext.data.feed.preprocessing import Preprocessing
     from convnext.errors import UserError
     from convnext.evaluate.compare import compare
     from convnext.evaluate.evaluate import evaluate_run
     from convnext.evaluate.model import Model, load
     from convnext.evaluate.predict import predict
-    from convnext.nn.convnext import ConvNeXt
+    from convnext.nn.convnext.backbone import ConvNeXt
     from convnext.nn.create import create_model
-    from convnext.nn.optimize import optimize
-    from convnext.nn.variants import list_models
+    from convnext.nn.inference.optimize import optimize
+    from convnext.nn.tables.variants import list_models
     from convnext.recipe import Recipe
     from convnext.report.page import write_report
     from convnext.run.save import save
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ConvNeXt": "convnext.nn.convnext",
+    "ConvNeXt": "convnext.nn.convnext.backbone",
     "Model": "convnext.evaluate.model",
     "Prediction": "convnext.tasks.classify.answers",
-    "Preprocessing": "convnext.data.preprocessing",
+    "Preprocessing": "convnext.data.feed.preprocessing",
     "Recipe": "convnext.recipe",
     "Run": "convnext.api",
     "UserError": "convnext.errors",
@@ -45,9 +45,9 @@ _HOMES = {
     "diagnose": "convnext.tasks.classify.targets",
     "doctor": "convnext.api",
     "evaluate_run": "convnext.evaluate.evaluate",
-    "list_models": "convnext.nn.variants",
+    "list_models": "convnext.nn.tables.variants",
     "load": "convnext.evaluate.model",
-    "optimize": "convnext.nn.optimize",
+    "optimize": "convnext.nn.inference.optimize",
     "predict": "convnext.evaluate.predict",
     "read_dataset": "convnext.tasks.classify.targets",
     "save": "convnext.run.save",

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    from convnext.cli import app
+    from convnext.cli.app import app
     from convnext.errors import Silenced, UserError
     from convnext.run.environment import is_first_process
     from convnext.run.messages import tell

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import load_recipe, recipe_of
-from convnext.data.diagnosis import Diagnosis
-from convnext.data.given import Pictures
+from convnext.data.doctor.diagnosis import Diagnosis
+from convnext.data.feed.given import Pictures
 from convnext.data.names import DATA, name_of, named
 from convnext.errors import UserError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
 from convnext.nn.network import Network
-from convnext.nn.roadmap import REGIMES, designs, name_of
-from convnext.nn.variants import MODELS
+from convnext.nn.others.roadmap import REGIMES, designs, name_of
+from convnext.nn.tables.baseline_specs import BASELINES
+from convnext.nn.tables.variants import MODELS
 
 Build = Callable[..., Network]
 

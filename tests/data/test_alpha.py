@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.decode import pixels_of, read_picture, read_pixels
+from convnext.data.pictures.decode import pixels_of, read_picture, read_pixels
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

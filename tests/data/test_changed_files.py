@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.data import checked
-from convnext.data.augment import TrainTransform
-from convnext.data.dataset import Sample
-from convnext.data.disk_cache import DiskBudget
-from convnext.data.loader import TrainPictures
-from convnext.data.reading import Reading
-from convnext.data.shard_source import open_shards
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.disk_cache import DiskBudget
+from convnext.data.feed.loader import TrainPictures
+from convnext.data.shards.open import open_shards
+from convnext.data.sources import check as checked
+from convnext.data.sources.dataset import Sample
+from convnext.data.sources.reading import Reading
 from convnext.recipe import AugmentRecipe, DataRecipe
 from convnext.tasks.classify.targets import ClassTargets
 

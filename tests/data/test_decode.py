@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from convnext.data import opened
-from convnext.data.decode import PICTURE_SUFFIXES, decode, read_picture
 from convnext.data.names import printable
-from convnext.data.quiet import quiet
-from convnext.data.reasons import MAX_PIXELS
+from convnext.data.pictures import opened
+from convnext.data.pictures.decode import PICTURE_SUFFIXES, decode, read_picture
+from convnext.data.pictures.quiet import quiet
+from convnext.data.pictures.reasons import MAX_PIXELS
 from convnext.errors import PictureError
 
 Pixels = np.ndarray

@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from convnext.data import disk_cache, loader, picture_file
-from convnext.data.augment import TrainTransform
-from convnext.data.dataset import Sample
-from convnext.data.disk_cache import DiskBudget
-from convnext.data.loader import Collate, EpochSampler, TrainPictures, train_loader
+from convnext.data.feed import disk_cache, loader
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.disk_cache import DiskBudget
+from convnext.data.feed.loader import Collate, EpochSampler, TrainPictures, train_loader
+from convnext.data.pictures import picture_file
+from convnext.data.sources.dataset import Sample
 from convnext.places import cache_dir
 from convnext.recipe import AugmentRecipe, DataRecipe
 from convnext.tasks.classify.meaning import Classes
@@ -406,10 +407,10 @@ def test_an_interruption_keeps_what_was_decoded(root: Path, decoded: list[str]) 
 FILL = """
 import os, signal, sys
 from pathlib import Path
-from convnext.data.augment import TrainTransform
-from convnext.data.disk_cache import DiskBudget
-from convnext.data.loader import TrainPictures
-from convnext.data.dataset import Sample
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.disk_cache import DiskBudget
+from convnext.data.feed.loader import TrainPictures
+from convnext.data.sources.dataset import Sample
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 def memory(key):

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.fft import dctn
 
-from convnext.data import phash
-from convnext.data.diagnosis import Diagnosis
-from convnext.data.findings import Finding
-from convnext.data.phash import fingerprint, gradients, look_alikes, thumbnail
+from convnext.data.doctor.diagnosis import Diagnosis
+from convnext.data.doctor.findings import Finding
+from convnext.data.pictures import phash
+from convnext.data.pictures.phash import fingerprint, gradients, look_alikes, thumbnail
 from convnext.tasks.classify.targets import diagnose
 
 MakePictures = Callable[[dict[str, int]], Path]

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convnext.data import elpv
-from convnext.data.elpv import split_groups, write_elpv
+from convnext.data.samples import elpv
+from convnext.data.samples.elpv import split_groups, write_elpv
 from convnext.errors import DataError
 
 PROBABILITIES = ("0.0", "0.3333333333333333", "0.6666666666666666", "1.0")
@@ -224,7 +224,7 @@ def test_a_place_that_cannot_be_written_is_an_error(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convnext.data.elpv.write_whole", full)
+    monkeypatch.setattr("convnext.data.samples.elpv.write_whole", full)
     with pytest.raises(DataError, match=r"No space left on device.*100 MB"):
         write_elpv(tmp_path / "out")
     assert not (tmp_path / "out" / "data.csv").exists()
@@ -257,7 +257,8 @@ def test_the_real_pictures(tmp_path: Path) -> None:
 def test_the_package_is_not_imported(tmp_path: Path) -> None:
     """Writing the pictures needs neither the package's code nor numpy, Pillow or torch."""
     code = (
-        "import sys, pathlib; from convnext.data.elpv import write_elpv; write_elpv(pathlib.Path(sys.argv[1])); "
+        "import sys, pathlib; from convnext.data.samples.elpv import write_elpv; "
+        "write_elpv(pathlib.Path(sys.argv[1])); "
         "print(sorted({'elpv_dataset', 'numpy', 'PIL', 'torch'} & set(sys.modules)))"
     )
     source = Path(elpv.__file__).resolve().parents[2]

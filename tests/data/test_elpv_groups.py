@@ -16,8 +16,8 @@ from PIL import Image, ImageFilter
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from convnext.data.elpv import GROUPS, package_folder, write_elpv
-from convnext.data.elpv_groups import THRESHOLD, connected, pairs, patterns, scores, search, shrunken, table
+from convnext.data.samples.elpv import GROUPS, package_folder, write_elpv
+from convnext.data.samples.elpv_groups import THRESHOLD, connected, pairs, patterns, scores, search, shrunken, table
 
 needs_package = pytest.mark.skipif(
     find_spec("elpv_dataset") is None, reason="the package elpv-dataset is not installed"

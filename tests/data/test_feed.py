@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from convnext.data import feed
-from convnext.data.dataset import Sample
-from convnext.data.feed import Loader
-from convnext.data.loader import Batch, Collate, EvalPictures, PackedBatch, Preprocessing, eval_loader
+from convnext.data.feed import feed
+from convnext.data.feed.feed import Loader
+from convnext.data.feed.loader import Batch, Collate, EvalPictures, PackedBatch, Preprocessing, eval_loader
+from convnext.data.sources.dataset import Sample
 from convnext.errors import LoaderLost, StoppedWaiting
 from convnext.tasks.classify.meaning import Classes
 from convnext.tasks.classify.targets import read_dataset

@@ -17,16 +17,16 @@ from torchvision.transforms import InterpolationMode
 
 from convnext.__main__ import main
 from convnext.config import check_recipe, find_recipe, load_recipe, shipped_names
-from convnext.data import augment as A
-from convnext.data import transforms as T
-from convnext.data.framing import central_view, padded_frame
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.feed import augment as A
+from convnext.data.feed.framing import central_view, padded_frame
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.pictures import transforms as T
 from convnext.errors import RecipeError, UserError, WeightsError
 from convnext.nn.create import create_model
-from convnext.nn.download import Found
-from convnext.nn.formats import from_native
-from convnext.nn.published import PUBLISHED
-from convnext.nn.shown import authors_way, shown_as, shown_by_entry
+from convnext.nn.tables.published import PUBLISHED
+from convnext.nn.weights.download import Found
+from convnext.nn.weights.formats import from_native
+from convnext.nn.weights.shown import authors_way, shown_as, shown_by_entry
 from convnext.recipe import AugmentRecipe, DataRecipe, Recipe
 from convnext.run.load import load_all, load_file
 from convnext.run.save import save
@@ -192,7 +192,7 @@ def test_a_run_keeps_its_fit_and_judges_by_it(fit: str, stripes: Path, tmp_path:
     alike(seen(wide), transforms.Normalize(seen.mean, seen.std)(transforms.ToTensor()(expected)), seen.std)
     network = load_all(run.path, which="last").model
     file = save(network, tmp_path / "old.safetensors", classes=["a", "b"], preprocessing=seen)
-    from convnext.nn.weights import read_model, save_model
+    from convnext.nn.weights.load import read_model, save_model
 
     state, config = read_model(file)
     assert config is not None

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnext.config import load_recipe
-from convnext.data.folds import deal, in_fold
-from convnext.data.reading import Reading
+from convnext.data.sources.folds import deal, in_fold
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, RecipeError
 from convnext.run.reading import read_data
 from convnext.tasks.classify.meaning import counts

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from convnext.__main__ import main
-from convnext.data.decode import read_pixels
-from convnext.data.shards import read_sharded
-from convnext.data.tarball import is_tars
+from convnext.data.pictures.decode import read_pixels
+from convnext.data.pictures.tarball import is_tars
+from convnext.data.shards.read import read_sharded
 from convnext.errors import DataError
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import ClassTargets, read_dataset

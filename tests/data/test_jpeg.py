@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.decode import read_picture, read_pixels
-from convnext.data.jpeg import factor_for, read_header, read_jpeg
+from convnext.data.pictures.decode import read_picture, read_pixels
+from convnext.data.pictures.jpeg import factor_for, read_header, read_jpeg
 from convnext.errors import PictureError
 
 ORIENTATION = 0x0112

@@ -8,7 +8,7 @@ import struct
 import pytest
 from PIL import Image
 
-from convnext.data.decode import pixels_of
+from convnext.data.pictures.decode import pixels_of
 from convnext.errors import PictureError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.columns import Columns
-from convnext.data.dataset import Dataset
+from convnext.data.sources.columns import Columns
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import DataError
 from convnext.tasks.classify.targets import read_dataset
 

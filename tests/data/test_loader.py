@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 
-from convnext.data.augment import TrainTransform
-from convnext.data.loader import (
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.loader import (
     Collate,
     EpochSampler,
     EvalPictures,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.checked import check_file
-from convnext.data.decode import picture_of, pixels_of, read_picture, read_pixels
-from convnext.data.opened import read_size
-from convnext.data.orientation import orientation
-from convnext.data.shard_writer import reduced
+from convnext.data.pictures.decode import picture_of, pixels_of, read_picture, read_pixels
+from convnext.data.pictures.opened import read_size
+from convnext.data.pictures.orientation import orientation
+from convnext.data.shards.writer import reduced
+from convnext.data.sources.check import check_file
 
 TAG = 0x0112
 SIZE = (48, 32)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data import room
-from convnext.data.checked import check_file
-from convnext.data.decode import picture_of, pixels_of, read_picture, read_pixels
-from convnext.data.opened import read_size
+from convnext.data.pictures import room
+from convnext.data.pictures.decode import picture_of, pixels_of, read_picture, read_pixels
+from convnext.data.pictures.opened import read_size
+from convnext.data.sources.check import check_file
 from convnext.errors import PictureError
 
 SIDE = 13000  # squared it is 169 million, below the line for decompression bombs
@@ -205,14 +205,15 @@ import io, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from convnext.data import decode, room
+from convnext.data.pictures import decode
+from convnext.data.pictures import room
 path, mode = Path(sys.argv[1]), sys.argv[2]
 taken = []
 plain = room.take
 def spy(need, what):
     taken.append(need)
     plain(need, what)
-import convnext.data.opened as opened
+import convnext.data.pictures.opened as opened
 decode.take = opened.take = spy
 value_range = (0, 1) if "float" in path.name else None
 decode.read_pixels(path.with_name("small" + path.suffix), mode=mode, value_range=value_range)

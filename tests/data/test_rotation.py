@@ -12,8 +12,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from convnext.config import override
-from convnext.data.augment import TrainTransform
-from convnext.data.transforms import resize, rotated_crop
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.pictures.transforms import resize, rotated_crop
 from convnext.recipe import Recipe
 
 

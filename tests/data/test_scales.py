@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from convnext.config import load_complete, to_toml
-from convnext.data.checked import Facts, check_file
-from convnext.data.decode import pixels_of, read_pixels
-from convnext.data.levels import Range, scale
-from convnext.data.scales import beyond, range_for, range_of_recipe, scales_of
-from convnext.data.shard_writer import reduced
+from convnext.data.pictures.decode import pixels_of, read_pixels
+from convnext.data.pictures.levels import Range, scale
+from convnext.data.pictures.scales import beyond, range_for, range_of_recipe, scales_of
+from convnext.data.shards.writer import reduced
+from convnext.data.sources.check import Facts, check_file
 from convnext.errors import DataError, PictureError, RecipeError
 from convnext.recipe import Recipe
 from convnext.tasks.classify.targets import diagnose, read_dataset

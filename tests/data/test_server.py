@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-import convnext.data.fetch as fetching
-import convnext.data.remote as remote
-import convnext.data.server as pace
+import convnext.data.pictures.fetch as fetching
+import convnext.data.shards.remote as remote
+import convnext.data.shards.server as pace
 from convnext.data import alone as locks
-from convnext.data import shard_source
-from convnext.data.reading import Reading
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_source import open_shards, shard_names
-from convnext.data.shard_writer import write_shards
-from convnext.data.shards import check_tars, list_shards, read_sharded
+from convnext.data.shards import open as shard_source
+from convnext.data.shards.open import open_shards, shard_names
+from convnext.data.shards.read import check_tars, list_shards, read_sharded
+from convnext.data.shards.scan import index_tars
+from convnext.data.shards.writer import write_shards
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, SourceLost, UserError
 from convnext.tasks.classify.targets import ClassTargets, read_dataset
 
@@ -234,7 +234,7 @@ def test_links_in_the_cache_of_a_servers_tars_lead_nowhere(
     links(folder, [*names, ".train-000000.tar.lock"], mine)
     monkeypatch.setattr(fetching, "_STALE", -1)
     assert found.splits["train"][0].path.parent.name == "train-000000.tar"
-    from convnext.data.decode import read_pixels
+    from convnext.data.pictures.decode import read_pixels
 
     assert read_pixels(found.splits["train"][0].path).shape == (40, 40, 3)
     assert mine.read_bytes() == KEPT

@@ -24,17 +24,17 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
-from convnext.data import fetch as fetching
-from convnext.data import remote
-from convnext.data.decode import read_pixels
-from convnext.data.reading import Reading
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_source import expand, open_shards
-from convnext.data.shard_writer import write_shards
-from convnext.data.shards import ShardedDataset
+from convnext.data.pictures import fetch as fetching
+from convnext.data.pictures.decode import read_pixels
+from convnext.data.shards import remote
+from convnext.data.shards.open import expand, open_shards
+from convnext.data.shards.read import ShardedDataset
+from convnext.data.shards.scan import index_tars
+from convnext.data.shards.writer import write_shards
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.places import cache_dir
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import ClassTargets, diagnose, read_dataset
@@ -503,9 +503,9 @@ def test_numbers_are_places_in_the_names_that_are_given(tmp_path: Path) -> None:
 MAKE = """
 import sys
 from pathlib import Path
-from convnext.data.reading import Reading
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_source import open_shards
+from convnext.data.sources.reading import Reading
+from convnext.data.shards.scan import index_tars
+from convnext.data.shards.open import open_shards
 from convnext.tasks.classify.targets import ClassTargets
 found = open_shards(Path(sys.argv[1]), Reading(val=0.2), ClassTargets())
 print(found.digest)

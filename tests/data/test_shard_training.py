@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from convnext.config import load_recipe
-from convnext.data.augment import TrainTransform
-from convnext.data.loader import Collate, TrainPictures, train_loader
-from convnext.data.shard_order import ShardSampler
-from convnext.data.shard_writer import write_shards
-from convnext.data.shards import read_sharded
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.loader import Collate, TrainPictures, train_loader
+from convnext.data.shards.order import ShardSampler
+from convnext.data.shards.read import read_sharded
+from convnext.data.shards.writer import write_shards
 from convnext.errors import SourceLost, Stopped
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.recipe import Recipe
 from convnext.tasks.classify.meaning import Classes
 from convnext.tasks.classify.targets import ClassTargets, read_dataset
@@ -107,7 +107,7 @@ def test_a_server_that_goes_away_stops_training_and_nothing_is_lost(
     workers: int, stripes: Path, serve: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No picture is replaced by another in silence: the run goes on later and ends as an undisturbed one."""
-    import convnext.data.remote as remote
+    import convnext.data.shards.remote as remote
 
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     shards = tmp_path / "shards"

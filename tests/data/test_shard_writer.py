@@ -17,10 +17,10 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.data.alone import alone
-from convnext.data.columns import Columns
-from convnext.data.decode import read_pixels
-from convnext.data.shard_writer import MARK, reduced, write_shards
-from convnext.data.shards import check_tars, read_sharded
+from convnext.data.pictures.decode import read_pixels
+from convnext.data.shards.read import check_tars, read_sharded
+from convnext.data.shards.writer import MARK, reduced, write_shards
+from convnext.data.sources.columns import Columns
 from convnext.errors import UserError
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import ClassTargets, read_dataset
@@ -91,7 +91,7 @@ def test_a_full_disk_is_said_and_writing_starts_again(
     stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a data set is never taken for a whole one."""
-    import convnext.data.shard_writer as writer
+    import convnext.data.shards.writer as writer
 
     add, calls = writer._Tar.add, 0
 
@@ -155,7 +155,7 @@ def test_the_order_is_mixed_and_follows_from_the_seed(stripes: Path, tmp_path: P
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from convnext.data.shard_index import index_tars
+from convnext.data.shards.scan import index_tars
 from convnext.tasks.classify.tars import read_tars
 root, into = Path(sys.argv[1]), Path(sys.argv[2])
 print(index_tars(root, into=into), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -20,16 +20,16 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
-from convnext.data.decode import read_pixels
 from convnext.data.names import address_of
-from convnext.data.remote import open_remote, place_of
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_order import ShardSampler
-from convnext.data.shard_writer import write_shards
-from convnext.data.shards import check_tars, glimpse, list_shards, read_sharded
-from convnext.data.tarball import member_path, members, nested, open_member, parse
+from convnext.data.pictures.decode import read_pixels
+from convnext.data.pictures.tarball import member_path, members, nested, open_member, parse
+from convnext.data.shards.order import ShardSampler
+from convnext.data.shards.read import check_tars, glimpse, list_shards, read_sharded
+from convnext.data.shards.remote import open_remote, place_of
+from convnext.data.shards.scan import index_tars
+from convnext.data.shards.writer import write_shards
 from convnext.errors import DataError, SourceLost, UserError
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import ClassTargets, read_dataset
 from convnext.train.loop import Loop
@@ -95,7 +95,7 @@ def test_an_epoch_has_every_picture_once_whoever_asks(
 ) -> None:
     """The processes together have the batches of one; a resumed epoch is the rest; epochs differ, runs do not."""
     samples = read_sharded(small_tars(stripes, tmp_path / "shards"), targets=ClassTargets()).splits["train"]
-    monkeypatch.setattr("convnext.data.shard_order.WINDOW", 2)
+    monkeypatch.setattr("convnext.data.shards.order.WINDOW", 2)
     assert len(samples.starts) > 4  # type: ignore[attr-defined]
 
     def batches(epoch: int, first: int = 0) -> list[list[tuple[int, int, int]]]:
@@ -315,7 +315,7 @@ def test_an_address_is_known_and_a_wrong_one_is_said(server: str) -> None:
 
 def test_a_tar_that_ends_early_is_not_taken(server: str, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one with another content: reading stops, and the message says why."""
-    import convnext.data.remote as remote
+    import convnext.data.shards.remote as remote
 
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     folder = open_remote(server, 10**9)
@@ -370,10 +370,10 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from convnext.data.shards import read_sharded
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_order import ShardSampler
-from convnext.data.decode import read_pixels
+from convnext.data.shards.read import read_sharded
+from convnext.data.shards.scan import index_tars
+from convnext.data.shards.order import ShardSampler
+from convnext.data.pictures.decode import read_pixels
 from convnext.tasks.classify.targets import ClassTargets
 samples = read_sharded(Path(sys.argv[1]), targets=ClassTargets()).splits["train"]
 steps = 0
@@ -388,7 +388,7 @@ print(len(samples), steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     """A hundred times as many pictures (and tars): a whole epoch's order and 160 pictures, in as much memory."""
-    from convnext.data.shard_meta import RECORD
+    from convnext.data.shards.meta import RECORD
 
     buffer = BytesIO()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG")

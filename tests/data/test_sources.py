@@ -17,12 +17,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from convnext import files
-from convnext.data import checked
-from convnext.data.checked import check_files
-from convnext.data.dataset import Dataset
-from convnext.data.listing import SPLITS
 from convnext.data.names import in_order
-from convnext.data.split import draw, stable_split
+from convnext.data.sources import check as checked
+from convnext.data.sources.check import check_files
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.listing import SPLITS
+from convnext.data.sources.split import draw, stable_split
 from convnext.errors import DataError
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import read_dataset
@@ -598,7 +598,7 @@ def test_lack_of_memory_is_not_remembered(make_pictures: MakePictures, monkeypat
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("convnext.data.decode._in_8_bits", burst)
+        patched.setattr("convnext.data.pictures.decode._in_8_bits", burst)
         with pytest.raises(DataError, match="decoding it needs more memory than there is"):
             read_dataset(root)
     assert read_dataset(root).broken == ()

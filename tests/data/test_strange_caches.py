@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data import checked
-from convnext.data.checked import check_files
-from convnext.data.disk_cache import DiskBudget, DiskCache
-from convnext.data.fetch import SOURCE
+from convnext.data.feed.disk_cache import DiskBudget, DiskCache
 from convnext.data.names import printable
-from convnext.data.picture_file import make_room
-from convnext.data.tarball import open_member
+from convnext.data.pictures.fetch import SOURCE
+from convnext.data.pictures.picture_file import make_room
+from convnext.data.pictures.tarball import open_member
+from convnext.data.sources import check as checked
+from convnext.data.sources.check import check_files
 from convnext.errors import SourceLost
 
 

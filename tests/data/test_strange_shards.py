@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convnext.data.reading import Reading
-from convnext.data.shard_check import check_records
-from convnext.data.shard_index import index_tars
-from convnext.data.shard_meta import ALWAYS, RECORD, parse_meta
-from convnext.data.shard_source import open_shards
-from convnext.data.shards import digest_of, read_sharded
-from convnext.data.tarball import member_path, members, open_member
+from convnext.data.pictures.tarball import member_path, members, open_member
+from convnext.data.shards.check import check_records
+from convnext.data.shards.meta import ALWAYS, RECORD, parse_meta
+from convnext.data.shards.open import open_shards
+from convnext.data.shards.read import digest_of, read_sharded
+from convnext.data.shards.scan import index_tars
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError
 from convnext.tasks.classify.meaning import counts
 from convnext.tasks.classify.targets import ClassTargets
@@ -407,7 +407,7 @@ def test_damaged_lists_and_indices_are_read_or_refused(data: st.DataObject) -> N
 
 def test_a_place_before_the_first_header_has_a_name(tmp_path: Path) -> None:
     """The name of a member comes from the header before it; an index may say that there is none."""
-    from convnext.data.tarball import member_name
+    from convnext.data.pictures.tarball import member_name
 
     tar = write_tar(tmp_path / "a.tar", {"0.png": b"x"})
     assert member_name(member_path(tar, 512, 1)) == "0.png"

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convnext.data.columns import Columns
-from convnext.data.dataset import Dataset
-from convnext.data.folds import in_fold
-from convnext.data.listing import SPLITS, split_meant
-from convnext.data.rows import read_rows
-from convnext.data.split import join_groups, stable_split
+from convnext.data.sources.columns import Columns
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.folds import in_fold
+from convnext.data.sources.listing import SPLITS, split_meant
+from convnext.data.sources.rows import read_rows
+from convnext.data.sources.split import join_groups, stable_split
 from convnext.errors import DataError
 from convnext.tasks.classify.targets import read_dataset
 

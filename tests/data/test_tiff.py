@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.decode import read_picture, read_pixels
-from convnext.data.tiff import read_layout
-from convnext.data.tiff_pixels import tiff_numbers
+from convnext.data.pictures.decode import read_picture, read_pixels
+from convnext.data.pictures.tiff import read_layout
+from convnext.data.pictures.tiff_pixels import tiff_numbers
 from convnext.errors import PictureError
 
 FORMATS = {"u": 1, "i": 2, "f": 3}

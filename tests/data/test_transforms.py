@@ -12,10 +12,10 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from convnext.data import augment as A
-from convnext.data import transforms as T
-from convnext.data.framing import central_view
-from convnext.data.mixing import Mixing, cut_mix
+from convnext.data.feed import augment as A
+from convnext.data.feed.framing import central_view
+from convnext.data.feed.mixing import Mixing, cut_mix
+from convnext.data.pictures import transforms as T
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 PICTURE = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -17,10 +17,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from convnext.data.augment import TrainTransform, draw_view
-from convnext.data.framing import central_view, frame_of, padded_frame
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.view import View
+from convnext.data.feed.augment import TrainTransform, draw_view
+from convnext.data.feed.framing import central_view, frame_of, padded_frame
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.feed.view import View
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import AugmentRecipe, DataRecipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from convnext.data.walk import walk
+from convnext.data.sources.walk import walk
 
 
 def test_links_are_followed_once_and_leavings_are_passed_over(tmp_path: Path) -> None:

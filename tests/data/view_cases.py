@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.augment import TrainTransform, draw_view
-from convnext.data.decode import MODES
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.transforms import from_pixels
-from convnext.data.view import View
+from convnext.data.feed.augment import TrainTransform, draw_view
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.feed.view import View
+from convnext.data.pictures.decode import MODES
+from convnext.data.pictures.transforms import from_pixels
 from convnext.recipe import AugmentRecipe, DataRecipe
 
 GOLDEN = Path(__file__).with_name("view_golden.json")

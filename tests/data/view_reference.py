@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.data.view import View
+from convnext.data.feed.view import View
 
 Pixels = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.errors import UserError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.weights import save_model
+from convnext.nn.weights.load import save_model
 from convnext.run.class_names import read_classes
 
 

@@ -11,7 +11,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import UserError
 from convnext.evaluate.bounds import read_bounds, shortfalls
-from convnext.nn.weights import read_model, save_model
+from convnext.nn.weights.load import read_model, save_model
 from convnext.train.train import train_run
 
 

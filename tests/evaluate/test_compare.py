@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 
 import convnext
 from convnext.__main__ import main
-from convnext.data.shards import read_sharded
-from convnext.data.tarball import open_member
+from convnext.data.pictures.tarball import open_member
+from convnext.data.shards.read import read_sharded
 from convnext.errors import RunError, UserError
 from convnext.evaluate.compare import LEAST, compare
 from convnext.evaluate.judged import answers_of

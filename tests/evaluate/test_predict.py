@@ -15,8 +15,8 @@ from PIL import Image
 
 import convnext
 from convnext.__main__ import main
-from convnext.data import given
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.feed import given
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.errors import DataError, UserError
 from convnext.evaluate import predict as predicting
 from convnext.evaluate.evaluate import list_predictions
@@ -231,7 +231,7 @@ JUST_BELOW = np.nextafter(np.float32(0.5), np.float32(0))
 
 def judged(values: np.ndarray, labels: np.ndarray, result: dict[str, Any], root: Path) -> Judged:
     """What `evaluate_run` gives, of these probabilities."""
-    from convnext.data.dataset import Sample
+    from convnext.data.sources.dataset import Sample
 
     samples = tuple(Sample(root / f"{i}.png", tuple(np.flatnonzero(row))) for i, row in enumerate(labels))
     records = Records({"values": values, "truth": labels})

@@ -15,7 +15,7 @@ from convnext.config import load_recipe
 from convnext.errors import WeightsError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
 from convnext.evaluate.predict import predict
-from convnext.nn.weights import read_model, save_model
+from convnext.nn.weights.load import read_model, save_model
 from convnext.report.text import describe_result
 from convnext.run.folder import RunFolder
 from convnext.run.load import load, load_all

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnext.kernels import native
 from convnext.kernels.block import fused_block, reference
-from convnext.nn.convnext import Block, BlockSettings, ConvNeXt
+from convnext.nn.convnext.backbone import Block, BlockSettings, ConvNeXt
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
 
@@ -74,7 +74,7 @@ def test_a_network_uses_it_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -
     found = []
     for fused in (True, False):
         if not fused:
-            monkeypatch.setattr("convnext.nn.convnext.fits", lambda *_: False)
+            monkeypatch.setattr("convnext.nn.convnext.backbone.fits", lambda *_: False)
         torch.manual_seed(0)
         model = ConvNeXt((1, 1, 2, 1), (16, 32, 64, 128), num_classes=5, drop_path=0.5, layer_scale=0.5).train()
         out = model(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnext.kernels.depthwise import DepthwiseConv2d, _whole, depthwise_conv2d
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 Conv = Callable[[Tensor, Tensor, Tensor | None], Tensor]

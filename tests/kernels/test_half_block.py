@@ -15,7 +15,7 @@ from torch import Tensor
 from convnext.kernels import block as module
 from convnext.kernels import native
 from convnext.kernels.block import fused_block, padded_bias, reference
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
 
@@ -93,7 +93,7 @@ def test_a_network_with_stochastic_depth_trains_in_bf16(monkeypatch: pytest.Monk
     found = []
     for ours in (True, False):
         if not ours:
-            monkeypatch.setattr("convnext.nn.convnext.fits", lambda *given: False)
+            monkeypatch.setattr("convnext.nn.convnext.backbone.fits", lambda *given: False)
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
             loss = F.cross_entropy(model(pictures), torch.arange(8) % 3)

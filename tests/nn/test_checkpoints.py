@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn import containers
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.files import read_model, read_state, save_model
-from convnext.nn.weights import from_native, load_pretrained, load_state
+from convnext.nn.weights import containers
+from convnext.nn.weights.files import read_model, read_state, save_model
+from convnext.nn.weights.load import from_native, load_pretrained, load_state
 
 State = dict[str, Tensor]
 

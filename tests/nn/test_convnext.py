@@ -11,12 +11,12 @@ import torchvision
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.convnext import Block, BlockSettings, ConvNeXt, resample_stem
+from convnext.nn.convnext.backbone import Block, BlockSettings, ConvNeXt, resample_stem
+from convnext.nn.convnext.layers import DropPath, LayerNorm2d
 from convnext.nn.create import create_model
-from convnext.nn.folded import can_fold
-from convnext.nn.formats import from_native, to_native
-from convnext.nn.layers import DropPath, LayerNorm2d
-from convnext.nn.variants import MODELS
+from convnext.nn.inference.folded import can_fold
+from convnext.nn.tables.variants import MODELS
+from convnext.nn.weights.formats import from_native, to_native
 
 Randomise = Callable[..., None]
 

@@ -8,10 +8,10 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES
 from convnext.nn.count import count, summarize, summary_text
 from convnext.nn.spec import NetworkSpec
-from convnext.nn.variants import MODELS
+from convnext.nn.tables.baseline_specs import BASELINES
+from convnext.nn.tables.variants import MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)

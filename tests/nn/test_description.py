@@ -15,9 +15,9 @@ import torch
 import convnext
 from convnext.errors import UserError, WeightsError
 from convnext.nn.create import create_model
-from convnext.nn.description import describe
-from convnext.nn.files import save_model
 from convnext.nn.spec import NetworkSpec
+from convnext.nn.weights.description import describe
+from convnext.nn.weights.files import save_model
 
 INF, NAN = float("inf"), float("nan")
 GOOD: dict[str, Any] = {

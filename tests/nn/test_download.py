@@ -16,13 +16,13 @@ import safetensors.torch
 import torch
 from huggingface_hub import constants
 
-from convnext.data import server as pace
+from convnext.data.shards import server as pace
 from convnext.errors import UserError, WeightsError
-from convnext.nn import download
 from convnext.nn.create import create_model
-from convnext.nn.download import UnreachableError, fetch, find_cached, find_weights, locate, resolve_weights
-from convnext.nn.formats import from_native
-from convnext.nn.weights import load_pretrained
+from convnext.nn.weights import download
+from convnext.nn.weights.download import UnreachableError, fetch, find_cached, find_weights, locate, resolve_weights
+from convnext.nn.weights.formats import from_native
+from convnext.nn.weights.load import load_pretrained
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nobody listens
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

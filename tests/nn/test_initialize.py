@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from convnext.kernels.depthwise import DepthwiseConv2d
-from convnext.nn.convnext import Block, ConvNeXt
+from convnext.nn.convnext.backbone import Block, ConvNeXt
 from convnext.nn.create import create_model
 
 

@@ -17,10 +17,10 @@ import torch
 from convnext.bench.contestants import realistic
 from convnext.errors import UserError
 from convnext.kernels import native
-from convnext.nn import optimize as module
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.optimize import ENGINES, TOLERANCE, _remember, optimize
+from convnext.nn.inference import optimize as module
+from convnext.nn.inference.optimize import ENGINES, TOLERANCE, _remember, optimize
 
 NATIVE = pytest.mark.skipif(not native.available(), reason=f"no kernels here: {native.why_not()}")
 EACH = [pytest.param("native", marks=NATIVE), "layers", "eager"]

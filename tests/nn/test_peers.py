@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.formats import detect_format, from_native, to_native
-from convnext.nn.variants import MODELS
-from convnext.nn.weights import load_state, model_of
+from convnext.nn.tables.variants import MODELS
+from convnext.nn.weights.formats import detect_format, from_native, to_native
+from convnext.nn.weights.load import load_state, model_of
 
 Randomise = Callable[..., None]
 

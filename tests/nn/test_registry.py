@@ -10,13 +10,13 @@ import torchvision
 
 from convnext import paper
 from convnext.errors import UserError, WeightsError
-from convnext.nn.baseline_specs import BASELINES
-from convnext.nn.baselines import timm_config
 from convnext.nn.create import create_model
-from convnext.nn.download import TORCHVISION_FILES, _torch_hub, locate
 from convnext.nn.listing import list_all, to_text
-from convnext.nn.published import PUBLISHED, allows_commerce
-from convnext.nn.registry import get_weights, list_weights, weights_row
+from convnext.nn.others.baselines import timm_config
+from convnext.nn.tables.baseline_specs import BASELINES
+from convnext.nn.tables.published import PUBLISHED, allows_commerce
+from convnext.nn.weights.download import TORCHVISION_FILES, _torch_hub, locate
+from convnext.nn.weights.registry import get_weights, list_weights, weights_row
 
 
 def test_every_convnext_and_baseline_of_table_1_is_listed_with_its_figures() -> None:

@@ -12,10 +12,10 @@ from torch import nn
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.count import count
 from convnext.nn.create import create_model
-from convnext.nn.roadmap import REGIMES, Design, RoadBlock, designs, find_step, name_of, parse
+from convnext.nn.others.roadmap import REGIMES, Design, RoadBlock, designs, find_step, name_of, parse
 
 MISPRINTS = {("resnet50", "BN to LN"): "4.15", ("resnet50", "separate d.s. conv (ConvNeXt-T)"): "4.46"}
 ROWS = [(regime, step.row, name_of(regime, step)) for regime in REGIMES for step, _ in designs(regime)]

@@ -13,10 +13,10 @@ from torch import nn
 import convnext
 from convnext.config import load_recipe
 from convnext.errors import UserError
-from convnext.nn.convnext import Block
+from convnext.nn.convnext.backbone import Block
 from convnext.nn.create import create_model
-from convnext.nn.files import read_header
 from convnext.nn.spec import NetworkSpec, spec_of
+from convnext.nn.weights.files import read_header
 from convnext.train.train import train_run
 
 SETTINGS = [

@@ -15,9 +15,9 @@ from torch import nn
 from convnext import paper
 from convnext.errors import UserError
 from convnext.nn.create import create_model
-from convnext.nn.download import locate, starts
-from convnext.nn.published import PUBLISHED
-from convnext.nn.variants import MODELS, get_spec, list_models
+from convnext.nn.tables.published import PUBLISHED
+from convnext.nn.tables.variants import MODELS, get_spec, list_models
+from convnext.nn.weights.download import locate, starts
 
 NOT_IN_TIMM = {f"official:convnext_iso_{size}_1k_224_ema" for size in ("small", "base", "large")}
 NOT_IN_TIMM |= {"official:convnext_base_1k_384", "official:convnext_large_1k_384"}

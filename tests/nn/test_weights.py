@@ -19,10 +19,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from convnext.errors import WeightsError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.variants import MODELS
-from convnext.nn.weights import (
+from convnext.nn.tables.variants import MODELS
+from convnext.nn.weights.load import (
     FORMATS,
     detect_format,
     from_native,
@@ -418,7 +418,7 @@ def broken(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("pickled model", r"holds a Python object \(convnext.nn.convnext.ConvNeXt\).*state_dict"),
+        ("pickled model", r"holds a Python object \(convnext.nn.convnext.backbone.ConvNeXt\).*state_dict"),
         ("payload", r"holds a Python object \(posix.mkdir\)"),
         ("plain pickle", "holds Python objects in a form that torch.save does not write"),
         ("truncated .pth", "damaged or cut off"),

@@ -11,9 +11,9 @@ import torch
 
 from convnext.__main__ import main
 from convnext.errors import RunError, UserError, WeightsError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.weights import FORMATS, read_state, save_model
+from convnext.nn.weights.load import FORMATS, read_state, save_model
 from convnext.run.convert import convert
 
 

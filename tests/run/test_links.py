@@ -16,7 +16,7 @@ import torch
 
 from convnext.__main__ import main
 from convnext.errors import RunError
-from convnext.nn.files import save_model
+from convnext.nn.weights.files import save_model
 from convnext.recipe import Recipe
 from convnext.run import lock
 from convnext.run.folder import RunFolder, locked, new_run, share, write_output, write_text

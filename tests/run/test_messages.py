@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from convnext.__main__ import main
-from convnext.cli_parts import print_out
+from convnext.cli.parts import print_out
 from convnext.config import load_recipe
 from convnext.data.names import csv_cell, csv_path, csv_value, harmless, printable
 from convnext.errors import RecipeError, UserError
@@ -152,7 +152,7 @@ def test_words_that_timm_knows_are_taken(text: str) -> None:
     recipe = load_recipe(None, [f'augment.randaugment="{text}"'])
     assert recipe.augment.randaugment == text
     if text:
-        from convnext.data.augment import rand_augment
+        from convnext.data.feed.augment import rand_augment
 
         assert rand_augment(text, 32, (0.5, 0.5, 0.5)).ops
 

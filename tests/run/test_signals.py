@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import convnext.data.checked as checked
-import convnext.data.shard_writer as shard_writer
+import convnext.data.shards.writer as shard_writer
+import convnext.data.sources.check as checked
 from convnext.__main__ import main
 from convnext.run.signals import AT_ONCE, as_interrupts
 

@@ -26,7 +26,7 @@ from convnext.errors import RecipeError, RunError, Stopped, UserError, WeightsEr
 from convnext.evaluate.compare import compare
 from convnext.evaluate.evaluate import evaluate_run, judge_run, list_predictions
 from convnext.evaluate.predict import to_csv, to_json
-from convnext.nn.weights import read_header, save_model
+from convnext.nn.weights.load import read_header, save_model
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder
 from convnext.run.load import load_all

@@ -15,8 +15,8 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import RecipeError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights, judge_run
-from convnext.nn.baselines import Baseline
 from convnext.nn.create import create_model
+from convnext.nn.others.baselines import Baseline
 from convnext.run.load import load
 from convnext.train.groups import optimizer_groups
 from convnext.train.train import train_run

@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from convnext.config import load_recipe
-from convnext.data.loader import EpochSampler
+from convnext.data.feed.loader import EpochSampler
 from convnext.errors import RecipeError, RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.run.state import read_state_file
 from convnext.tasks.collect import Predictions, in_order
 from convnext.tasks.records import Records

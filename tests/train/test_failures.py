@@ -13,13 +13,13 @@ from PIL import Image
 
 from convnext.__main__ import main
 from convnext.config import load_recipe
-from convnext.data.dataset import Dataset
-from convnext.data.framing import central_view
-from convnext.data.loader import PictureCache
+from convnext.data.feed.framing import central_view
+from convnext.data.feed.loader import PictureCache
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import DataError, NonFiniteLoss, RunError, UserError, WeightsError
 from convnext.evaluate.evaluate import evaluate_run
 from convnext.nn.create import create_model
-from convnext.nn.weights import load_state, read_model
+from convnext.nn.weights.load import load_state, read_model
 from convnext.run.folder import RunFolder
 from convnext.tasks.classify.multi import MultiLabel
 from convnext.tasks.classify.targets import read_dataset

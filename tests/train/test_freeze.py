@@ -16,9 +16,9 @@ from convnext.config import load_recipe, override
 from convnext.errors import RecipeError
 from convnext.kernels import native
 from convnext.kernels.block import fused_block, reference
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.create import create_model
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.recipe import Recipe
 from convnext.run.state import EMA
 from convnext.train import loop as loops
@@ -46,7 +46,7 @@ def small() -> ConvNeXt:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A file of weights for two classes."""
-    from convnext.nn.weights import save_model
+    from convnext.nn.weights.load import save_model
 
     torch.manual_seed(1)
     model = create_model("convnext_atto", num_classes=2, weights="none", layer_scale=1.0, init="fan_in")

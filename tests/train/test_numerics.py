@@ -10,7 +10,7 @@ import torch
 from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import RecipeError
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.run.state import read_state_file
 from convnext.train.loop import Loop
 from convnext.train.resume import resume_run

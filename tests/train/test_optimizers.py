@@ -10,7 +10,7 @@ import torch
 
 from convnext.config import load_recipe, override
 from convnext.errors import RunError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.recipe import Recipe, TrainRecipe
 from convnext.run.folder import RunFolder
 from convnext.run.state import EMA, Progress, TrainState

@@ -9,7 +9,7 @@ import torch
 
 from convnext.config import load_recipe, override
 from convnext.errors import RecipeError, RunError, UserError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.recipe import Recipe
 from convnext.run.state import EMA, Progress, TrainState
 from convnext.tasks.classify.targets import read_dataset

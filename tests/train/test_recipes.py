@@ -14,7 +14,7 @@ import torch
 
 from convnext.__main__ import main
 from convnext.config import all_keys, find_recipe, get, load_recipe, override, shipped, shipped_names, to_toml
-from convnext.data.mixing import Mixing, cut_mix
+from convnext.data.feed.mixing import Mixing, cut_mix
 from convnext.errors import RecipeError
 from convnext.nn.spec import outline
 from convnext.recipe import Recipe

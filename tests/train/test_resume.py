@@ -19,7 +19,7 @@ import torch
 from convnext.__main__ import main
 from convnext.config import load_complete, load_recipe, override, to_toml
 from convnext.errors import RecipeError, RunError
-from convnext.nn.weights import read_state
+from convnext.nn.weights.load import read_state
 from convnext.report.finish import finish_run
 from convnext.run.folder import RunFolder
 from convnext.run.state import read_state_file

@@ -21,7 +21,7 @@ from convnext.__main__ import main
 from convnext.config import load_recipe
 from convnext.errors import DataError, NonFiniteLoss, RunError
 from convnext.evaluate.evaluate import evaluate_run, judge_run
-from convnext.nn.weights import read_model
+from convnext.nn.weights.load import read_model
 from convnext.report.finish import finish_run
 from convnext.run.folder import locked
 from convnext.run.load import load

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from convnext.config import override
-from convnext.data.reading import Reading
-from convnext.data.shard_source import open_shards
-from convnext.data.shard_writer import write_shards
+from convnext.data.shards.open import open_shards
+from convnext.data.shards.writer import write_shards
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, RecipeError
 from convnext.recipe import Recipe
 from convnext.tasks.classify.targets import ClassTargets, read_dataset

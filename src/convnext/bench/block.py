@@ -16,8 +16,8 @@ from torch import Tensor
 from convnext.bench.measure import in_turn, machine, options
 from convnext.kernels import native
 from convnext.kernels.block import enough, fused_block, reference
-from convnext.nn.convnext import Block, BlockSettings
-from convnext.nn.variants import get_spec
+from convnext.nn.convnext.backbone import Block, BlockSettings
+from convnext.nn.tables.variants import get_spec
 
 
 def compare(dim: int, side: int, batch: int, rounds: int, *, half: bool, training: bool) -> dict[str, float]:

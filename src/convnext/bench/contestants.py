@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import TIMM
 from convnext.nn.create import create_model
-from convnext.nn.formats import from_native
+from convnext.nn.inference.optimize import optimize
 from convnext.nn.network import Network
-from convnext.nn.optimize import optimize
-from convnext.nn.variants import MODELS, get_spec
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.tables.variants import MODELS, get_spec
+from convnext.nn.weights.formats import from_native
 
 CODES = ("ours", "timm", "torchvision", "transformers")
 ENGINES = ("eager", "optimized", "checkpointing", "compile", "onnxruntime", "openvino")
@@ -147,7 +147,7 @@ def _baseline(contestant: Contestant, case: Case) -> nn.Module:
     """A network that is no ConvNeXt: timm's own, or the same behind our contract."""
     import timm
 
-    from convnext.nn.baselines import fixed_size
+    from convnext.nn.others.baselines import fixed_size
 
     name = case.model.removeprefix(TIMM)
     model: nn.Module

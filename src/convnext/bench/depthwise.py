@@ -15,7 +15,7 @@ from torch import nn
 from convnext.bench.measure import in_turn, machine, options, train_step
 from convnext.kernels.depthwise import DepthwiseConv2d, depthwise_conv2d
 from convnext.nn.create import create_model
-from convnext.nn.variants import get_spec
+from convnext.nn.tables.variants import get_spec
 
 
 def compare_backward(batch: int, dim: int, side: int, rounds: int) -> dict[str, float]:

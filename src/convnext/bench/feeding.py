@@ -18,11 +18,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from convnext.bench.measure import in_turn, machine, options
-from convnext.data.augment import TrainTransform
-from convnext.data.dataset import Sample
-from convnext.data.disk_cache import DiskBudget
-from convnext.data.loader import Collate, TrainPictures
-from convnext.data.transforms import normalize, to_tensor, train_short_side
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.disk_cache import DiskBudget
+from convnext.data.feed.loader import Collate, TrainPictures
+from convnext.data.pictures.transforms import normalize, to_tensor, train_short_side
+from convnext.data.sources.dataset import Sample
 from convnext.recipe import AugmentRecipe, DataRecipe
 from convnext.tasks.classify.meaning import Classes
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from convnext.bench.measure import in_turn, machine, options
-from convnext.nn.convnext import Block, BlockSettings, Form
-from convnext.nn.variants import get_spec
+from convnext.nn.convnext.backbone import Block, BlockSettings, Form
+from convnext.nn.tables.variants import get_spec
 
 FORMS: tuple[Form, ...] = ("linear", "conv")
 

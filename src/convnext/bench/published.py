@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from convnext.bench.benchmark import Report
-from convnext.nn.baseline_specs import BASELINES
+from convnext.nn.tables.baseline_specs import BASELINES
 from convnext.paper import rows, title
 
 _SIZES = {"T": "tiny", "S": "small", "B": "base", "L": "large", "XL": "xlarge"}

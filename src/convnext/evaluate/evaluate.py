@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from convnext.config import load_complete, nearest
-from convnext.data.columns import foreign_columns, said_columns, with_columns
-from convnext.data.dataset import Dataset, Sample
-from convnext.data.loader import Collate, EvalPictures, eval_loader
+from convnext.data.feed.loader import Collate, EvalPictures, eval_loader
 from convnext.data.names import called, csv_path
-from convnext.data.reading import Reading
-from convnext.data.scales import range_of_recipe
-from convnext.data.sources import OWN_SPLIT
+from convnext.data.pictures.scales import range_of_recipe
+from convnext.data.sources.columns import foreign_columns, said_columns, with_columns
+from convnext.data.sources.dataset import Dataset, Sample
+from convnext.data.sources.read import OWN_SPLIT
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, UserError, WeightsError
 from convnext.evaluate.mistakes import keep_mistakes
 from convnext.evaluate.verdict import Judged
-from convnext.nn.optimize import for_pictures
+from convnext.nn.inference.optimize import for_pictures
 from convnext.recipe import NORMALIZATIONS, DataRecipe, Recipe
 from convnext.run.contents import count_known, is_file_of_run
 from convnext.run.cores import CORES

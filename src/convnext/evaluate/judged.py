@@ -10,9 +10,9 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from convnext.data.checked import check_files
 from convnext.data.names import DATA, count, named
-from convnext.data.tarball import parse
+from convnext.data.pictures.tarball import parse
+from convnext.data.sources.check import check_files
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights
 from convnext.evaluate.verdict import Judged

@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from convnext.data.decode import read_picture
-from convnext.data.levels import Range
+from convnext.data.pictures.decode import read_picture
+from convnext.data.pictures.levels import Range
 from convnext.errors import PictureError
 from convnext.evaluate.verdict import Judged
 from convnext.run.folder import RunFolder, write_bytes

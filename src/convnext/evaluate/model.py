@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnext.data.given import Picture, Pictures
+from convnext.data.feed.given import Picture, Pictures
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.data.names import named
-from convnext.data.preprocessing import Preprocessing
 from convnext.errors import PictureError, UserError
 from convnext.evaluate.predict import find_pictures, predictions_of
 from convnext.nn.network import Network

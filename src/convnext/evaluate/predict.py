@@ -16,15 +16,15 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from convnext.data.given import Picture, Pictures, one_by_one, title_of
-from convnext.data.loader import Collate, EvalPictures, eval_loader
+from convnext.data.feed.given import Picture, Pictures, one_by_one, title_of
+from convnext.data.feed.loader import Collate, EvalPictures, eval_loader
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.data.names import csv_cell, csv_path, named, printable
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.walk import walk
+from convnext.data.sources.walk import walk
 from convnext.errors import DataError, PictureError, UserError, WeightsError
-from convnext.nn.optimize import for_pictures
-from convnext.nn.places import is_weight_file
-from convnext.nn.weights import read_header
+from convnext.nn.inference.optimize import for_pictures
+from convnext.nn.weights.load import read_header
+from convnext.nn.weights.places import is_weight_file
 from convnext.recipe import NORMALIZATIONS
 from convnext.run.cores import CORES
 from convnext.run.environment import find_device, usable_cores

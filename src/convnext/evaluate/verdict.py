@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convnext.data.dataset import Sample
+from convnext.data.sources.dataset import Sample
 from convnext.tasks.collect import Predictions
 from convnext.tasks.table import of_result
 from convnext.tasks.task import Task

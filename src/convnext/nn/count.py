@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES, TIMM
 from convnext.nn.network import Network
 from convnext.nn.spec import NetworkSpec, outline
+from convnext.nn.tables.baseline_specs import BASELINES, TIMM
 
 _SHAPELESS = (nn.BatchNorm2d, nn.GELU, nn.ReLU)
 """Layers whose output has the shape of their input; on shapes alone torch takes milliseconds for each."""

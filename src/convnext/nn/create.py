@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.baseline_specs import TIMM
-from convnext.nn.convnext import Form
-from convnext.nn.download import find_weights
-from convnext.nn.head_rows import Names, classes_of
+from convnext.nn.convnext.backbone import Form
 from convnext.nn.network import Network
-from convnext.nn.places import tell
 from convnext.nn.spec import NetworkSpec, scale_head
-from convnext.nn.weights import load_pretrained, read_model
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.weights.download import find_weights
+from convnext.nn.weights.head_rows import Names, classes_of
+from convnext.nn.weights.load import load_pretrained, read_model
+from convnext.nn.weights.places import tell
 
 
 def create_model(
@@ -108,7 +108,7 @@ def build_network(
 
 def _baseline(spec: NetworkSpec, weights: str, classes: tuple[str, ...]) -> Network:
     """One of timm's networks; timm itself loads its weights."""
-    from convnext.nn.baselines import Baseline
+    from convnext.nn.others.baselines import Baseline
 
     found = find_weights(spec.name, weights, tell)
     state, config = (None, None) if found is None else read_model(found.path, tell)

@@ -9,10 +9,10 @@ from typing import Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import BASELINES, TIMM
-from convnext.nn.published import PUBLISHED
-from convnext.nn.registry import weights_row
-from convnext.nn.variants import MODELS
+from convnext.nn.tables.baseline_specs import BASELINES, TIMM
+from convnext.nn.tables.published import PUBLISHED
+from convnext.nn.tables.variants import MODELS
+from convnext.nn.weights.registry import weights_row
 
 _LETTERS = {"tiny": "T", "small": "S", "base": "B", "large": "L", "xlarge": "XL"}
 
@@ -71,7 +71,7 @@ def list_all(pattern: str = "*") -> list[Listed]:
     found = [row for row in _rows() if _matches(row, pattern)]
     if not found and pattern.startswith(TIMM) and not set(pattern) & set("*?["):
         from convnext.nn.count import count, default_size
-        from convnext.nn.download import starts
+        from convnext.nn.weights.download import starts
 
         size = default_size(pattern)
         counted = count(pattern, size)

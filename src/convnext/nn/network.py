@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import UserError
-from convnext.nn.layers import run_checkpointed
+from convnext.nn.convnext.layers import run_checkpointed
 
 if TYPE_CHECKING:
-    from convnext.data.preprocessing import Preprocessing
+    from convnext.data.feed.preprocessing import Preprocessing
 
 
 def check_outputs(num_classes: object) -> None:

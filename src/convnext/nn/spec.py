@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from convnext.errors import UserError
-from convnext.nn import roadmap
-from convnext.nn.baseline_specs import TIMM
-from convnext.nn.convnext import ConvNeXt, Form
-from convnext.nn.initialize import init_fan_in
+from convnext.nn.convnext.backbone import ConvNeXt, Form
+from convnext.nn.convnext.initialize import init_fan_in
 from convnext.nn.network import Network
-from convnext.nn.variants import ROADMAP, get_spec
+from convnext.nn.others import roadmap
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.tables.variants import ROADMAP, get_spec
 from convnext.recipe import Recipe
 
 INITS = ("paper", "fan_in")
@@ -62,7 +62,7 @@ def outline(name: str) -> Outline:
         UserError: no model has this name.
     """
     if name.startswith(TIMM):
-        from convnext.nn.baselines import fixed_size
+        from convnext.nn.others.baselines import fixed_size
 
         return Outline((4,), 32, 0.0, None, fixed_size(name.removeprefix(TIMM)), blocks=False)
     if name.startswith(ROADMAP):
@@ -157,7 +157,7 @@ class NetworkSpec:
         """The network with random weights, drawn from torch's generator. Raises as `complete`."""
         spec = self.complete()
         if spec.name.startswith(TIMM):
-            from convnext.nn.baselines import Baseline
+            from convnext.nn.others.baselines import Baseline
 
             model: Network = Baseline(spec.name.removeprefix(TIMM), **spec.for_timm())
         else:

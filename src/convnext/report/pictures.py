@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from convnext.data.decode import read_picture
+from convnext.data.pictures.decode import read_picture
 from convnext.errors import PictureError
 
 THUMBNAIL = 400

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext import paper
 from convnext.errors import UserError
-from convnext.nn.roadmap import REGIMES, get_regime
+from convnext.nn.others.roadmap import REGIMES, get_regime
 from convnext.run.folder import write_output
 from convnext.study.roadmap import Road, Row
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from convnext.data.names import in_order
 from convnext.errors import UserError
-from convnext.nn.head_rows import classes_of
-from convnext.nn.weights import read_header
+from convnext.nn.weights.head_rows import classes_of
+from convnext.nn.weights.load import read_header
 from convnext.run.folder import open_run
 from convnext.run.load import weights_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.data.dataset import CONTENT_BYTES, Dataset, Sample, contents_are_known
+from convnext.data.sources.dataset import CONTENT_BYTES, Dataset, Sample, contents_are_known
 from convnext.errors import RunError
 from convnext.run.folder import CONTENTS, RunFolder
 

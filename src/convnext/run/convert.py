@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.baseline_specs import TIMM
-from convnext.nn.baselines import OWN
-from convnext.nn.description import describe
-from convnext.nn.places import split_part, weight_file
-from convnext.nn.variants import ROADMAP
-from convnext.nn.weights import (
+from convnext.nn.others.baselines import OWN
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.tables.variants import ROADMAP
+from convnext.nn.weights.description import describe
+from convnext.nn.weights.load import (
     FORMATS,
     check_whole,
     from_native,
@@ -27,6 +26,7 @@ from convnext.nn.weights import (
     recognise,
     save_model,
 )
+from convnext.nn.weights.places import split_part, weight_file
 from convnext.run.folder import open_run, write_output
 from convnext.run.load import weights_of
 from convnext.run.other_codes import check_beside, files_of_transformers, how_to_load, refuse_unloadable

@@ -10,17 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.errors import RunError, UserError, WeightsError
-from convnext.nn.baseline_specs import TIMM
-from convnext.nn.description import build, describe
-from convnext.nn.head_rows import listed
 from convnext.nn.network import Network
-from convnext.nn.places import is_weight_file, split_part
-from convnext.nn.shown import named_or, shown_as
 from convnext.nn.spec import NetworkSpec
-from convnext.nn.variants import ROADMAP
-from convnext.nn.weights import load_state, read_header, read_model, recognise
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.tables.variants import ROADMAP
+from convnext.nn.weights.description import build, describe
+from convnext.nn.weights.head_rows import listed
+from convnext.nn.weights.load import load_state, read_header, read_model, recognise
+from convnext.nn.weights.places import is_weight_file, split_part
+from convnext.nn.weights.shown import named_or, shown_as
 from convnext.run.folder import RunFolder, open_run, resuming
 from convnext.run.record import say
 from convnext.tasks.table import FIRST, TASKS, kind_of, of_model_file, to_model_file
@@ -173,7 +173,7 @@ def _outputs(path: Path, state: Mapping[str, Tensor], model_name: str) -> int:
     """
     layer = "head"
     if model_name.startswith(TIMM):
-        from convnext.nn.baselines import timm_config
+        from convnext.nn.others.baselines import timm_config
 
         layer = getattr(timm_config(model_name.removeprefix(TIMM)), "classifier", layer)
     elif not model_name.startswith(ROADMAP):
@@ -189,7 +189,7 @@ def _outputs(path: Path, state: Mapping[str, Tensor], model_name: str) -> int:
 def _bare_network(path: Path, state: Mapping[str, Tensor], model_name: str, classes: int, size: int) -> Network:
     """The network that bare weights are of: timm's own names, or for a ConvNeXt those of any known format."""
     if model_name.startswith(TIMM):
-        from convnext.nn.baselines import Baseline
+        from convnext.nn.others.baselines import Baseline
 
         peer = Baseline(model_name.removeprefix(TIMM), num_classes=classes, size=size, state=state)
         _check_outputs(path, peer.trained_classes or 0, classes)

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from convnext.errors import UserError, WeightsError
-from convnext.nn.description import Description
-from convnext.nn.download import TORCHVISION_FILES
-from convnext.nn.weights import model_of, sizes_of
+from convnext.nn.weights.description import Description
+from convnext.nn.weights.download import TORCHVISION_FILES
+from convnext.nn.weights.load import model_of, sizes_of
 
 _NARROW = frozenset({40, 48, 64, 80})  # widths whose linear layers timm computes as convolutions
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers

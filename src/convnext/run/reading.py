@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convnext.data.checked import Progress
-from convnext.data.dataset import Broken, Dataset
 from convnext.data.names import called
-from convnext.data.open import open_data
-from convnext.data.reading import Reading
-from convnext.data.targets import Targets
+from convnext.data.sources.check import Progress
+from convnext.data.sources.dataset import Broken, Dataset
+from convnext.data.sources.open import open_data
+from convnext.data.sources.reading import Reading
+from convnext.data.sources.targets import Targets
 from convnext.run.record import progress, say
 
 TOLD = 10

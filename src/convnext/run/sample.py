@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.dataset import Dataset
-from convnext.data.loader import TrainPictures
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.shards import glimpse
-from convnext.data.transforms import mix_seed
+from convnext.data.feed.loader import TrainPictures
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.pictures.transforms import mix_seed
+from convnext.data.shards.read import glimpse
+from convnext.data.sources.dataset import Dataset
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, write_bytes
 

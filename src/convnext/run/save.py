@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import nn
 
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.errors import UserError
-from convnext.nn.baseline_specs import TIMM
-from convnext.nn.baselines import Baseline
-from convnext.nn.convnext import ConvNeXt
-from convnext.nn.description import fault_of
-from convnext.nn.files import refuse_odd, save_model
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.network import Network
+from convnext.nn.others.baselines import Baseline
 from convnext.nn.spec import NetworkSpec
-from convnext.nn.weights import model_of
+from convnext.nn.tables.baseline_specs import TIMM
+from convnext.nn.weights.description import fault_of
+from convnext.nn.weights.files import refuse_odd, save_model
+from convnext.nn.weights.load import model_of
 
 
 def save(

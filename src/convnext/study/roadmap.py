@@ -12,7 +12,7 @@ from typing import Any
 from convnext import paper
 from convnext.errors import RunError, UserError
 from convnext.nn.count import count
-from convnext.nn.roadmap import SHORT, Step, designs, find_step, get_regime, name_of
+from convnext.nn.others.roadmap import SHORT, Step, designs, find_step, get_regime, name_of
 
 RESULT = "roadmap.json"
 

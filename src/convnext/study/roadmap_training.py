@@ -10,7 +10,7 @@ from typing import Any
 from convnext.config import all_keys, get, load_recipe, override
 from convnext.errors import RunError, UserError
 from convnext.evaluate.evaluate import judge_run
-from convnext.nn.roadmap import Step
+from convnext.nn.others.roadmap import Step
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder, drop_state, locked, refuse_linked, write_text
 from convnext.run.record import say

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import as_dict
-from convnext.data.dataset import Dataset
+from convnext.data.sources.dataset import Dataset
 from convnext.recipe import Recipe
 from convnext.study.space import Knob
 from convnext.tasks.table import asked, task_of

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.config import as_dict, get, override
 from convnext.data.names import called
-from convnext.data.reading import Reading
+from convnext.data.sources.reading import Reading
 from convnext.errors import MemoryFull, NonFiniteLoss, RecipeError, RunError, UserError
 from convnext.recipe import Recipe
 from convnext.run.environment import launched

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from convnext.data.loader import Batch
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.transforms import normalize
+from convnext.data.feed.loader import Batch
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.pictures.transforms import normalize
 from convnext.tasks.records import Records, joined
 from convnext.tasks.task import Task
 

@@ -11,8 +11,8 @@ from convnext.config import nearest, override
 from convnext.errors import DataError, RecipeError, RunError, WeightsError
 
 if TYPE_CHECKING:
-    from convnext.data.dataset import Dataset
-    from convnext.data.targets import Targets
+    from convnext.data.sources.dataset import Dataset
+    from convnext.data.sources.targets import Targets
     from convnext.recipe import Recipe
     from convnext.tasks.checks import Check
     from convnext.tasks.task import Kind, Score, Task
@@ -96,7 +96,7 @@ def decided(recipe: Recipe, root: str | Path) -> Recipe:
         DataError: it cannot be told; the message says how to say it.
         RecipeError: there is no such task.
     """
-    from convnext.data.table import TABLE_SUFFIXES
+    from convnext.data.sources.table import TABLE_SUFFIXES
 
     asked(recipe)
     if recipe.task.kind != AUTO:
@@ -112,8 +112,8 @@ def decided(recipe: Recipe, root: str | Path) -> Recipe:
 def _claims(table: Path, recipe: Recipe) -> dict[str, int]:
     """How far each kind claims a table; a kind is not asked where one before it has a column of its own there, but
     for what the recipe names."""
-    from convnext.data.columns import columns_of
-    from convnext.data.rows import read_rows
+    from convnext.data.sources.columns import columns_of
+    from convnext.data.sources.rows import read_rows
 
     try:
         columns, rows, _ = read_rows(table)

@@ -28,9 +28,9 @@ from convnext.tasks.records import Records
 from convnext.tasks.score import Score
 
 if TYPE_CHECKING:
-    from convnext.data.dataset import Dataset
-    from convnext.data.target import Meaning
-    from convnext.data.targets import Targets
+    from convnext.data.sources.dataset import Dataset
+    from convnext.data.sources.target import Meaning
+    from convnext.data.sources.targets import Targets
     from convnext.nn.network import Network
     from convnext.recipe import Recipe
 

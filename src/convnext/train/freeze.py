@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from convnext.errors import RecipeError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe

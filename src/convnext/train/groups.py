@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from convnext.errors import RecipeError
-from convnext.nn.convnext import ConvNeXt
+from convnext.nn.convnext.backbone import ConvNeXt
 from convnext.nn.network import Network
 
 BLOCKS = 3

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from convnext.data.loader import Batch
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.feed.loader import Batch
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.errors import DataError
 from convnext.run.record import clock
 from convnext.tasks.collect import collect, in_order

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from convnext.config import get
-from convnext.data.feed import Loader, end_processes
-from convnext.data.loader import Batch, EpochSampler
-from convnext.data.mixing import Mixing
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.transforms import normalize
+from convnext.data.feed.feed import Loader, end_processes
+from convnext.data.feed.loader import Batch, EpochSampler
+from convnext.data.feed.mixing import Mixing
+from convnext.data.feed.preprocessing import Preprocessing
+from convnext.data.pictures.transforms import normalize
 from convnext.errors import DataError, NonFiniteLoss, Silenced, StoppedWaiting
 from convnext.recipe import Recipe
 from convnext.run.cores import CORES

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from convnext.data.augment import TrainTransform
-from convnext.data.dataset import Dataset
-from convnext.data.loader import Collate, EpochSampler, EvalPictures, TrainPictures
+from convnext.data.feed.augment import TrainTransform
+from convnext.data.feed.loader import Collate, EpochSampler, EvalPictures, TrainPictures
+from convnext.data.feed.preprocessing import Preprocessing
 from convnext.data.names import called
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.scales import range_of_recipe
-from convnext.data.shard_order import ShardSampler
-from convnext.data.shards import ShardSamples
-from convnext.data.transforms import channel_statistics, train_short_side
+from convnext.data.pictures.scales import range_of_recipe
+from convnext.data.pictures.transforms import channel_statistics, train_short_side
+from convnext.data.shards.order import ShardSampler
+from convnext.data.shards.read import ShardSamples
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import DataError, RecipeError
 from convnext.nn.create import build_network
 from convnext.nn.network import Network

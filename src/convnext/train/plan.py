@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from convnext.config import get, override
-from convnext.data.dataset import Dataset
 from convnext.data.names import count as counted
-from convnext.data.opened import read_size
-from convnext.data.shards import glimpse
-from convnext.data.transforms import train_short_side
+from convnext.data.pictures.opened import read_size
+from convnext.data.pictures.transforms import train_short_side
+from convnext.data.shards.read import glimpse
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import DataError, RecipeError
 from convnext.memory import available_memory
 from convnext.nn.count import count

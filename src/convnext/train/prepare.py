@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 
 from convnext.config import override
-from convnext.data.dataset import Dataset
-from convnext.data.disk_cache import DiskBudget
+from convnext.data.feed.disk_cache import DiskBudget
 from convnext.data.names import called, is_pattern
-from convnext.data.shards import ShardSamples
+from convnext.data.shards.read import ShardSamples
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import RecipeError, RunError
-from convnext.nn.download import find_weights
 from convnext.nn.network import Network
-from convnext.nn.places import split_part
+from convnext.nn.weights.download import find_weights
+from convnext.nn.weights.places import split_part
 from convnext.recipe import Recipe
 from convnext.run.environment import usable_cores
 from convnext.run.loggers import refuse_missing

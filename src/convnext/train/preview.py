@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from convnext.data.dataset import Dataset
+from convnext.data.sources.dataset import Dataset
 from convnext.memory import available_memory
 from convnext.recipe import Recipe
 from convnext.run.environment import find_device

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import find_recipe, load_recipe, override, shipped_names, to_toml
-from convnext.data.dataset import Dataset
-from convnext.data.reading import Reading
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.reading import Reading
 from convnext.errors import UserError
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from convnext.config import get, override
-from convnext.data.dataset import Dataset
 from convnext.data.names import called, count
-from convnext.data.reading import Reading
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, RunError
-from convnext.nn.weights import load_state, read_model
+from convnext.nn.weights.load import load_state, read_model
 from convnext.recipe import Recipe
 from convnext.run.contents import count_known
 from convnext.run.folder import RunFolder, is_judged, locked, open_run, report_is_due

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from convnext.config import override
-from convnext.data.transforms import per_channel
-from convnext.nn.download import Found
-from convnext.nn.shown import shown_as, shown_by_entry
+from convnext.data.pictures.transforms import per_channel
+from convnext.nn.weights.download import Found
+from convnext.nn.weights.shown import shown_as, shown_by_entry
 from convnext.recipe import NORMALIZATIONS
 from convnext.train.plan import Plan
 

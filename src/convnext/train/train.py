@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import override, to_toml
-from convnext.data.dataset import Dataset
-from convnext.data.loader import eval_loader, train_loader
-from convnext.data.mixing import Mixing
+from convnext.data.feed.loader import eval_loader, train_loader
+from convnext.data.feed.mixing import Mixing
 from convnext.data.names import called
-from convnext.data.reading import Reading
-from convnext.data.transforms import mix_seed
+from convnext.data.pictures.transforms import mix_seed
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.reading import Reading
 from convnext.errors import LoaderLost, MemoryFull, RunError, SourceLost, Stopped
 from convnext.nn.network import Network
-from convnext.nn.weights import save_model
+from convnext.nn.weights.load import save_model
 from convnext.recipe import Recipe
 from convnext.run.contents import write_contents
 from convnext.run.cores import CORES

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from convnext.config import override
-from convnext.data.dataset import Dataset
-from convnext.data.loader import EpochSampler, EvalPictures, TrainPictures, eval_loader, train_loader
-from convnext.data.transforms import normalize
+from convnext.data.feed.loader import EpochSampler, EvalPictures, TrainPictures, eval_loader, train_loader
+from convnext.data.pictures.transforms import normalize
+from convnext.data.sources.dataset import Dataset
 from convnext.nn.network import Network
 from convnext.nn.spec import spec_of
 from convnext.recipe import Recipe

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from convnext.config import override
-from convnext.data.checked import check_file
-from convnext.data.dataset import Dataset
-from convnext.data.levels import range_of
 from convnext.data.names import figure
-from convnext.data.scales import Scale, beyond, range_for, range_of_recipe, scales_of
-from convnext.data.shards import glimpse
+from convnext.data.pictures.levels import range_of
+from convnext.data.pictures.scales import Scale, beyond, range_for, range_of_recipe, scales_of
+from convnext.data.shards.read import glimpse
+from convnext.data.sources.check import check_file
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import RecipeError
 from convnext.train.plan import Plan
 

@@ -12,9 +12,9 @@ import torch
 
 from convnext.__main__ import main
 from convnext.config import override
-from convnext.data.dataset import Dataset
-from convnext.data.open import open_data
-from convnext.data.reading import Reading
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.open import open_data
+from convnext.data.sources.reading import Reading
 from convnext.errors import RecipeError, UserError
 from convnext.recipe import Recipe
 from convnext.study.space import MEASURE

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from convnext.config import load_recipe
-from convnext.data.dataset import Dataset
-from convnext.data.doctor import examine
-from convnext.data.open import open_data
-from convnext.data.reading import Reading
+from convnext.data.doctor.diagnose import examine
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.open import open_data
+from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, RecipeError, UserError
 from convnext.recipe import Recipe
 from convnext.tasks.regress.aside import set_aside

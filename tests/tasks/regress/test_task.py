@@ -16,12 +16,12 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 import convnext
 from convnext.config import load_complete, override
-from convnext.data.reading import Reading
+from convnext.data.sources.reading import Reading
 from convnext.errors import Stopped, UserError
 from convnext.evaluate.compare import compare
 from convnext.evaluate.evaluate import evaluate_run, evaluate_weights, list_predictions
 from convnext.evaluate.predict import to_csv, to_json
-from convnext.nn.weights import read_header
+from convnext.nn.weights.load import read_header
 from convnext.recipe import Recipe
 from convnext.run.folder import RunFolder
 from convnext.run.reading import read_data

@@ -20,7 +20,7 @@ from convnext.tasks.score import Score
 from convnext.tasks.task import Forward
 
 if TYPE_CHECKING:
-    from convnext.data.dataset import Dataset
+    from convnext.data.sources.dataset import Dataset
     from convnext.nn.network import Network
 
 VALUES, NAMED = "values", "named"

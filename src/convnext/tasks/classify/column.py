@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from convnext.data.columns import LABEL_NAMES, Columns, find, key_of, require
-from convnext.data.flags import is_flag, is_true
-from convnext.data.missing import is_missing
 from convnext.data.names import count, listed, printable
-from convnext.data.rows import Row, lines_of
-from convnext.data.target import Told
+from convnext.data.sources.columns import LABEL_NAMES, Columns, find, key_of, require
+from convnext.data.sources.flags import is_flag, is_true
+from convnext.data.sources.missing import is_missing
+from convnext.data.sources.rows import Row, lines_of
+from convnext.data.sources.target import Told
 from convnext.errors import DataError
 from convnext.tasks.classify.lists import list_of, refuse_odd_lists
 

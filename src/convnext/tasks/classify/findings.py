@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
-from convnext.data.dataset import Dataset
-from convnext.data.findings import Finding, Picture
+from convnext.data.doctor.findings import Finding, Picture
 from convnext.data.names import count, listed, look_alikes
+from convnext.data.sources.dataset import Dataset
 from convnext.tasks.classify.meaning import ALIKE, counts
 
 SMALL_CLASS = 20  # training pictures below which a class is called small

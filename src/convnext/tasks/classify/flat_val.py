@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.data.listing import Entry
 from convnext.data.names import count, in_order, printable
+from convnext.data.sources.listing import Entry
 from convnext.errors import DataError
 from convnext.files import open_text
 

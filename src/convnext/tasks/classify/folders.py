@@ -11,12 +11,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from convnext.data.columns import Columns
-from convnext.data.given_split import split_by_folds
-from convnext.data.layouts import fold_folders, inner_names_note, split_folders, splits_in_classes
-from convnext.data.listing import SPLIT_NAMES, SPLITS, Entry, Listing, split_meant
 from convnext.data.names import count, did_you_mean, in_order, is_text, listed, printable
-from convnext.data.walk import Found, top, walk
+from convnext.data.sources.columns import Columns
+from convnext.data.sources.given_split import split_by_folds
+from convnext.data.sources.layouts import fold_folders, inner_names_note, split_folders, splits_in_classes
+from convnext.data.sources.listing import SPLIT_NAMES, SPLITS, Entry, Listing, split_meant
+from convnext.data.sources.walk import Found, top, walk
 from convnext.errors import DataError
 from convnext.tasks.classify.flat_val import label_flat
 

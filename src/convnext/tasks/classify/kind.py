@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convnext.data.dataset import Dataset
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import UserError
 from convnext.nn.network import Network
 from convnext.recipe import Recipe

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.data.names import count, printable
-from convnext.data.rows import Row, lines_of
+from convnext.data.sources.rows import Row, lines_of
 from convnext.errors import DataError
 
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnext.data.dataset import Dataset
-from convnext.data.shards import ShardedDataset
+from convnext.data.shards.read import ShardedDataset
+from convnext.data.sources.dataset import Dataset
 
 ALIKE = "classes that may be one"
 """How the note begins about classes whose names look alike."""

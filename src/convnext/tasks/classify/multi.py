@@ -18,7 +18,7 @@ from convnext.tasks.classify.worst import in_turns, with_labels
 from convnext.tasks.records import TRUTH, Records
 
 if TYPE_CHECKING:
-    from convnext.data.dataset import Dataset
+    from convnext.data.sources.dataset import Dataset
 
 
 class MultiLabel(Classifier):

@@ -12,18 +12,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.checked import Facts, Progress
-from convnext.data.columns import SPLIT, Columns, find
-from convnext.data.dataset import Dataset
-from convnext.data.diagnosis import Diagnosis
-from convnext.data.doctor import examine
-from convnext.data.findings import Finding, Overview, Picture
-from convnext.data.listing import Entry, Listing
-from convnext.data.missing import missing_classes
+from convnext.data.doctor.diagnose import examine
+from convnext.data.doctor.diagnosis import Diagnosis
+from convnext.data.doctor.findings import Finding, Overview, Picture
 from convnext.data.names import called, count, did_you_mean, in_order, listed, look_alikes, printable
-from convnext.data.reading import Reading
-from convnext.data.rows import Row
-from convnext.data.sources import all_of, survey
+from convnext.data.sources.check import Facts, Progress
+from convnext.data.sources.columns import SPLIT, Columns, find
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.listing import Entry, Listing
+from convnext.data.sources.missing import missing_classes
+from convnext.data.sources.read import all_of, survey
+from convnext.data.sources.reading import Reading
+from convnext.data.sources.rows import Row
 from convnext.errors import DataError
 from convnext.recipe import TaskRecipe
 from convnext.tasks.classify.column import Labels, read_labels

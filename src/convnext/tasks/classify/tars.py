@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from convnext.data.decode import PICTURE_SUFFIXES
-from convnext.data.index_writer import IndexWriter, draw
 from convnext.data.names import count, in_order, listed, printable
-from convnext.data.shards import ShardedDataset, read_sharded
-from convnext.data.tar_headers import Member
-from convnext.data.tarball import members, nested
+from convnext.data.pictures.decode import PICTURE_SUFFIXES
+from convnext.data.pictures.tar_headers import Member
+from convnext.data.pictures.tarball import members, nested
+from convnext.data.shards.index_writer import IndexWriter, draw
+from convnext.data.shards.read import ShardedDataset, read_sharded
 from convnext.errors import DataError, UserError
 from convnext.tasks.classify.targets import ClassTargets
 

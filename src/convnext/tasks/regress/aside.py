@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 
-from convnext.data.dataset import Dataset
-from convnext.data.split import join_groups
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.split import join_groups
 from convnext.tasks.regress.conformal import needed
 
 SHARE = 0.5

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Literal
 
-from convnext.data.missing import is_missing
+from convnext.data.sources.missing import is_missing
 
 Kind = Literal[
     "number", "missing", "decimal comma", "ambiguous comma", "grouped", "infinite", "boolean", "date", "list", "span",

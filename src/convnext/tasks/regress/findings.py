@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnext.data.dataset import Dataset
-from convnext.data.findings import Case, Finding, Picture
+from convnext.data.doctor.findings import Case, Finding, Picture
 from convnext.data.names import count, figure, listed
+from convnext.data.sources.dataset import Dataset
 from convnext.tasks.regress.meaning import asked_of, values_of
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convnext.data.dataset import Dataset
+from convnext.data.sources.dataset import Dataset
 from convnext.errors import DataError, RecipeError, UserError
 from convnext.nn.network import Network
 from convnext.recipe import Recipe

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convnext.data.dataset import Dataset
 from convnext.data.names import figure
+from convnext.data.sources.dataset import Dataset
 from convnext.tasks.regress.scaling import Target
 
 Array = NDArray[np.float64]

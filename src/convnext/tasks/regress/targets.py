@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from convnext.data.checked import Facts
-from convnext.data.columns import Columns, find, require
-from convnext.data.dataset import Dataset
-from convnext.data.findings import Finding, Overview, Picture
-from convnext.data.listing import Entry, Listing
+from convnext.data.doctor.findings import Finding, Overview, Picture
 from convnext.data.names import count, listed, printable
-from convnext.data.reading import Reading
-from convnext.data.rows import Row
-from convnext.data.target import Told
+from convnext.data.sources.check import Facts
+from convnext.data.sources.columns import Columns, find, require
+from convnext.data.sources.dataset import Dataset
+from convnext.data.sources.listing import Entry, Listing
+from convnext.data.sources.reading import Reading
+from convnext.data.sources.rows import Row
+from convnext.data.sources.target import Told
 from convnext.errors import DataError
 from convnext.recipe import DataRecipe, TaskRecipe
 from convnext.tasks.regress.findings import findings

@@ -86,9 +86,7 @@ def _target(judged: Judged) -> list[str]:
     elif level is not None:
         pictures = int(number(known.get("pictures")) or 0)
         stands = f"made from {counted(pictures, 'calibration picture')}"
-        lines.append(
-            f"  (coverage: {100 * level:g} % are to hold the truth, {stands}{judged.covered})"
-        )
+        lines.append(f"  (coverage: {100 * level:g} % are to hold the truth, {stands}{judged.covered})")
     return lines + _ranges(judged)
 
 

@@ -1,0 +1,1 @@
+"""Checking a data set before anyone trains on it."""

@@ -1,0 +1,1 @@
+"""Example data sets that packages ship."""
