@@ -7,7 +7,7 @@ here, below `functional`: 821 and 1,803 pictures, so always answering `functiona
 No two pictures are equal, but many look alike. Neighbouring slices of one block of silicon have the same pattern of
 crystals, each with defects of its own; cells from one printing screen have the same broken lines; and one module was
 photographed twice (cells 1735 to 1784 again as 2277 to 2326). A split picture by picture would test what was learnt by
-heart, so look-alikes form groups (`convnext.data.elpv_groups` finds them, elpv_groups.csv keeps them), and a group lies
+heart, so look-alikes form groups (`elpv_groups` finds them, elpv_groups.csv keeps them), and a group lies
 in one split. Yet the cells were cut from 44 modules, the package does not say which is from where, and cells of one
 module lie in different splits. So the test score says how well more cells of *these* modules are judged, and pictures
 are not as independent as its interval takes them to be.
@@ -186,7 +186,7 @@ def split_groups(groups: Sequence[str], contents: Sequence[str], defective: Sequ
     """The split of every group.
 
     Groups with a defective cell and groups without are split apart from each other, so that all splits have their
-    share of both. In either part the groups stand in the order of the numbers that `convnext.data.split.draw` gives
+    share of both. In either part the groups stand in the order of the numbers that `data.sources.split.draw` gives
     them; as long as the middle of a group lies in the first 20 % of the pictures it goes to test, in the next 15 %
     to val, otherwise to train.
 
