@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from convnext.data.split import draw
+from convnext.data.sources.split import draw
 from convnext.errors import DataError
 from convnext.files import write_whole
 
