@@ -78,7 +78,7 @@ class NumberTargets:
             return 0
         found = which_task([row[column] for row in rows])
         if found.task == "unclear":
-            raise DataError(f"{found.message(column, str(table))} data.label_column={column}")
+            raise DataError(found.message(column, str(table), f"data.label_column={column}"))
         return int(found.task == "regress")
 
     def in_folder(self, root: Path, reading: Reading) -> Listing:

@@ -36,13 +36,13 @@ class WhichTask:
     reason: str
     ways: tuple[str, ...] = ()
 
-    def message(self, column: str, table: str = "") -> str:
-        """One line for the user: what was found, and where it is unclear how to say what is meant."""
+    def message(self, column: str, table: str = "", also: str = "") -> str:
+        """One line for the user: what was found, and where it is unclear how to say what is meant; `also` is a setting
+        that classification needs beside its own."""
         place = f'{printable(table)}: column "{printable(column)}"' if table else f'column "{printable(column)}"'
         meaning = {"regress": "regression", "classify": "classification", "unclear": "is it a number or a class?"}
-        return "; ".join(
-            [f"{place} {self.reason}: {meaning[self.task]}", *([", or ".join(self.ways)] if self.ways else [])]
-        )
+        ways = [way.replace(f"{SETTING}=classify", f"{SETTING}=classify {also}".strip()) for way in self.ways]
+        return "; ".join([f"{place} {self.reason}: {meaning[self.task]}", *([", or ".join(ways)] if ways else [])])
 
 
 def which_task(cells: Sequence[str]) -> WhichTask:
