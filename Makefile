@@ -9,10 +9,11 @@ DEMO_RUN := runs/demo
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-full lint format docs clean
+.PHONY: help setup demo demo-regress test test-full lint format docs clean
 
 help:
 	@echo "make demo       train on 2,624 real photographs of solar cells (about 10 minutes) and write a report"
+	@echo "make demo-regress  the same photographs: how likely each is to be defective (about 6 minutes)"
 	@echo "make test       set up and run the quick tests"
 	@echo "make test-full  all tests, the slow ones too"
 	@echo "make lint       ruff and mypy        make format   ruff format"
@@ -42,6 +43,17 @@ demo: $(STAMP)
 	@echo "== 5/5 the report"
 	@$(BIN)/convnext report $(DEMO_RUN)
 	@echo "Open $(CURDIR)/$(DEMO_RUN)/report.html in a browser."
+
+demo-regress: $(STAMP)
+	@echo "== 1/4 the data: 2,624 photographs of solar cells, each with a probability of being defective"
+	$(BIN)/convnext sample elpv $(DEMO_DATA)
+	@echo "== 2/4 training from scratch, about 5 minutes"
+	$(BIN)/convnext train $(DEMO_DATA)/data.csv regress/elpv --out $(DEMO_RUN)-regress --overwrite
+	@echo "== 3/4 judging the saved run again, in a process of its own"
+	$(BIN)/convnext evaluate $(DEMO_RUN)-regress
+	@echo "== 4/4 answering for a few files"
+	$(BIN)/convnext predict $(DEMO_RUN)-regress '$(DEMO_DATA)/images/cell1?07.png'
+	@echo "Open $(CURDIR)/$(DEMO_RUN)-regress/report.html in a browser."
 
 test: $(STAMP)
 	@echo "== quick tests, a process a core"
