@@ -261,7 +261,7 @@ def test_the_package_is_not_imported(tmp_path: Path) -> None:
         "write_elpv(pathlib.Path(sys.argv[1])); "
         "print(sorted({'elpv_dataset', 'numpy', 'PIL', 'torch'} & set(sys.modules)))"
     )
-    source = Path(elpv.__file__).resolve().parents[2]
+    source = Path(elpv.__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "out")],
         capture_output=True,

@@ -214,7 +214,7 @@ def test_a_stopped_loader_ends_with_its_parent(tmp_path: Path) -> None:
         pytest.skip("only Linux ends a process with its parent")
     code = (
         "import os, signal\n"
-        "from convnext.data import feed\n"
+        "from convnext.data.feed import feed\n"
         "from tests_numbers import Numbers\n"
         "from functools import partial\n"
         "start = partial(feed.leave_signals_to_parent, with_parent=True)\n"

@@ -145,7 +145,7 @@ def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
         base.execute("delete from study_user_attributes where key = 'score'")
         ((identity,),) = base.execute("select value_json from study_user_attributes where key = 'identity'")
         known = json.loads(identity)
-        assert known["recipe"].pop("task.kind") == "classify"
+        assert known["recipe"].pop("task.kind") == "auto"
         base.execute("update study_user_attributes set value_json = ? where key = 'identity'", (json.dumps(known),))
         base.commit()
     table = json.loads((what.out / "tune.json").read_text())
