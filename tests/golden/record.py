@@ -57,7 +57,8 @@ def record(scenario: Scenario, work: Path, real: Path, source: Path, cache: Path
         for word in words:
             filled += settings if word == "{settings}" else [word.format(data=data, run=work / "run", work=work)]
         call(filled, source, cache)
-    return {name: read_run(work / name, work, source, cache) for name in scenario.runs}
+    found = {name: read_run(work / name, work, source, cache) for name in scenario.runs}
+    return json.loads(json.dumps(found).replace(str(real), "REAL")) if scenario.real else found
 
 
 def call(words: list[str], source: Path, cache: Path) -> str:

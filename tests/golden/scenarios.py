@@ -83,20 +83,26 @@ def flowers(work: Path, real: Path) -> Path:
     return real / "flowers"
 
 
+def beside(work: Path, real: Path) -> Path:
+    """A link to the flowers in `work`: paths below it are the same wherever the flowers lie."""
+    (work / "flowers").symlink_to(real / "flowers", target_is_directory=True)
+    return work / "flowers"
+
+
 def flowers_table(work: Path, real: Path) -> Path:
     """The flowers as a table without a split."""
-    files = sorted((real / "flowers").rglob("*.jpg"))
-    rows = [(str(f), f.parent.name) for f in files]
+    files = sorted(beside(work, real).glob("*/*/*.jpg"))
+    rows = [(f.relative_to(work).as_posix(), f.parent.name) for f in files]
     return write_table(work / "flowers.csv", ["path", "label"], rows)
 
 
 def flowers_several(work: Path, real: Path) -> Path:
     """The flowers as a table of several labels: the flower, and whether the picture is wide or light."""
     rows = []
-    for file in sorted((real / "flowers").rglob("*.jpg")):
+    for file in sorted(beside(work, real).glob("*/*/*.jpg")):
         with Image.open(file) as picture:
             names = [file.parent.name] + ["wide"] * (picture.width > picture.height) + ["large"] * (picture.width > 300)
-        rows.append((str(file), "|".join(names)))
+        rows.append((file.relative_to(work).as_posix(), "|".join(names)))
     return write_table(work / "several.csv", ["path", "label"], rows)
 
 
