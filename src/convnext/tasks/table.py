@@ -89,8 +89,9 @@ def checks_of(name: str) -> Mapping[str, Check]:
 def decided(recipe: Recipe, root: str | Path) -> Recipe:
     """The recipe with its task said, where it left that to the data.
 
-    The columns of a table decide: each kind says whether they are its own. Folders and shards, and tables that none
-    claims, are of the first kind, whose reader then says what is wrong with them.
+    Settings that only one kind has decide, then the columns of a table: each kind says whether they are its own.
+    Folders and shards, and tables that none claims, are of the first kind, whose reader then says what is wrong with
+    them.
 
     Raises:
         DataError: it cannot be told; the message says how to say it.
@@ -102,8 +103,8 @@ def decided(recipe: Recipe, root: str | Path) -> Recipe:
     if recipe.task.kind != AUTO:
         return recipe
     table = Path(root).expanduser().absolute()
-    claims = dict.fromkeys(TASKS, 0)
-    if table.suffix.lower() in TABLE_SUFFIXES and table.is_file():
+    claims = {name: 2 * kind_of(name).TARGETS.for_recipe(recipe.task).asked for name in TASKS}
+    if not any(claims.values()) and table.suffix.lower() in TABLE_SUFFIXES and table.is_file():
         claims = _claims(table, recipe)
     best = max(TASKS, key=lambda name: claims[name])  # of equal ones the first
     return override(recipe, {"task.kind": best})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from PIL import Image
 
 from convnext.config import load_recipe
 from convnext.data.doctor.diagnose import examine
+from convnext.data.sources.columns import columns_of
 from convnext.data.sources.dataset import Dataset
 from convnext.data.sources.open import open_data
 from convnext.data.sources.reading import Reading
 from convnext.errors import DataError, RecipeError, UserError
 from convnext.recipe import Recipe
+from convnext.tasks.classify.numeric import numbers_as_classes
 from convnext.tasks.regress.aside import set_aside
+from convnext.tasks.regress.scaling import Target
 from convnext.tasks.regress.targets import NumberTargets
 from convnext.tasks.table import decided, targets_of, task_of
 
@@ -60,6 +64,12 @@ FEW = [[number % 4] for number in range(60)]
     ("target", [["cat"], ["dog"]] * 30, (), "classify"),
     ("age", MANY, ('task.targets=["age"]',), "regress"),
     ("label,age", [["a", number] for number in range(60)], ('task.targets=["age"]',), "regress"),
+    ("age", MANY, ("data.label_column=age",), "classify"),
+    ("age", MANY, ("data.label_column=age", "task.unit=months"), "regress"),
+    ("age", MANY, ("task.range=[0,40]",), "regress"),
+    ("label", MANY, ("task.scale=log",), "regress"),
+    ("label", MANY, ("task.within=[1]",), "regress"),
+    ("label", MANY, ("task.unit=m", "task.kind=classify"), "classify"),
 ])  # fmt: skip
 def test_the_table_says_which_task(
     pictures: Path, header: str, cells: list[list[object]], settings: tuple[str, ...], kind: str
@@ -80,6 +90,66 @@ def test_whole_numbers_of_few_values_are_asked_about(pictures: Path) -> None:
     assert task_of(recipe, data).describe().startswith("target")
     recipe, data = _read(table, "task.kind=classify", "data.label_column=target")
     assert data.classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(("cells", "said"), [
+    (MANY, True),
+    ([[2000 + number % 30] for number in range(60)], True),
+    ([[number % 10] for number in range(60)], False),
+    ([[number % 5 + 1] for number in range(60)], False),
+    ([[f"class {number % 30}"] for number in range(60)], False),
+    ([[f"{number % 3}.0"] for number in range(60)], False),
+], ids=["fractions", "years", "digits", "stars", "words", "whole"])  # fmt: skip
+def test_numbers_that_are_taken_for_classes_are_said(pictures: Path, cells: list[list[object]], said: bool) -> None:
+    """In a column of labels they stay classes, but where they look measured a line says how they are learnt as numbers,
+    and that way works; digits and stars are quiet."""
+    table = _table(pictures, "label", cells)
+    recipe, data = _read(table)
+    assert recipe.task.kind == "classify"
+    assert len(data.classes) == len({str(row[0]) for row in cells})
+    assert any("task.kind=regress" in note for note in data.notes) == said
+    if said:
+        assert task_of(*_read(table, "task.kind=regress")).describe().startswith("label")
+
+
+def test_indices_of_many_classes_are_quiet() -> None:
+    """0 to 99, each often, are CIFAR's classes; with a gap, or once each, they may be ages."""
+    rows = [(str(number % 100),) for number in range(1000)]
+    assert numbers_as_classes(rows, "label") == []
+    assert numbers_as_classes(rows[:100], "label")
+    assert numbers_as_classes([("130",), *rows], "label")
+
+
+@pytest.mark.parametrize(("header", "cells", "setting"), [
+    ("age", MANY, 'task.targets=["age"]'),
+    ("a,b", [[number, ""] if number % 2 else ["", number] for number in range(60)], "task.targets=[\"a\",\"b\"]"),
+])  # fmt: skip
+def test_a_table_without_labels_says_how_numbers_are_learnt(
+    pictures: Path, header: str, cells: list[list[object]], setting: str
+) -> None:
+    """Beside the way to name classes; and the setting that is named works."""
+    table = _table(pictures, header, cells)
+    with pytest.raises(DataError, match=re.escape(setting)):
+        _read(table)
+    assert _read(table, setting)[0].task.kind == "regress"
+
+
+def test_a_unit_for_a_folder_is_refused(pictures: Path) -> None:
+    """It has no numbers, and classes have no unit: nothing is left out of account in silence."""
+    with pytest.raises(DataError, match="path,target"):
+        _read(pictures, "task.unit=months")
+
+
+def test_other_data_name_their_column_by_a_setting_that_judging_takes(pictures: Path) -> None:
+    """Of one target data.label_column; of several the columns are to be renamed."""
+    table = _table(pictures, "y", MANY)
+    one, two = (NumberTargets(known=tuple(map(Target, names))) for names in (("target",), ("a", "b")))
+    with pytest.raises(DataError, match=r"data\.label_column=y"):
+        open_data(table, Reading().to_judge(), one)
+    reading = Reading(columns=columns_of(load_recipe(None, ["data.label_column=y"]).data)).to_judge()
+    assert len(open_data(table, reading, one).splits["train"]) == 60
+    with pytest.raises(DataError, match=r"no column a, b.*rename"):
+        open_data(table, Reading().to_judge(), two)
 
 
 def test_folders_and_unknown_tasks(pictures: Path) -> None:
@@ -127,7 +197,7 @@ def test_rows_without_a_target_are_left_out_and_said(pictures: Path) -> None:
     ("target", MANY, ("task.scale=log",), "on a log scale every value must be above 0"),
     ("target", MANY, ('task.unit=["a","b"]',), "task.unit has 2 values for 1 target"),
     ("target", MANY, ("task.range=[1]",), "task.range has 1 value for 1 target"),
-    ("age", MANY, ("task.kind=regress",), r'no column "target".*task.targets=NAME|task.targets=age'),
+    ("age", MANY, ("task.kind=regress",), r'no column "target".*task\.targets=\["age"\]'),
     ("age,size", [[n, n] for n in range(60)], ('task.targets=["age"]', "data.label_column=size"), "both say where"),
     ("target", MANY, ('task.targets=["path"]',), "cannot hold a target and something else"),
 ])  # fmt: skip

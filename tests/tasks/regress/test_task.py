@@ -95,6 +95,7 @@ def test_what_calibrates_chooses_no_epoch(run: RunFolder, table: Path) -> None:
     best = min(min(row["val_mae"], row["ema_val_mae"]) for row in run.read_log())
     assert errors[~aside].mean() == pytest.approx(best, rel=1e-3)
     assert found[0].estimates[0].high - found[0].value == pytest.approx(half, rel=1e-6)
+    assert (found[0].low, found[0].high) == (found[0].estimates[0].low, found[0].estimates[0].high)
 
 
 def test_too_few_pictures_to_calibrate_are_said(table: Path, recipe: Recipe, tmp_path: Path, capsys: Any) -> None:

@@ -134,7 +134,7 @@ def require(
         table: the file, for messages.
         columns: all that it has.
         wanted: the name looked for.
-        setting: the key of the recipe that names this column.
+        setting: the key of the recipe that names this column; of a list with brackets, as `task.targets=[]`.
         names: what other tools call it.
         taken: columns that hold something else, and are not to be proposed.
 
@@ -156,5 +156,6 @@ def _remedy(columns: Sequence[str], wanted: str, setting: str, names: Sequence[s
     likely = next((keys[name] for name in names if name in keys), None)
     there = listed(name for name in columns if name)
     hint = did_you_mean(wanted, columns if likely is None else [likely])
-    example = f"{setting}=NAME" if likely is None else quote(f"{setting}={likely}")
+    name, key = likely or "NAME", setting.removesuffix("=[]")
+    example = quote(f"{key}={name}" if key == setting else f'{key}=["{name}"]')
     return f"{hint}; its columns are {there}: say which one it is, as {example}, or rename it"

@@ -30,6 +30,11 @@ class Targets(Protocol):
     unpackable: str
     """Why they cannot be packed into shards, and what to do; "" where they can."""
 
+    @property
+    def asked(self) -> bool:
+        """Whether a setting of the recipe, other than the name of the task, can mean no other targets than these."""
+        ...
+
     def for_recipe(self, task: TaskRecipe) -> Targets:
         """The same as a recipe asks for them."""
         ...

@@ -20,6 +20,7 @@ from convnext.data.sources.rows import Row, lines_of
 from convnext.data.sources.target import Told
 from convnext.errors import DataError
 from convnext.tasks.classify.lists import list_of, refuse_odd_lists
+from convnext.tasks.classify.numeric import or_numbers
 
 SETTING = "data.label_separator"
 NONE = "|"
@@ -70,7 +71,10 @@ def read_labels(
         left = [name for name in columns if name and name not in taken]
         names = (*LABEL_NAMES, key_of(left[0])) if len(left) == 1 else LABEL_NAMES
         _refuse_nearly_flags(table, left, rows, spec)
-        require(table, columns, spec.label, "data.label_column", names, taken)
+        try:
+            require(table, columns, spec.label, "data.label_column", names, taken)
+        except DataError as error:
+            raise DataError(f"{error}{'' if known else or_numbers(rows, left)}") from None
     column = require(table, columns, spec.label, "data.label_column", LABEL_NAMES)
     return _from_cells(table, rows, column, spec, known)
 

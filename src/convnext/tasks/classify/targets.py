@@ -30,12 +30,16 @@ from convnext.tasks.classify.column import Labels, read_labels
 from convnext.tasks.classify.findings import balance, giveaways, similar_names
 from convnext.tasks.classify.folders import EXPECTED, list_folder
 from convnext.tasks.classify.meaning import ALIKE, Classes, counts
+from convnext.tasks.classify.numeric import numbers_as_classes
 
 
 class ClassTargets:
     """How classes are found, and refused."""
 
     expected, noun, unpackable = EXPECTED, "labels", ""
+
+    asked = False
+    """A recipe has no setting of classes alone."""
 
     def for_recipe(self, task: TaskRecipe) -> ClassTargets:
         """Classes are what they are: a recipe says nothing more of them."""
@@ -62,7 +66,10 @@ class ClassTargets:
         self, table: Path, columns: Sequence[str], rows: Sequence[Row], reading: Reading, taken: Collection[str]
     ) -> Labels:
         """Names in a column, or a column of 0 and 1 for each class."""
-        return read_labels(table, columns, rows, reading.columns, taken, reading.classes)
+        labels = read_labels(table, columns, rows, reading.columns, taken, reading.classes)
+        if not reading.judging and not reading.classes and len(labels.columns) == 1:
+            labels.notes.extend(numbers_as_classes(labels.truths, labels.columns[0]))
+        return labels
 
     def contradiction(self, first: Any, second: Any) -> str:
         """Both, and how to write a picture that shows both."""

@@ -65,6 +65,16 @@ class Estimates:
         return self.estimates[0].value if self.estimates else None
 
     @property
+    def low(self) -> float | None:
+        """Lower end of that value's interval; None without one."""
+        return self.estimates[0].low if self.estimates else None
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of that value's interval; None without one."""
+        return self.estimates[0].high if self.estimates else None
+
+    @property
     def text(self) -> str:
         """All of it in words."""
         if len(self.estimates) == 1:

@@ -57,6 +57,11 @@ class NumberTargets:
     noun = "targets"
     unpackable = "shards hold classes, and no numbers: train on the table itself"
 
+    @property
+    def asked(self) -> bool:
+        """Whether the recipe says something that only numbers have: a unit, a range, columns of targets."""
+        return replace(self.task, kind=TaskRecipe().kind) != TaskRecipe()
+
     def for_recipe(self, task: TaskRecipe) -> NumberTargets:
         """As a recipe asks for them."""
         return replace(self, task=task)
@@ -66,16 +71,14 @@ class NumberTargets:
         return replace(self, known=meaning.targets)
 
     def claim(self, table: Path, columns: Sequence[str], rows: Sequence[Row], spec: Columns) -> int:
-        """2 where the recipe names targets; 1 for a column called target that holds many different numbers.
+        """2 where the recipe says what only numbers have; 1 for a column called target that holds many numbers.
 
         Raises:
             DataError: such a column may as well hold classes.
         """
-        if self.task.targets:
-            return 2
         column = find(columns, NAME)
-        if column is None:
-            return 0
+        if self.asked or column is None:
+            return 2 * self.asked
         found = which_task([row[column] for row in rows])
         if found.task == "unclear":
             raise DataError(found.message(column, str(table), f"data.label_column={column}"))
@@ -108,7 +111,12 @@ class NumberTargets:
         spec = reading.columns
         label = find(columns, spec.label)
         wanted = self._wanted(spec)
-        setting = "data.label_column" if wanted == (spec.label,) else "task.targets"
+        setting = "data.label_column" if wanted == (spec.label,) or len(self.known) == 1 else "task.targets=[]"
+        if missing := [name for name in wanted if len(self.known) > 1 and find(columns, name) is None]:
+            raise DataError(
+                f"{printable(table)}: no column {listed(missing)}; its columns are {listed(columns)}: the model "
+                f"answers with {listed(wanted)}, so the table needs a column of each name; rename its columns"
+            )
         if wanted == (NAME,) and find(columns, NAME) is None and label is not None:
             wanted = (label,)  # where the task is said, a column called label may hold numbers
         found = [require(table, columns, name, setting, NAMES, taken) for name in wanted]
