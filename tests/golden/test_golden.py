@@ -45,12 +45,15 @@ def test_a_run_gives_what_it_gave(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_runs_on_real_data_give_what_they_gave(tmp_path: Path, shared_data: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS if scenario.real])
+def test_a_run_on_real_data_gives_what_it_gave(name: str, tmp_path: Path, shared_data: Path) -> None:
     """The same on the flowers and the solar cells: folders, tables, several labels, shards, two processes, resume."""
     pytest.importorskip("elpv_dataset")
-    names = [scenario.name for scenario in SCENARIOS if scenario.real]
-    new = json.loads(json.dumps(record_all(names, tmp_path, shared_data, SOURCE)))
-    assert differences({name: GOLDEN["runs"][name] for name in names}, new, exact=EXACT) == []
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "kernels").symlink_to(_kernels(), target_is_directory=True)
+    new = json.loads(json.dumps(record_all([name], tmp_path, shared_data, SOURCE)))
+    assert differences({name: GOLDEN["runs"][name]}, new, exact=EXACT) == []
 
 
 def _kernels() -> Path:
