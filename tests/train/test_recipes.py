@@ -158,8 +158,10 @@ def _data_of(recipe: Recipe, stripes: Path, place: Path) -> Path:
     if recipe.task.kind != "regress":
         return stripes
     files = sorted(stripes.rglob("*.png"))
-    rows = [f"{file},{3 * at % 191}" for at, file in enumerate(files)]
-    (place / "numbers.csv").write_text("\n".join(["path,target", *rows]) + "\n")
+    low, high = recipe.task.range or (0.0, 190.0)
+    rows = [f"{file},{low + (high - low) * (3 * at % 191) / 191:.4g}" for at, file in enumerate(files)]
+    column = recipe.task.targets[0] if recipe.task.targets else "target"
+    (place / "numbers.csv").write_text("\n".join([f"path,{column}", *rows]) + "\n")
     return place / "numbers.csv"
 
 
