@@ -32,11 +32,6 @@ def split_part(path: Path) -> tuple[Path, str]:
     return path.with_name(name), part
 
 
-def is_place(path: Path) -> bool:
-    """Whether there is a file or folder of this name, or one with "#NAME" behind it."""
-    return split_part(path)[0].exists()
-
-
 def is_weight_file(path: Path) -> bool:
     """Whether weights are in a file of this name, which no run folder is; "#NAME" may be behind it."""
     return split_part(path)[0].is_file()

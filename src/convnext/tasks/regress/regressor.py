@@ -210,10 +210,9 @@ class Regressor:
         outputs, truth = outputs.detach().float().cpu(), truths.double().cpu().numpy()
         aims = torch.from_numpy(self.scaling.to_learn(truth)).float()
         each = torch.where(aims.isnan(), 0.0, self.loss.each(outputs, aims)).double().numpy()
-        answer, spread = (None if part is None else part.double().numpy() for part in self.loss.answer(outputs))
-        assert answer is not None
-        finite = np.nan_to_num(answer, nan=np.nan, posinf=np.inf, neginf=-np.inf)
-        columns = {VALUE: self.scaling.back(finite), STANDARD: self.scaling.clip(finite), LOSS: each, TRUTH: truth}
+        values, spreads = self.loss.answer(outputs)
+        answer, spread = values.double().numpy(), None if spreads is None else spreads.double().numpy()
+        columns = {VALUE: self.scaling.back(answer), STANDARD: self.scaling.clip(answer), LOSS: each, TRUTH: truth}
         if spread is not None:
             columns[SPREAD] = spread
         if self.has_intervals:
